@@ -1,0 +1,68 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Code that runs inside applications, or before there is a libc: Embedded Swift without the heap (ARCHITECTURE.md, "Two worlds").
+let freestandingSwift: [SwiftSetting] = [
+    .enableExperimentalFeature("Embedded"),
+    .unsafeFlags(["-no-static-stdlib", "-wmo", "-no-allocations", "-enforce-exclusivity=unchecked", "-Xfrontend", "-disable-stack-protector",
+                  "-Xfrontend", "-function-sections", "-Xfrontend", "-trap-function", "-Xfrontend", "ckpt_trap"]),
+]
+let freestandingC: [CSetting] = [
+    .unsafeFlags(["-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden", "-O2", "-g"]),
+]
+let freestandingLink: [String] = ["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-nostartfiles",
+                                  "-Xlinker", "-z", "-Xlinker", "noexecstack", "-Xlinker", "--build-id"]
+
+let package = Package(
+    name: "ckpt",
+    products: [
+        .library(name: "ckpt", type: .dynamic, targets: ["CkptPreload"]),
+        .executable(name: "ckptctl", targets: ["ckptctl"]),
+        .executable(name: "ckrun", targets: ["ckrun"]),
+        .executable(name: "ckptengine", targets: ["ckptengine"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        // Both worlds: structs and raw system calls, header-only.
+        .target(name: "CkptABI", path: "runtime/abi", sources: ["abi.c"]),
+
+        // Freestanding.
+        .target(name: "Freestanding", dependencies: ["CkptABI"], path: "runtime/freestanding", swiftSettings: freestandingSwift),
+        .target(name: "CkptMemory", dependencies: ["CkptABI"], path: "runtime/memory", cSettings: freestandingC),
+        .target(name: "PreloadBoot", dependencies: ["CkptABI"], path: "runtime/preload-boot", cSettings: freestandingC),
+        .target(name: "CkptPreload", dependencies: ["CkptABI", "PreloadBoot", "Freestanding", "CkptMemory"], path: "runtime/preload", exclude: ["exports.map"],
+                swiftSettings: freestandingSwift,
+                linkerSettings: [.unsafeFlags(freestandingLink + [
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/runtime/preload/exports.map", "-Xlinker", "-z", "-Xlinker", "now"])]),
+        .target(name: "EngineBoot", dependencies: ["CkptABI"], path: "runtime/engine-boot", cSettings: freestandingC),
+        .executableTarget(name: "ckptengine", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "runtime/engine",
+                swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
+        .executableTarget(name: "ckrun", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "tools/ckrun",
+                swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
+
+        // Ordinary Swift.  Only CkptSystem calls libc.
+        .systemLibrary(name: "CElf", path: "Sources/CElf", pkgConfig: "libelf", providers: [.apt(["libelf-dev"])]),
+        .systemLibrary(name: "CUnwind", path: "Sources/CUnwind", pkgConfig: "libunwind-ptrace", providers: [.apt(["libunwind-dev"])]),
+        .target(name: "CkptSystem", dependencies: ["CkptABI", .product(name: "SystemPackage", package: "swift-system")], path: "Sources/System"),
+        .target(name: "CkptReport", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Report"),
+        .target(name: "CkptSession", dependencies: ["CkptABI", "CkptSystem", "CkptReport"], path: "Sources/Session"),
+        .target(name: "CkptStatefile", dependencies: ["CkptABI", "CElf", "CkptSystem", "CkptReport"], path: "Sources/Statefile"),
+        .target(name: "CkptUnwind", dependencies: ["CUnwind", "CkptABI", "CkptSystem", "CkptStatefile"], path: "Sources/Unwind"),
+        .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind",
+                .product(name: "Logging", package: "swift-log")], path: "Sources/Initiator"),
+        .executableTarget(name: "ckptctl", dependencies: ["CkptInitiator", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptReport", "CkptSystem",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log")], path: "tools/ckptctl",
+                linkerSettings: [.unsafeFlags(["-Xlinker", "--allow-shlib-undefined"])]),
+
+        // The freestanding sources once more as ordinary Swift (a symbolic link), for unit tests.
+        .target(name: "FreestandingHosted", dependencies: ["CkptABI"], path: "Tests/FreestandingHosted"),
+        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem"], path: "Tests/UnitTests"),
+        .testTarget(name: "ScenarioTests", dependencies: ["CkptABI"], path: "Tests/ScenarioTests"),
+    ]
+)

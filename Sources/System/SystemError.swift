@@ -1,0 +1,21 @@
+// The tools' only door to libc: thin, typed wrappers that throw errno.
+import Glibc
+
+/// A system call failed: what was tried, on what, and errno.
+public struct SystemError: Error, Equatable, Sendable {
+    public let call: String
+    public let errno: Int32
+    public init(_ call: String, errno: Int32) { self.call = call; self.errno = errno }
+    public var text: String { String(cString: strerror(errno)) }
+}
+
+/// Runs a call that returns −1 and sets errno; repeats it on EINTR.
+@discardableResult
+public func retrying<T: FixedWidthInteger>(_ call: @autoclosure () -> String, _ body: () -> T) throws(SystemError) -> T {
+    while true {
+        let r = body()
+        if r != -1 { return r }
+        let e = errno
+        if e != EINTR { throw SystemError(call(), errno: e) }
+    }
+}

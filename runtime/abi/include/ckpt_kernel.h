@@ -1,0 +1,87 @@
+// The kernel's own structures as x86_64 lays them out (not libc's).
+#ifndef CKPT_KERNEL_H
+#define CKPT_KERNEL_H
+#include <stdint.h>
+#include <stddef.h>
+
+// rt_sigaction(2)
+struct ckpt_sigaction { uint64_t handler, flags, restorer, mask; };
+_Static_assert(sizeof(struct ckpt_sigaction) == 32, "kernel sigaction");
+
+struct ckpt_siginfo {
+    int32_t si_signo, si_errno, si_code, pad;
+    union {
+        struct { int32_t si_pid; uint32_t si_uid; uint64_t si_value; };
+        uint8_t rest[112];
+    };
+};
+_Static_assert(sizeof(struct ckpt_siginfo) == 128, "siginfo");
+
+struct ckpt_sigcontext {
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+    uint16_t cs, gs, fs, ss;
+    uint64_t err, trapno, oldmask, cr2;
+    uint64_t fpstate;           // address of the FXSAVE/XSAVE image inside the frame
+    uint64_t reserved[8];
+};
+_Static_assert(sizeof(struct ckpt_sigcontext) == 256, "sigcontext");
+
+struct ckpt_stack { uint64_t sp; int32_t flags, pad; uint64_t size; };
+
+struct ckpt_ucontext {
+    uint64_t flags, link;
+    struct ckpt_stack stack;    // rt_sigreturn(2) sets the alternate stack from here
+    struct ckpt_sigcontext mc;
+    uint64_t sigmask;           // rt_sigreturn(2) sets the mask from here
+};
+_Static_assert(sizeof(struct ckpt_ucontext) == 304, "ucontext");
+_Static_assert(offsetof(struct ckpt_ucontext, mc) == 40, "mcontext offset");
+_Static_assert(offsetof(struct ckpt_ucontext, sigmask) == 296, "sigmask offset");
+
+// clone3(2)
+struct ckpt_clone_args {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+_Static_assert(sizeof(struct ckpt_clone_args) == 88, "clone_args v2");
+
+struct ckpt_itimerval { int64_t interval_sec, interval_usec, value_sec, value_usec; };
+struct ckpt_itimerspec { int64_t interval_sec, interval_nsec, value_sec, value_nsec; };
+struct ckpt_rlimit { uint64_t soft, hard; };
+
+// sched_setattr(2), version 1
+struct ckpt_sched_attr {
+    uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority;
+    uint64_t runtime, deadline, period; uint32_t util_min, util_max;
+};
+_Static_assert(sizeof(struct ckpt_sched_attr) == 56, "sched_attr");
+
+// prctl(PR_SET_MM, PR_SET_MM_MAP)
+struct ckpt_prctl_mm_map {
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
+    uint64_t auxv; uint32_t auxv_size; uint32_t exe_fd;
+};
+_Static_assert(sizeof(struct ckpt_prctl_mm_map) == 104, "prctl_mm_map");
+
+// timer_create(2)
+struct ckpt_sigevent { uint64_t value; int32_t signo, notify, tid; int32_t pad[11]; };
+_Static_assert(sizeof(struct ckpt_sigevent) == 64, "sigevent");
+
+// ioctl(/proc/PID/pagemap, PAGEMAP_SCAN), Linux 6.7
+struct ckpt_pm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+_Static_assert(sizeof(struct ckpt_pm_scan_arg) == 96, "pm_scan_arg");
+struct ckpt_page_region { uint64_t start, end, categories; };
+#define CKPT_PAGEMAP_SCAN 0xc0606610ul
+enum { CKPT_PAGE_IS_WPALLOWED = 1, CKPT_PAGE_IS_WRITTEN = 2, CKPT_PAGE_IS_FILE = 4, CKPT_PAGE_IS_PRESENT = 8, CKPT_PAGE_IS_SWAPPED = 16,
+       CKPT_PAGE_IS_PFNZERO = 32, CKPT_PAGE_IS_HUGE = 64 };
+
+struct ckpt_iovec { uint64_t base, length; };
+
+// The eight-byte-aligned control message that carries one descriptor (unix(7), SCM_RIGHTS).
+struct ckpt_cmsg_fd { uint64_t length; int32_t level, type, fd, pad; };
+struct ckpt_msghdr { uint64_t name; uint32_t namelen, pad0; uint64_t iov, iovlen, control, controllen; int32_t flags, pad1; };
+struct ckpt_sockaddr_un { uint16_t family; char path[108]; };
+
+enum { CKPT_SIGSET_ALL = -1 };
+#endif

@@ -1,0 +1,228 @@
+// The session segment: one MAP_SHARED file that every task of a session and the initiator (or, on a restart, the engine) map.
+// It holds the barrier, a slot per process and per task, and an arena for what has no fixed size.
+// The file is sparse: only the slots in use cost memory.  The initiator allocates them (fallocate) before it calls anybody, so that
+// a full file system is an error of the tool and never a SIGBUS in the application.
+#ifndef CKPT_SESSION_H
+#define CKPT_SESSION_H
+#include "ckpt_kernel.h"
+
+#define CKPT_SESSION_ENVIRONMENT "CKPT_SESSION"   // the segment's absolute path, in every member's environment
+enum {
+    CKPT_ABI_VERSION = 1,
+    // SIGCKPT.  The highest real-time signal is dequeued last: when an application's signal is pending with it, that one's frame lies below ours.
+    CKPT_SIGCKPT = 64,
+    CKPT_MAX_PROCESSES = 2048,
+    CKPT_MAX_TASKS = 8192,
+    CKPT_PAGE = 4096,
+};
+#define CKPT_SIGCKPT_BIT (1ull << (CKPT_SIGCKPT - 1))
+#define CKPT_SESSION_MAGIC 0x53534553544b4b43ull
+#define CKPT_ARENA_SIZE (48ull << 20)
+
+// The low byte of the phase word; the upper three are the generation.
+enum ckpt_phase {
+    CKPT_PHASE_IDLE = 0,        // nothing under way: a SIGCKPT only reaps a finished snapshot
+    CKPT_PHASE_CALL = 1,        // tasks enter the handler, claim a slot, write down their own state and wait
+    CKPT_PHASE_STOPPED = 2,     // membership is closed: everybody is in, the initiator reads what it can see from outside
+    CKPT_PHASE_RECORD = 3,      // leaders fill in what the initiator asked for (POSIX timers)
+    CKPT_PHASE_DRAIN = 4,       // leaders take pending signals off their queues (only if some are pending)
+    CKPT_PHASE_DRAIN_OTHERS = 5,// the other tasks of those processes do
+    CKPT_PHASE_REQUEUE = 6,     // everybody queues to itself what it took
+    CKPT_PHASE_MEMORY = 7,      // leaders clone a snapshot, or write in place
+    CKPT_PHASE_RELEASE = 8,     // tasks leave the handler; the pause is over
+    CKPT_PHASE_ABORT = 9,       // the same after an error
+    CKPT_PHASE_RESTORE = 10,    // on a restart: tasks have come back into their handlers and wait for each other
+    CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
+};
+
+enum ckpt_memory_mode { CKPT_MEMORY_SNAPSHOT = 0, CKPT_MEMORY_IN_PLACE = 1, CKPT_MEMORY_NONE = 2 };
+
+enum ckpt_snapshot_state {
+    CKPT_SNAPSHOT_NONE = 0, CKPT_SNAPSHOT_CLONED = 1, CKPT_SNAPSHOT_DETACHED = 2, CKPT_SNAPSHOT_DONE = 3, CKPT_SNAPSHOT_FAILED = 4,
+};
+
+// Why a task aborts; `error` in a slot, worded by the tools.
+enum ckpt_error {
+    CKPT_ERROR_NONE = 0,
+    CKPT_ERROR_TRAP = 1,            // the runtime found itself wrong
+    CKPT_ERROR_SLOTS = 2,           // more processes or tasks than the segment has slots
+    CKPT_ERROR_ARENA = 3,           // the arena is full
+    CKPT_ERROR_CLONE = 4,           // the snapshot could not be cloned (never final: memory is then written in place)
+    CKPT_ERROR_CONNECT = 5,         // the initiator's socket could not be reached
+    CKPT_ERROR_DESCRIPTOR = 6,      // the statefile's descriptor did not arrive
+    CKPT_ERROR_PAGEMAP = 7,         // /proc/PID/pagemap could not be read
+    CKPT_ERROR_WRITE = 8,           // writing to the statefile failed
+    CKPT_ERROR_RSEQ = 9,            // an rseq area that is not libc's
+    CKPT_ERROR_APPLICATION = 10,    // a callback of the application refused
+    CKPT_ERROR_INITIATOR = 11,      // the initiator died
+    CKPT_ERROR_RESTORE = 12,        // a task could not restore a part of itself
+    CKPT_ERROR_SIGNALS = 13,        // pending signals could not be read
+    CKPT_ERROR_UNMAP = 14,
+};
+
+// What a task asks of or is asked in `request`.
+enum ckpt_request { CKPT_REQUEST_DRAIN = 1 };
+
+struct ckpt_failure {
+    uint32_t code;                  // enum ckpt_error; set last, by compare-and-swap: the first failure wins
+    int32_t  errno_value;           // positive errno or 0
+    int32_t  pid, tid;              // as the task sees them
+    uint64_t detail;                // an address, a signal number, …, as the code says
+};
+
+// A range of one process's memory that its snapshot writes: an array of these lies in the arena.
+enum ckpt_range_kind {
+    CKPT_RANGE_ANONYMOUS = 0,       // all pages present or swapped that are not zero
+    CKPT_RANGE_FILE = 1,            // only the pages that are no longer the file's
+    CKPT_RANGE_SHARED = 2,          // written before the release, into the shared chain
+    CKPT_RANGE_DONTFORK = 3,        // a clone does not inherit it: copied before the clone to `copy`
+    CKPT_RANGE_WIPEONFORK = 4,      // the same
+};
+struct ckpt_range {
+    uint64_t start, end;            // addresses
+    uint64_t file_offset;           // where `start` lies in the statefile
+    uint32_t kind, object;          // object: index of a shared object (CKPT_RANGE_SHARED)
+    uint64_t object_offset;         // where `start` lies in the shared object
+    uint64_t copy;                  // filled by the leader: address of the copy
+};
+_Static_assert(sizeof(struct ckpt_range) == 48, "range");
+
+// A POSIX timer: the initiator fills id from /proc/PID/timers, the leader the rest by timer_gettime(2).
+struct ckpt_timer_query { int32_t id, overrun; struct ckpt_itimerspec left; };
+_Static_assert(sizeof(struct ckpt_timer_query) == 40, "timer query");
+
+struct ckpt_pending { struct ckpt_siginfo info; uint32_t shared, pad; };    // shared: pending for the process, not for the task
+_Static_assert(sizeof(struct ckpt_pending) == 136, "pending");
+
+struct ckpt_task {
+    uint32_t status;                // atomic: the phase that this task has reached
+    int32_t  tid, pid;              // in the task's own pid namespace
+    uint32_t is_leader;             // it writes the process's state; the first of its process to arrive
+    uint64_t ucontext;              // address of struct ckpt_ucontext in the signal frame
+    uint64_t resume_rip, resume_rsp;// where a restart lets the task go on, inside the handler
+    uint64_t fs_base, gs_base;
+    uint64_t robust_head, robust_length;
+    uint64_t tid_address;           // set_tid_address(2): cleared and woken when the task exits
+    uint64_t rseq_address;          // 0: not registered
+    uint32_t rseq_length, rseq_signature;
+    uint64_t timer_slack;           // ns
+    int32_t  parent_death_signal;
+    uint32_t request;               // enum ckpt_request bits, set by the initiator
+    uint64_t pending_offset;        // in the arena
+    uint32_t pending_count, requeued;
+    uint32_t parked, left;          // atomic
+    uint32_t thp_disable, mce_kill; // prctl(2)
+    uint64_t spare[14];
+};
+_Static_assert(sizeof(struct ckpt_task) == 256, "task slot");
+
+
+struct ckpt_process {
+    uint32_t status;                // atomic: the phase that the leader has completed
+    int32_t  pid;                   // in its own pid namespace
+    uint32_t leader_task;           // index of the leader's task slot
+    uint32_t memory_mode;           // enum ckpt_memory_mode; set by the initiator
+    uint64_t ranges_offset;         // arena: struct ckpt_range[]
+    uint32_t ranges_count, ranges_early;    // early: how many must be written before the release (shared memory)
+    uint64_t timers_offset;         // arena: struct ckpt_timer_query[]
+    uint32_t timers_count;
+    uint32_t snapshot_state;        // atomic: enum ckpt_snapshot_state
+    int32_t  snapshot_pid;          // in the process's pid namespace; 0: none to reap
+    int32_t  snapshot_clone_errno;  // why memory was written in place
+    uint64_t runs, shared_runs;     // statefile offsets of the first chunk of each chain
+    uint64_t pages_written, bytes_done;
+    uint64_t brk;
+    // prctl(2) settings that /proc does not show
+    int32_t  dumpable, child_subreaper, keep_caps, securebits, tsc_mode, no_new_privs, thp_disable, io_flusher;
+    struct ckpt_itimerval itimers[3];
+    struct ckpt_sigaction actions[64];  // index: signal − 1
+    uint64_t engine_base, engine_size;  // restart: what the leader unmaps once everybody is back in the runtime
+    uint32_t returned;              // atomic, restart: tasks of this process that are back
+    uint32_t expected;              // restart: how many there are
+    uint64_t runtime_base;          // where this process has the runtime, for the tools
+    uint64_t spare[224];
+};
+_Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
+
+
+struct ckpt_session {
+    uint64_t magic;
+    uint32_t abi_version, header_size;
+    uint64_t size;
+    char     id[24];                // sixteen hexadecimal digits
+    char     name[64];
+    char     command[256];          // the launched command line, for ckptctl list
+    char     path[256];             // of the segment's file
+    char     library[256];          // of libckpt.so, for LD_PRELOAD of children
+    uint64_t created;               // CLOCK_REALTIME, ns
+    uint64_t restored;              // CLOCK_REALTIME, ns; 0: launched by ckrun
+    uint32_t uid;
+    int32_t  launch_pid;
+    uint32_t checkpoints;           // committed so far
+
+    // The barrier, on cache lines of its own.
+    uint32_t phase __attribute__((aligned(64)));        // futex word: generation << 8 | enum ckpt_phase
+    uint32_t arrived __attribute__((aligned(64)));      // futex word: tasks (CALL, DRAIN_OTHERS, REQUEUE) or leaders that have completed the phase
+    uint32_t expected;                                  // the initiator is woken when `arrived` reaches it
+    uint32_t tasks_used __attribute__((aligned(64)));   // slots claimed
+    uint32_t processes_used;
+    uint32_t left;                                      // tasks that have left the handler's barrier
+    uint32_t snapshots_done;                            // futex word: counts snapshots that finished or failed
+    uint64_t arena_used __attribute__((aligned(64)));   // bytes claimed
+    uint64_t file_tail;                                 // statefile: where the next chunk of runs goes
+    struct ckpt_failure failure;
+    // Held by the initiator for the whole operation: a robust pthread mutex.  Its first word has FUTEX_OWNER_DIED (bit 30) when the holder died.
+    uint32_t lock[16] __attribute__((aligned(64)));
+    char     socket[64];            // abstract name without the leading NUL: where snapshots fetch the statefile's descriptor
+    uint32_t kill_after;            // --kill: END follows the commit
+    uint32_t has_subreaper;         // a member reaps orphans: exit waits for the snapshot
+    uint64_t spare[32];
+};
+enum {
+    CKPT_SESSION_HEADER = 4096,
+    CKPT_OFFSET_PROCESSES = CKPT_SESSION_HEADER,
+    CKPT_OFFSET_TASKS = CKPT_OFFSET_PROCESSES + CKPT_MAX_PROCESSES * 4096,
+    CKPT_OFFSET_ARENA = (CKPT_OFFSET_TASKS + CKPT_MAX_TASKS * 256 + 4095) & ~4095,
+};
+#define CKPT_SESSION_SIZE ((uint64_t)CKPT_OFFSET_ARENA + CKPT_ARENA_SIZE)
+_Static_assert(sizeof(struct ckpt_session) <= CKPT_SESSION_HEADER, "session header");
+_Static_assert(offsetof(struct ckpt_session, phase) % 64 == 0, "barrier alignment");
+
+CKPT_INLINE uint64_t ckpt_session_size(void) { return CKPT_SESSION_SIZE; }
+CKPT_INLINE uint64_t ckpt_session_magic(void) { return CKPT_SESSION_MAGIC; }
+CKPT_INLINE uint64_t ckpt_arena_size(void) { return CKPT_ARENA_SIZE; }
+CKPT_INLINE uint64_t ckpt_sigckpt_bit(void) { return CKPT_SIGCKPT_BIT; }
+CKPT_INLINE struct ckpt_process *_Nonnull ckpt_process_slot(struct ckpt_session *_Nonnull s, uint32_t i) {
+    return (struct ckpt_process *)((char *)s + CKPT_OFFSET_PROCESSES) + i;
+}
+CKPT_INLINE struct ckpt_task *_Nonnull ckpt_task_slot(struct ckpt_session *_Nonnull s, uint32_t i) {
+    return (struct ckpt_task *)((char *)s + CKPT_OFFSET_TASKS) + i;
+}
+CKPT_INLINE void *_Nonnull ckpt_arena(struct ckpt_session *_Nonnull s, uint64_t offset) { return (char *)s + CKPT_OFFSET_ARENA + offset; }
+// Claims `size` bytes of the arena, 8-aligned; ~0 when it is full.
+CKPT_INLINE uint64_t ckpt_arena_claim(struct ckpt_session *_Nonnull s, uint64_t size) {
+    size = (size + 7) & ~7ull;
+    uint64_t at = ckpt_add64(&s->arena_used, size);
+    return at + size <= CKPT_ARENA_SIZE ? at : ~0ull;
+}
+CKPT_INLINE uint32_t *_Nonnull ckpt_phase_word(struct ckpt_session *_Nonnull s) { return &s->phase; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_arrived_word(struct ckpt_session *_Nonnull s) { return &s->arrived; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_lock_word(struct ckpt_session *_Nonnull s) { return &s->lock[0]; }
+CKPT_INLINE void *_Nonnull ckpt_lock_mutex(struct ckpt_session *_Nonnull s) { return &s->lock[0]; }
+CKPT_INLINE struct ckpt_sigaction *_Nonnull ckpt_process_action(struct ckpt_process *_Nonnull p, int signal) { return &p->actions[signal - 1]; }
+CKPT_INLINE struct ckpt_itimerval *_Nonnull ckpt_process_itimer(struct ckpt_process *_Nonnull p, int which) { return &p->itimers[which]; }
+CKPT_INLINE char *_Nonnull ckpt_session_path(struct ckpt_session *_Nonnull s) { return s->path; }
+CKPT_INLINE char *_Nonnull ckpt_session_library(struct ckpt_session *_Nonnull s) { return s->library; }
+CKPT_INLINE char *_Nonnull ckpt_session_id(struct ckpt_session *_Nonnull s) { return s->id; }
+CKPT_INLINE char *_Nonnull ckpt_session_name(struct ckpt_session *_Nonnull s) { return s->name; }
+CKPT_INLINE char *_Nonnull ckpt_session_command(struct ckpt_session *_Nonnull s) { return s->command; }
+CKPT_INLINE char *_Nonnull ckpt_session_socket(struct ckpt_session *_Nonnull s) { return s->socket; }
+// Records the first failure of the operation; later ones are dropped.
+CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int errno_value, uint64_t detail) {
+    static const uint32_t claimed = 0xffffffffu;
+    if (!ckpt_cas(&s->failure.code, 0, claimed)) return;
+    s->failure.errno_value = errno_value < 0 ? -errno_value : errno_value;
+    s->failure.pid = ckpt_getpid(); s->failure.tid = ckpt_gettid(); s->failure.detail = detail;
+    ckpt_store(&s->failure.code, code);
+}
+#endif

@@ -1,0 +1,240 @@
+// The statefile: one ELF64 file, two faces.
+//
+//   0x0000  ELF header (one face)            the only bytes that `ckptctl face` rewrites
+//   0x0040  exec program headers             PT_LOADs of the embedded engine
+//   0x0c00  struct ckpt_superblock
+//   0x1000  the engine, a whole ELF file (static PIE)
+//   aligned memory of every process, sparse: a VMA's pages at (its data_offset + address − start)
+//           chunks of runs, contents of deleted files and pipes (also of mapped files with --self-contained)
+//   tail    core program headers, core notes (of the main process), CKPT notes (the tables below)
+//
+// Every table is one ELF note, owner "CKPT", type enum ckpt_table: a struct ckpt_table_header and then `count` entries of `entry_size` bytes.
+// A reader skips types it does not know, and rejects a known one whose entry_size is not its own.
+// Pids and tids are those that the tasks themselves see.  Offsets are from the start of the file unless said otherwise.
+// Text lies in the BYTES table, NUL-terminated, and is named by its offset there; offset 0 is the empty text.
+#ifndef CKPT_STATEFILE_H
+#define CKPT_STATEFILE_H
+#include "ckpt_kernel.h"
+
+#define CKPT_STATEFILE_MAGIC 0x454c4946544b4b43ull
+#define CKPT_NO_INDEX 0xffffffffu
+enum {
+    CKPT_STATEFILE_VERSION = 1,
+    CKPT_SUPERBLOCK_OFFSET = 0xc00,
+    CKPT_ENGINE_OFFSET = 0x1000,
+    CKPT_IDENT_MARK_OFFSET = 9,     // e_ident[9..15] = "CKPTFIL": EI_PAD, ignored by everybody but our binfmt_misc rule
+};
+#define CKPT_IDENT_MARK "CKPTFIL"
+
+struct ckpt_superblock {
+    uint64_t magic;
+    uint32_t version, size;                     // of this struct
+    uint64_t file_size;
+    uint64_t engine_offset, engine_size;
+    uint64_t exec_phoff; uint32_t exec_phnum, core_phnum;
+    uint64_t core_phoff;
+    uint64_t exec_entry;                        // e_entry of the exec face
+    uint64_t tables_offset, tables_size;        // the CKPT notes
+    uint64_t core_notes_offset, core_notes_size;
+    uint32_t tables_crc, core_notes_crc;        // CRC-32C
+    uint8_t  id[16];
+    uint32_t crc;                               // CRC-32C of all before it
+    uint32_t pad;
+};
+
+enum ckpt_table {
+    CKPT_TABLE_TREE = 1, CKPT_TABLE_PROCESS = 2, CKPT_TABLE_TASK = 3, CKPT_TABLE_VMA = 4, CKPT_TABLE_OBJECT = 5, CKPT_TABLE_DESCRIPTION = 6,
+    CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
+};
+struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
+
+// One entry: what belongs to the whole.
+struct ckpt_tree {
+    uint32_t root;                  // index of the main process: its exit status is the restart's
+    uint32_t page_size;
+    uint64_t realtime, monotonic, boottime;     // ns, as the tasks saw them at the instant (their time namespace included)
+    uint32_t name, host, kernel, command;       // BYTES
+    uint32_t segment_address_lo, pad0;          // unused
+    uint64_t xcr0;                              // XGETBV(0)
+    uint32_t xsave_size, pad1;                  // CPUID.0Dh:EBX
+    uint32_t cpuid[24];             // leaves 1 (ecx, edx), 7.0 (ebx, ecx, edx), 7.1 (eax), 0x80000001 (ecx, edx), 0xd.1 (eax), then zeros
+    uint32_t vdso_crc, vdso_size;   // CRC-32C of the vdso's text pages at the checkpoint
+    char     session_id[24];
+    int32_t  outer_sid, outer_pgid; // session and group of the main process when their leaders are not in the tree; else 0
+};
+
+enum ckpt_process_flags {
+    CKPT_PROCESS_ZOMBIE = 1,        // exited, not yet waited for: only pid, parent, group, session, exit_status are set
+    CKPT_PROCESS_STOPPED = 2,       // stopped by job control: comes back stopped
+    CKPT_PROCESS_LEADER_GONE = 4,   // the main thread has left by pthread_exit: a zombie thread group leader
+    CKPT_PROCESS_ORPHAN = 8,        // its parent is outside the tree and is not the launcher (re-parented)
+};
+
+struct ckpt_process_record {
+    int32_t  pid, pgid, sid;
+    uint32_t parent;                // index of the parent process, CKPT_NO_INDEX: outside the tree
+    uint32_t flags;
+    int32_t  exit_status;           // zombie: as wait(2) shows it
+    uint32_t first_task, task_count;            // TASK
+    uint32_t first_vma, vma_count;              // VMA, by address
+    uint32_t first_fd, fd_count;                // FD, by number
+    uint32_t first_pending, pending_count;      // PENDING for the process
+    uint32_t first_timer, timer_count;          // TIMER
+    uint64_t runs, shared_runs;     // first chunk of each chain, 0: none
+    uint64_t session_address;       // where the session segment is mapped (CKPT_SESSION_SIZE bytes)
+    uint32_t process_slot, pad0;    // index in the segment
+    uint64_t vdso_address, vdso_size, vvar_address, vvar_size;  // sizes 0: has none.  vvar: all [vvar*] mappings together
+    // mm
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
+    uint32_t auxv, auxv_size;       // BYTES
+    uint32_t exe;                   // OBJECT of /proc/PID/exe
+    uint32_t cwd, root;             // OBJECT of the directories; root CKPT_NO_INDEX: the system's
+    uint32_t umask, personality;
+    int32_t  oom_score_adj;
+    uint32_t uid[4], gid[4];        // real, effective, saved, file system
+    uint32_t first_group, group_count;          // GROUP: supplementary groups (uint32_t)
+    uint64_t cap_inheritable, cap_permitted, cap_effective, cap_bounding, cap_ambient;
+    int32_t  dumpable, child_subreaper, keep_caps, securebits, tsc_mode, no_new_privs, thp_disable, io_flusher;
+    struct ckpt_rlimit limits[16];
+    struct ckpt_itimerval itimers[3];
+    struct ckpt_sigaction actions[64];
+    uint32_t comm, cmdline;         // BYTES; for the tools
+    uint64_t coredump_filter;
+    uint64_t spare[8];
+};
+
+struct ckpt_task_record {
+    int32_t  tid;
+    uint32_t process;
+    uint64_t ucontext;              // address of the signal frame's struct ckpt_ucontext, in the process's memory
+    uint64_t resume_rip, resume_rsp;
+    uint64_t fs_base, gs_base;
+    uint64_t robust_head, robust_length, tid_address;
+    uint64_t rseq_address; uint32_t rseq_length, rseq_signature;
+    uint64_t timer_slack;
+    int32_t  parent_death_signal;
+    uint32_t slot;                  // index of the task's slot in the segment
+    uint32_t first_pending, pending_count;      // PENDING for the task
+    char     comm[16];
+    struct ckpt_sched_attr sched;   // policy, nice, priority
+    uint32_t ioprio, is_leader;
+    uint64_t affinity[16];          // CPUs 0 to 1023
+    uint64_t sigmask;               // for the tools; the frame's is what counts
+    uint64_t spare[4];
+};
+
+enum ckpt_vma_kind {
+    CKPT_VMA_ANONYMOUS = 0,         // private; also stacks and the heap
+    CKPT_VMA_FILE = 1,              // private mapping of `object`
+    CKPT_VMA_SHARED_FILE = 2,       // shared mapping of `object` (a regular file, also a deleted one whose contents are in the statefile)
+    CKPT_VMA_SHARED_ANONYMOUS = 3,  // MAP_SHARED | MAP_ANONYMOUS: `object` is of kind SHMEM
+    CKPT_VMA_SESSION = 4,           // the session segment: mapped anew
+    CKPT_VMA_VDSO = 5, CKPT_VMA_VVAR = 6,
+};
+enum ckpt_vma_flags {
+    CKPT_VMA_GROWSDOWN = 1, CKPT_VMA_NORESERVE = 2, CKPT_VMA_LOCKED = 4, CKPT_VMA_LOCKONFAULT = 8, CKPT_VMA_DONTFORK = 16, CKPT_VMA_WIPEONFORK = 32,
+    CKPT_VMA_DONTDUMP = 64, CKPT_VMA_HUGEPAGE = 128, CKPT_VMA_NOHUGEPAGE = 256, CKPT_VMA_MERGEABLE = 512, CKPT_VMA_SEQUENTIAL = 1024,
+    CKPT_VMA_RANDOM = 2048, CKPT_VMA_STACK = 4096, CKPT_VMA_HEAP = 8192, CKPT_VMA_MAYWRITE = 16384,   // shared: opened for writing
+    CKPT_VMA_MERGED = 32768,        // none of its own
+};
+struct ckpt_vma_record {
+    uint64_t start, end;
+    uint32_t protection;            // PROT_*
+    uint32_t kind;                  // enum ckpt_vma_kind
+    uint32_t flags;                 // enum ckpt_vma_flags
+    uint32_t object;                // OBJECT, or CKPT_NO_INDEX
+    uint64_t object_offset;
+    uint64_t data_offset;           // where `start` lies in the statefile; 0: nothing of it is stored
+    uint32_t name, process;         // BYTES: as /proc/PID/maps shows it
+};
+
+enum ckpt_object_kind {
+    CKPT_OBJECT_REGULAR = 1,        // by path
+    CKPT_OBJECT_DIRECTORY = 2,
+    CKPT_OBJECT_DEVICE = 3,         // character device by path: /dev/null, zero, full, random, urandom, tty
+    CKPT_OBJECT_FIFO = 4,           // by path; content: what is in it
+    CKPT_OBJECT_PIPE = 5,           // content: what is in it; size: F_GETPIPE_SZ
+    CKPT_OBJECT_DELETED = 6,        // regular file without a name: content holds all of it
+    CKPT_OBJECT_SHMEM = 7,          // shared anonymous memory; size; pages in the shared chains
+    CKPT_OBJECT_OUTSIDE = 8,        // a terminal or a pipe to the outside on a standard stream: connected to the restart's
+    CKPT_OBJECT_MEMFD = 9,          // content holds all of it; path: its name
+};
+struct ckpt_object_record {
+    uint32_t kind, mode;            // st_mode
+    uint64_t device, inode, rdev;
+    uint64_t size;
+    int64_t  mtime_sec, mtime_nsec;
+    uint32_t path;                  // BYTES
+    uint32_t build_id, build_id_size;           // BYTES
+    uint32_t uid, gid;
+    uint32_t written;               // a task has it open for writing: its size is checked
+    uint64_t content, content_size; // file offset of what is stored of it; content_size bytes, 0: nothing
+    uint32_t flags, seals;
+};
+enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4 };
+
+struct ckpt_description_record {
+    uint32_t object;
+    uint32_t flags;                 // open(2) flags as /proc/PID/fdinfo shows them, without O_CLOEXEC
+    uint64_t position;
+    uint32_t users;                 // how many processes hold it: 1: the process opens it itself
+    int32_t  standard;              // 0, 1, 2: OUTSIDE: which stream of the restart it is connected to; −1
+    int32_t  owner_type, owner_pid; // F_GETOWN_EX: 0 TID, 1 PID, 2 PGRP; owner_pid 0: none
+    int32_t  owner_signal, pad;     // F_GETSIG
+};
+struct ckpt_fd_record { uint32_t process; int32_t number; uint32_t description, close_on_exec; };
+
+struct ckpt_pending_record { uint32_t process, task; struct ckpt_siginfo info; };   // task: CKPT_NO_INDEX: pending for the process
+
+struct ckpt_timer_record {
+    uint32_t process; int32_t id, clock, overrun;
+    struct ckpt_itimerspec left;    // it_value 0: disarmed
+    uint64_t value; int32_t signo, notify, tid, pad;
+};
+
+// Memory: each process's pages are a chain of chunks, each full of runs.
+enum { CKPT_CHUNK_MAGIC = 0x4e555243, CKPT_CHUNK_SIZE = 65536, CKPT_RUN_PAGES = 256 };
+enum ckpt_run_flags { CKPT_RUN_HUGE = 1 };      // it was on huge pages
+struct ckpt_run {
+    uint64_t address;               // shared chain: offset in the object
+    uint64_t file_offset;
+    uint32_t pages;                 // of 4096 bytes, at most CKPT_RUN_PAGES
+    uint32_t crc;                   // CRC-32C of the pages
+    uint32_t flags, object;         // object: OBJECT, in the shared chain
+};
+_Static_assert(sizeof(struct ckpt_run) == 32, "run");
+struct ckpt_chunk { uint32_t magic, count; uint64_t next; uint32_t crc, pad; uint64_t pad2; };    // then `count` runs; crc: of the runs
+_Static_assert(sizeof(struct ckpt_chunk) == 32, "chunk header");
+enum { CKPT_CHUNK_RUNS = (CKPT_CHUNK_SIZE - 32) / 32 };
+
+// A statefile outlives the compiler that laid it out: every size is part of the format.
+_Static_assert(sizeof(struct ckpt_process_record) == 2840, "process_record");
+_Static_assert(sizeof(struct ckpt_task_record) == 360, "task_record");
+_Static_assert(sizeof(struct ckpt_superblock) == 136, "superblock");
+_Static_assert(sizeof(struct ckpt_tree) == 208, "tree");
+_Static_assert(sizeof(struct ckpt_vma_record) == 56, "vma_record");
+_Static_assert(sizeof(struct ckpt_object_record) == 104, "object_record");
+_Static_assert(sizeof(struct ckpt_description_record) == 40, "description_record");
+_Static_assert(sizeof(struct ckpt_fd_record) == 16, "fd_record");
+_Static_assert(sizeof(struct ckpt_pending_record) == 136, "pending_record");
+_Static_assert(sizeof(struct ckpt_timer_record) == 72, "timer_record");
+
+CKPT_INLINE uint64_t ckpt_statefile_magic(void) { return CKPT_STATEFILE_MAGIC; }
+CKPT_INLINE struct ckpt_rlimit *_Nonnull ckpt_record_limit(struct ckpt_process_record *_Nonnull p, int i) { return &p->limits[i]; }
+CKPT_INLINE struct ckpt_itimerval *_Nonnull ckpt_record_itimer(struct ckpt_process_record *_Nonnull p, int i) { return &p->itimers[i]; }
+CKPT_INLINE struct ckpt_sigaction *_Nonnull ckpt_record_action(struct ckpt_process_record *_Nonnull p, int signal) { return &p->actions[signal - 1]; }
+CKPT_INLINE uint64_t *_Nonnull ckpt_record_affinity(struct ckpt_task_record *_Nonnull t) { return &t->affinity[0]; }
+CKPT_INLINE char *_Nonnull ckpt_record_comm(struct ckpt_task_record *_Nonnull t) { return t->comm; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_tree_cpuid(struct ckpt_tree *_Nonnull t) { return &t->cpuid[0]; }
+CKPT_INLINE uint32_t ckpt_no_index(void) { return CKPT_NO_INDEX; }
+
+// CRC-32C by the instruction of SSE4.2: every x86-64 since 2008.
+CKPT_INLINE uint32_t ckpt_crc32c_hw(uint32_t crc, const void *_Nonnull p, size_t n) {
+    const uint8_t *b = (const uint8_t *)p;
+    uint64_t c = ~crc;
+    while (n >= 8) { __asm__("crc32q %1, %0" : "+r"(c) : "rm"(*(const uint64_t *)b)); b += 8; n -= 8; }
+    uint32_t d = (uint32_t)c;
+    while (n--) __asm__("crc32b %1, %0" : "+r"(d) : "rm"(*b++));
+    return ~d;
+}
+#endif

@@ -1,0 +1,6 @@
+import CkptABI
+import EngineBoot
+import Freestanding
+@c(ckpt_start) func start(_ sp: UnsafeMutablePointer<UInt64>) -> Never { ckpt_exit_group(0) }
+@c(ckpt_trap) func trap() -> Never { ckpt_exit_group(70) }
+@c(ckrun_main) func unused(_ c: Int32, _ v: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> Int32 { 0 }
