@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "ckptctl", targets: ["ckptctl"]),
         .executable(name: "ckrun", targets: ["ckrun"]),
         .executable(name: "ckptengine", targets: ["ckptengine"]),
+        .executable(name: "ckptexec", targets: ["ckptexec"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -43,6 +44,10 @@ let package = Package(
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
                 linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
         .executableTarget(name: "ckrun", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "tools/ckrun",
+                swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
+
+        .executableTarget(name: "ckptexec", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "tools/ckptexec",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
                 linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
 

@@ -83,5 +83,15 @@ struct ckpt_cmsg_fd { uint64_t length; int32_t level, type, fd, pad; };
 struct ckpt_msghdr { uint64_t name; uint32_t namelen, pad0; uint64_t iov, iovlen, control, controllen; int32_t flags, pad1; };
 struct ckpt_sockaddr_un { uint16_t family; char path[108]; };
 
+// newfstatat(2)
+struct ckpt_stat {
+    uint64_t device, inode, links;
+    uint32_t mode, uid, gid, pad0;
+    uint64_t rdev; int64_t size, block_size, blocks;
+    struct { int64_t sec, nsec; } accessed, modified, changed;
+    int64_t unused[3];
+};
+_Static_assert(sizeof(struct ckpt_stat) == 144, "stat");
+
 enum { CKPT_SIGSET_ALL = -1 };
 #endif

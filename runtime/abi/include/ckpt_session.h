@@ -188,6 +188,8 @@ enum {
 _Static_assert(sizeof(struct ckpt_session) <= CKPT_SESSION_HEADER, "session header");
 _Static_assert(offsetof(struct ckpt_session, phase) % 64 == 0, "barrier alignment");
 
+#define CKPT_RELEASE "0.1.0"
+CKPT_INLINE const char *_Nonnull ckpt_release(void) { return CKPT_RELEASE; }
 CKPT_INLINE uint64_t ckpt_session_size(void) { return CKPT_SESSION_SIZE; }
 CKPT_INLINE uint64_t ckpt_session_magic(void) { return CKPT_SESSION_MAGIC; }
 CKPT_INLINE uint64_t ckpt_arena_size(void) { return CKPT_ARENA_SIZE; }
