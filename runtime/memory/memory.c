@@ -1,4 +1,4 @@
-// The four functions that a compiler may call whatever the language, hidden, so that no libc is touched.
+// The functions that a compiler may call whatever the language, hidden, so that no libc is touched.
 // They run wherever the runtime and the engine run: in signal handlers, on any stack, before relocation; they use no stack of note.
 #include "ckpt_memory.h"
 #include "ckpt_syscall.h"
@@ -25,5 +25,10 @@ int memcmp(const void *a, const void *b, size_t n) {
     return 0;
 }
 int bcmp(const void *a, const void *b, size_t n) { return memcmp(a, b, n); }
+size_t strlen(const char *s) {
+    const volatile char *p = s;
+    while (*p) p++;
+    return (size_t)(p - s);
+}
 // A debug build reports traps through putchar; libc's stdio stays out.
 int putchar(int c) { char b = (char)c; ckpt_write(2, &b, 1); return c; }

@@ -1,6 +1,65 @@
+// Runs as a freestanding static program, in front of every job: no libc, no allocation, one stack, so that it starts in no time.
+// It prepares a session and becomes the application, in the same process: same pid, same job control.
 import CkptABI
 import EngineBoot
 import Freestanding
-@c(ckpt_start) func start(_ sp: UnsafeMutablePointer<UInt64>) -> Never { ckpt_exit_group(0) }
-@c(ckpt_trap) func trap() -> Never { ckpt_exit_group(70) }
-@c(ckrun_main) func unused(_ c: Int32, _ v: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> Int32 { 0 }
+
+typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+
+@c(ckpt_start) func start(_ sp: UnsafeMutablePointer<UInt64>) -> Never {
+    let count = Int(sp.pointee)
+    let argv = UnsafeMutableRawPointer(sp + 1).assumingMemoryBound(to: UnsafeMutablePointer<CChar>?.self)
+    let environment = Environment(argv + count + 1)
+    let options = Options(argv, count: count)
+    var text = TextMemory()
+    let library = findLibrary(&text)
+    let program = findProgram(options.application, path: environment.value(of: "PATH"), &text)
+    let segment = createSegment(options, library: library, directory: environment.value(of: "CKPT_DIR"), &text)
+    let variables = environment.forMember(segment: segment.path, library: library, &text)
+    launch(program, options, variables, segment)
+}
+
+@c(ckpt_trap) func trap() -> Never {
+    fail(ExitCode.`internal`, nil, "internal error")
+}
+
+// SwiftPM links Swift executables with --defsym main=MODULE_main.
+@c(ckrun_main) func unused(_ c: Int32, _ v: Strings?) -> Int32 { 0 }
+
+enum ExitCode {
+    static let usage: Int32 = 64, lacking: Int32 = 69, `internal`: Int32 = 70, system: Int32 = 71
+    static let notExecutable: Int32 = 126, notFound: Int32 = 127
+}
+
+/// Says what is wrong in one line and ends.
+func fail(_ code: Int32, _ object: UnsafePointer<CChar>?, _ cause: StaticString, _ error: Errno? = nil, remedy: StaticString? = nil) -> Never {
+    var line = Line()
+    line.put("ckrun: ")
+    if let object { line.put(text: object); line.put(": ") }
+    line.put(cause)
+    if let error { line.put(": "); line.put(error) }
+    if let remedy { line.put("; "); line.put(remedy) }
+    line.put(byte: 10)
+    line.write(to: Descriptor(2))
+    ckpt_exit_group(code)
+}
+
+/// The whole program replaces itself here.  SIGCKPT stays blocked until the runtime's constructor has installed its handler.
+func launch(_ program: UnsafePointer<CChar>, _ options: Options, _ environment: Strings, _ segment: Segment) -> Never {
+    var blocked: UInt64 = 1 << 63
+    let block: Int32 = 0
+    _ = ckpt_rt_sigprocmask(block, &blocked, nil)
+    let e = ckpt_syscall(Int(CKPT_SYS_execve), Int(bitPattern: program), Int(bitPattern: options.arguments), Int(bitPattern: environment), 0, 0, 0)
+    let error = Errno(Int32(truncatingIfNeeded: -e))
+    if error == .notExecutable { launchByShell(program, options, environment) }
+    _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: segment.path), 0, 0, 0, 0, 0)
+    fail(error == .noEntry ? ExitCode.notFound : ExitCode.notExecutable, program, "cannot be executed", error)
+}
+
+/// A text file without `#!` is a shell script, as for every shell and execvp(3).
+func launchByShell(_ program: UnsafePointer<CChar>, _ options: Options, _ environment: Strings) {
+    let shell: StaticString = "/bin/sh"
+    options.withArgumentsOfShell(program) { arguments in
+        _ = ckpt_syscall(Int(CKPT_SYS_execve), Int(bitPattern: shell.cString), Int(bitPattern: arguments), Int(bitPattern: environment), 0, 0, 0)
+    }
+}

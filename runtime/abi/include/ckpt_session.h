@@ -160,19 +160,24 @@ struct ckpt_session {
     int32_t  launch_pid;
     uint32_t checkpoints;           // committed so far
 
-    // The barrier, on cache lines of its own.
-    uint32_t phase __attribute__((aligned(64)));        // futex word: generation << 8 | enum ckpt_phase
-    uint32_t arrived __attribute__((aligned(64)));      // futex word: tasks (CALL, DRAIN_OTHERS, REQUEUE) or leaders that have completed the phase
+    // The barrier, on cache lines of its own: by padding, since Swift does not import an over-aligned struct.
+    uint8_t  pad1[52];
+    uint32_t phase;        // futex word: generation << 8 | enum ckpt_phase
+    uint8_t  pad2[60];
+    uint32_t arrived;      // futex word: tasks (CALL, DRAIN_OTHERS, REQUEUE) or leaders that have completed the phase
     uint32_t expected;                                  // the initiator is woken when `arrived` reaches it
-    uint32_t tasks_used __attribute__((aligned(64)));   // slots claimed
+    uint8_t  pad3[56];
+    uint32_t tasks_used;   // slots claimed
     uint32_t processes_used;
     uint32_t left;                                      // tasks that have left the handler's barrier
     uint32_t snapshots_done;                            // futex word: counts snapshots that finished or failed
-    uint64_t arena_used __attribute__((aligned(64)));   // bytes claimed
+    uint8_t  pad4[48];
+    uint64_t arena_used;   // bytes claimed
     uint64_t file_tail;                                 // statefile: where the next chunk of runs goes
     struct ckpt_failure failure;
     // Held by the initiator for the whole operation: a robust pthread mutex.  Its first word has FUTEX_OWNER_DIED (bit 30) when the holder died.
-    uint32_t lock[16] __attribute__((aligned(64)));
+    uint8_t  pad5[24];
+    uint32_t lock[16];
     char     socket[64];            // abstract name without the leading NUL: where snapshots fetch the statefile's descriptor
     uint32_t kill_after;            // --kill: END follows the commit
     uint32_t has_subreaper;         // a member reaps orphans: exit waits for the snapshot
@@ -186,7 +191,9 @@ enum {
 };
 #define CKPT_SESSION_SIZE ((uint64_t)CKPT_OFFSET_ARENA + CKPT_ARENA_SIZE)
 _Static_assert(sizeof(struct ckpt_session) <= CKPT_SESSION_HEADER, "session header");
-_Static_assert(offsetof(struct ckpt_session, phase) % 64 == 0, "barrier alignment");
+_Static_assert(offsetof(struct ckpt_session, phase) == 960 && offsetof(struct ckpt_session, arrived) == 1024 &&
+               offsetof(struct ckpt_session, tasks_used) == 1088 && offsetof(struct ckpt_session, arena_used) == 1152 &&
+               offsetof(struct ckpt_session, lock) == 1216, "each part of the barrier starts a cache line");
 
 #define CKPT_RELEASE "0.1.0"
 CKPT_INLINE const char *_Nonnull ckpt_release(void) { return CKPT_RELEASE; }

@@ -1,0 +1,132 @@
+// Part of ckrun (freestanding, one stack, no allocation): creates the session's directory and segment.
+import CkptABI
+import Freestanding
+
+struct Segment { var path: UnsafePointer<CChar> }
+
+/// The runtime lies beside ckrun in a build folder, else in ../lib/ckpt.
+func findLibrary(_ text: inout TextMemory) -> UnsafePointer<CChar> {
+    let link: StaticString = "/proc/self/exe"
+    var buffer = InlineArray<1024, CChar>(repeating: 0)
+    var span = buffer.mutableSpan
+    let n = span.withUnsafeMutableBytes { ckpt_syscall(Int(CKPT_SYS_readlink), Int(bitPattern: link.cString), Int(bitPattern: $0.baseAddress!), 1023, 0, 0, 0) }
+    if n <= 0 { fail(ExitCode.lacking, nil, "/proc is not mounted, and checkpoints need it", remedy: "mount -t proc proc /proc") }
+    var directory = n
+    while directory > 0, buffer[directory - 1] != 47 { directory -= 1 }
+    var parent = directory > 0 ? directory - 1 : 0
+    while parent > 0, buffer[parent - 1] != 47 { parent -= 1 }
+
+    func put(_ count: Int, _ rest: StaticString, _ text: inout TextMemory) -> UnsafePointer<CChar> {
+        let mark = text.mark
+        for i in 0..<count { text.put(byte: UInt8(bitPattern: buffer[i])) }
+        text.put(rest)
+        return text.finish(from: mark)
+    }
+    let beside = put(directory, "libckpt.so", &text)
+    let installed = put(parent, "lib/ckpt/libckpt.so", &text)
+    for i in 0..<2 {
+        let library = i == 0 ? beside : installed
+        guard (try? status(library)) != nil else { continue }
+        if length(library) > 255 { fail(ExitCode.lacking, library, "this path is too long", remedy: "install ckpt where it has less than 256 characters") }
+        if index(of: 32, in: library) != nil || index(of: 58, in: library) != nil {
+            fail(ExitCode.lacking, library, "LD_PRELOAD can't name a path with a blank or a colon", remedy: "install ckpt elsewhere")
+        }
+        return library
+    }
+    fail(ExitCode.lacking, installed, "the runtime is missing", remedy: "run tools/install")
+}
+
+private let directoryFlags: Int32 = 0o2200000 | 0o400000     // O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW
+
+/// The directory of this user's sessions, created if need be; nobody else may write there, or even read.
+private func sessionDirectory(_ chosen: UnsafePointer<CChar>?, _ text: inout TextMemory) -> UnsafePointer<CChar> {
+    let euid = UInt64(ckpt_syscall(Int(CKPT_SYS_geteuid), 0, 0, 0, 0, 0, 0))
+    let mark = text.mark
+    if let chosen, chosen[0] != 0 {
+        if chosen[0] != 47 { fail(ExitCode.usage, chosen, "CKPT_DIR must be an absolute path") }
+        text.put(text: chosen)
+    } else {
+        let memory: StaticString = "/dev/shm"
+        text.put((try? status(memory.cString)) != nil ? "/dev/shm/ckpt-" : "/tmp/ckpt-")
+        text.put(decimal: euid)
+    }
+    let path = text.finish(from: mark)
+    if length(path) > 238 { fail(ExitCode.usage, path, "CKPT_DIR is too long: at most 238 characters") }
+    let made = Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_mkdir), Int(bitPattern: path), 0o700, 0, 0, 0, 0))
+    if made < 0 && made != -17 { fail(ExitCode.system, path, "the session directory cannot be created", Errno(-made), remedy: "set CKPT_DIR to another one") }
+    let descriptor = Int32(truncatingIfNeeded: ckpt_open(path, directoryFlags, 0))
+    if descriptor < 0 { fail(ExitCode.system, path, "the session directory cannot be opened", Errno(-descriptor), remedy: "set CKPT_DIR to another one") }
+    let empty: StaticString = ""
+    var s = ckpt_stat()
+    _ = withUnsafeMutablePointer(to: &s) {
+        ckpt_syscall(Int(CKPT_SYS_newfstatat), Int(descriptor), Int(bitPattern: empty.cString), Int(bitPattern: $0), 0x1000, 0, 0)
+    }
+    if made == 0 { _ = ckpt_syscall(Int(CKPT_SYS_fchmod), Int(descriptor), 0o700, 0, 0, 0, 0); s.mode = 0o40700 }     // whatever the umask took away
+    _ = ckpt_close(descriptor)
+    if UInt64(s.uid) != euid { fail(ExitCode.system, path, "the session directory belongs to somebody else", remedy: "set CKPT_DIR to a directory of your own") }
+    if s.mode & 0o77 != 0 { fail(ExitCode.system, path, "others may enter the session directory", remedy: "chmod 700 it, or set CKPT_DIR to another one") }
+    return path
+}
+
+/// The segment's file: sparse, but with its first page allocated, so that a full file system is an error here and never a SIGBUS in the application.
+func createSegment(_ options: Options, library: UnsafePointer<CChar>, directory: UnsafePointer<CChar>?, _ text: inout TextMemory) -> Segment {
+    let directory = sessionDirectory(directory, &text)
+    var mark = text.mark
+    var random: UInt64 = 0
+    _ = withUnsafeMutablePointer(to: &random) { ckpt_syscall(Int(CKPT_SYS_getrandom), Int(bitPattern: $0), 8, 0, 0, 0, 0) }
+    text.put(hex: random, digits: 16)
+    let id = text.finish(from: mark)
+    mark = text.mark
+    text.put(text: directory); text.put(byte: 47); text.put(text: id)
+    let path = text.finish(from: mark)
+
+    let createExclusive: Int32 = 0o2000302     // O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC
+    let file = Int32(truncatingIfNeeded: ckpt_open(path, createExclusive, 0o600))
+    if file < 0 { fail(ExitCode.system, path, "the session segment cannot be created", Errno(-file)) }
+    func must(_ r: Int) { if r < 0 {
+        _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: path), 0, 0, 0, 0, 0)
+        fail(ExitCode.system, path, "the session segment", Errno(Int32(truncatingIfNeeded: -r)), remedy: "free space there, or set CKPT_DIR to another directory")
+    } }
+    must(ckpt_syscall(Int(CKPT_SYS_fchmod), Int(file), 0o600, 0, 0, 0, 0))
+    must(ckpt_syscall(Int(CKPT_SYS_ftruncate), Int(file), Int(ckpt_session_size()), 0, 0, 0, 0))
+    let header = Int(CKPT_SESSION_HEADER)
+    must(ckpt_syscall(Int(CKPT_SYS_fallocate), Int(file), 0, 0, header, 0, 0))
+    let readWrite: Int32 = 3, shared: Int32 = 1
+    let address = ckpt_mmap(0, UInt64(header), readWrite, shared, file, 0)
+    must(address > -4096 && address < 0 ? address : 0)
+    _ = ckpt_close(file)
+    fill(UnsafeMutablePointer<ckpt_session>(bitPattern: address)!, options, id: id, path: path, library: library)
+    return Segment(path: path)
+}
+
+private func fill(_ session: UnsafeMutablePointer<ckpt_session>, _ options: Options, id: UnsafePointer<CChar>, path: UnsafePointer<CChar>, library: UnsafePointer<CChar>) {
+    func copy(_ from: UnsafePointer<CChar>, to: UnsafeMutablePointer<CChar>, capacity: Int) {
+        var i = 0
+        while i < capacity - 1, from[i] != 0 { to[i] = from[i]; i += 1 }
+    }
+    copy(id, to: ckpt_session_id(session), capacity: 24)
+    copy(options.name, to: ckpt_session_name(session), capacity: 64)
+    copy(path, to: ckpt_session_path(session), capacity: 256)
+    copy(library, to: ckpt_session_library(session), capacity: 256)
+    let command = ckpt_session_command(session)
+    var used = 0
+    for i in 0..<options.count where used < 254 {
+        if i > 0 { command[used] = 32; used += 1 }
+        let word = UnsafePointer(options.arguments[i]!)
+        copy(word, to: command + used, capacity: 256 - used)
+        used += min(length(word), 255 - used)
+    }
+    session.pointee.abi_version = UInt32(CKPT_ABI_VERSION)
+    session.pointee.header_size = UInt32(CKPT_SESSION_HEADER)
+    session.pointee.size = ckpt_session_size()
+    var now = ckpt_timespec()
+    let realtime: Int32 = 0
+    _ = ckpt_clock(realtime, &now)
+    session.pointee.created = UInt64(now.sec) &* 1_000_000_000 &+ UInt64(now.nsec)
+    session.pointee.uid = UInt32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_geteuid), 0, 0, 0, 0, 0, 0))
+    session.pointee.launch_pid = ckpt_getpid()
+    let kindWord = 4, robustShared: UInt32 = 144    // glibc's PTHREAD_MUTEX_ROBUST_NORMAL_NP | process-shared
+    ckpt_lock_word(session)[kindWord] = robustShared
+    // Last: a file without the magic is one that is still being made.
+    withUnsafeMutablePointer(to: &session.pointee.magic) { ckpt_store64($0, ckpt_session_magic()) }
+}
