@@ -1,4 +1,85 @@
+// Runs in the application: the constructor before main (ordinary context, libc possibly not initialised yet), the rest from the SIGCKPT handler.
+// Raw system calls only: nothing here may allocate, lock, touch errno or TLS, because the interrupted code may be inside any of them.
 import CkptABI
 import PreloadBoot
 import Freestanding
-@c(ckpt_trap) func trap() -> Never { ckpt_exit_group(70) }
+
+@inline(__always) func phase(_ word: UInt32) -> ckpt_phase { ckpt_phase(rawValue: word & 0xff) }
+@inline(__always) func generation(_ word: UInt32) -> UInt32 { word >> 8 }
+
+enum OpenFlags {
+    static let readOnly: Int32 = 0, readWrite: Int32 = 2, closeOnExec: Int32 = 0o2000000
+}
+enum Mapping {
+    static let read: Int32 = 1, write: Int32 = 2
+    static let shared: Int32 = 1, `private`: Int32 = 2, anonymous: Int32 = 0x20
+}
+enum SignalMask { static let block: Int32 = 0, unblock: Int32 = 1, set: Int32 = 2 }
+
+/// Called by the dynamic loader: joins the session named in the environment.  Whatever goes wrong, the application starts all the same;
+/// the initiator then names the process as one that did not load the runtime.
+@c(ckpt_runtime_start)
+func start(_ envp: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) {
+    interposeStart(envp)
+    if let path = environmentValue(envp, "CKPT_SESSION"), let session = mapSession(path) {
+        ckpt_runtime().pointee.session = session
+        installHandler()
+    }
+    // The mask was inherited across exec with SIGCKPT blocked; a checkpoint that came meanwhile is delivered here.
+    var bit = ckpt_sigckpt_bit()
+    _ = ckpt_rt_sigprocmask(SignalMask.unblock, &bit, nil)
+}
+
+private func mapSession(_ path: UnsafePointer<CChar>) -> UnsafeMutablePointer<ckpt_session>? {
+    do throws(Errno) {
+        let file = try OwnedDescriptor(path: path, flags: OpenFlags.readWrite | OpenFlags.closeOnExec)
+        let address = try check(ckpt_mmap(0, ckpt_session_size(), Mapping.read | Mapping.write, Mapping.shared, file.raw.value, 0))
+        guard let session = UnsafeMutablePointer<ckpt_session>(bitPattern: address) else { return nil }
+        if session.pointee.magic == ckpt_session_magic() && session.pointee.abi_version == UInt32(CKPT_ABI_VERSION) { return session }
+        _ = ckpt_munmap(UInt64(address), ckpt_session_size())
+        return nil
+    } catch { return nil }
+}
+
+private func installHandler() {
+    let siginfo: UInt64 = 4, onStack: UInt64 = 0x0800_0000, restart: UInt64 = 0x1000_0000, restorer: UInt64 = 0x0400_0000
+    var action = ckpt_sigaction(handler: ckpt_handler_address(), flags: siginfo | onStack | restart | restorer,
+                                restorer: ckpt_restorer_address(), mask: ~0)
+    _ = ckpt_rt_sigaction(CKPT_SIGCKPT.signal, &action, nil)
+}
+
+extension UInt32 { @inline(__always) var signal: Int32 { Int32(bitPattern: self) } }
+extension Int { @inline(__always) var signal: Int32 { Int32(truncatingIfNeeded: self) } }
+
+func environmentValue(_ envp: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, _ name: StaticString) -> UnsafeMutablePointer<CChar>? {
+    var e = envp
+    let n = name.utf8CodeUnitCount
+    while let s = e.pointee {
+        var i = 0
+        while i < n && UInt8(bitPattern: s[i]) == name.utf8Start[i] { i += 1 }
+        if i == n && s[i] == 61 { return s + (n + 1) }
+        e += 1
+    }
+    return nil
+}
+
+/// Every Swift trap of the runtime comes here.  In a parked task it becomes an aborted checkpoint; in the snapshot, a failed one.
+@c(ckpt_trap)
+func trap() -> Never {
+    if let session = ckpt_runtime().pointee.session {
+        ckpt_fail(session, UInt32(CKPT_ERROR_TRAP.rawValue), 0, 0)
+        if ckpt_runtime().pointee.is_snapshot != 0 { ckpt_exit_group(70) }
+        let tid = ckpt_gettid(), pid = ckpt_getpid()
+        let used = min(ckpt_load(&session.pointee.tasks_used), UInt32(CKPT_MAX_TASKS))
+        var i: UInt32 = 0
+        while i < used {
+            let slot = ckpt_task_slot(session, i)
+            if slot.pointee.tid == tid && slot.pointee.pid == pid && slot.pointee.resume_rsp != 0 && ckpt_load(&slot.pointee.parked) != 0 {
+                awaitEnd(session, generation(ckpt_load(ckpt_phase_word(session))))
+                ckpt_unpark_trapped(slot.pointee.resume_rsp)
+            }
+            i += 1
+        }
+    }
+    ckpt_exit_group(70)
+}

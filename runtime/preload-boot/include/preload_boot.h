@@ -1,6 +1,54 @@
+// What Swift can't say, for the runtime: mutable state (Swift globals of these types would be initialised lazily), naked code, libc's weak symbols.
 #ifndef PRELOAD_BOOT_H
 #define PRELOAD_BOOT_H
 #include "ckpt_syscall.h"
 #include "ckpt_kernel.h"
 #include "ckpt_session.h"
+#include "ckpt_statefile.h"
+
+enum { CKPT_STACK_SIZE = 65536, CKPT_REGIONS = 512 };
+
+// This process's view of its session.  All zero in .bss until the constructor has run; inherited by fork.
+struct ckpt_runtime {
+    struct ckpt_session *_Nullable session;     // NULL: started outside a session
+    uint32_t led;                   // atomic: the generation whose leader has been elected in this process
+    uint32_t process;               // process slot of this process in that generation
+    int32_t  snapshot_pid;          // a snapshot to reap; 0: none
+    int32_t  snapshot_owner;        // the pid whose child it is: a forked child inherits this struct, not the snapshot
+    uint32_t is_snapshot;           // this process is the snapshot
+    uint32_t pad;
+    uint64_t rseq_offset_address;   // address of libc's __rseq_offset; 0: none
+    uint64_t rseq_size_address, rseq_flags_address;
+};
+struct ckpt_buffers {
+    // The leader leaves the application's stack for `leader_stack`; the snapshot runs on `writer_stack`, so that the frames in which the leader is
+    // parked stay as they are in the memory that is being written.
+    uint8_t leader_stack[CKPT_STACK_SIZE] __attribute__((aligned(64)));
+    uint8_t writer_stack[CKPT_STACK_SIZE] __attribute__((aligned(64)));
+    uint8_t chunk[CKPT_CHUNK_SIZE] __attribute__((aligned(64)));
+    struct ckpt_page_region regions[CKPT_REGIONS];
+    uint64_t pagemap[CKPT_REGIONS];
+    uint8_t resident[65536];
+};
+#pragma GCC visibility push(hidden)
+extern struct ckpt_runtime ckpt_runtime_;
+extern struct ckpt_buffers ckpt_buffers_;
+uint64_t ckpt_restorer_address(void);
+uint64_t ckpt_handler_address(void);
+// Calls fn(argument) on the stack that ends at `top`; returns its result.
+uint32_t ckpt_call_on_stack(uint32_t (*_Nonnull fn)(void *_Nullable), void *_Nullable argument, void *_Nonnull top);
+// Saves the callee-saved registers, writes where a restart goes on into the slot, and calls fn(argument).
+// Returns fn's result (0), or 1 when the task has been restarted, or 2 when fn trapped.
+uint32_t ckpt_park(struct ckpt_task *_Nonnull slot, uint32_t (*_Nonnull fn)(void *_Nullable), void *_Nullable argument);
+// Goes back into the ckpt_park that filled the slot, with the result 2.
+_Noreturn void ckpt_unpark_trapped(uint64_t rsp);
+#pragma GCC visibility pop
+CKPT_INLINE struct ckpt_runtime *_Nonnull ckpt_runtime(void) { return &ckpt_runtime_; }
+CKPT_INLINE void *_Nonnull ckpt_leader_stack_top(void) { return ckpt_buffers_.leader_stack + CKPT_STACK_SIZE; }
+CKPT_INLINE void *_Nonnull ckpt_writer_stack_top(void) { return ckpt_buffers_.writer_stack + CKPT_STACK_SIZE; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_chunk_buffer(void) { return ckpt_buffers_.chunk; }
+CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(void) { return ckpt_buffers_.regions; }
+CKPT_INLINE uint64_t *_Nonnull ckpt_pagemap_buffer(void) { return ckpt_buffers_.pagemap; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(void) { return ckpt_buffers_.resident; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_led_word(void) { return &ckpt_runtime_.led; }
 #endif

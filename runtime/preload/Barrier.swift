@@ -1,0 +1,128 @@
+// Runs parked in the SIGCKPT handler, every signal blocked; a leader on its own stack, the other tasks on the application's.
+// The phase word belongs to the initiator.  A task waits for it to change, does its part of the new phase and says so; nothing else moves it on,
+// except that whoever finds the initiator dead turns it to ABORT.
+import CkptABI
+import PreloadBoot
+import Freestanding
+
+/// How long a wait may last before the waiter looks whether the other side still lives.
+private let patience: Int64 = 100_000_000   // ns
+
+/// Says that this task has done its part of `phase`; wakes the initiator when it was the last.
+func arrive(_ part: UnsafeMutablePointer<Part>, _ phase: ckpt_phase) {
+    let session = part.pointee.session
+    ckpt_store(&part.pointee.slot.pointee.status, phase.rawValue)
+    // The count comes after the status: an initiator that sees the count sees every status.
+    let arrived = ckpt_add(ckpt_arrived_word(session), 1) + 1
+    if arrived >= ckpt_load(&session.pointee.expected) { _ = ckpt_futex_wake(ckpt_arrived_word(session), Int32.max) }
+}
+
+/// Does the phases as the initiator calls them, until the release or the abort.
+func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePointer<ckpt_process>?) {
+    let session = part.pointee.session, slot = part.pointee.slot
+    var seen = part.pointee.generation << 8 | CKPT_PHASE_CALL.rawValue
+    while true {
+        let word = awaitChange(session, from: seen)
+        if generation(word) != part.pointee.generation { break }
+        seen = word
+        let now = phase(word)
+        switch now {
+        case CKPT_PHASE_RECORD:
+            if let process { recordTimers(session, process); arrive(part, now) }
+        case CKPT_PHASE_DRAIN where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0 && process != nil,
+             CKPT_PHASE_DRAIN_OTHERS where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0 && process == nil:
+            drainSignals(session, slot); arrive(part, now)
+        case CKPT_PHASE_REQUEUE where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0:
+            requeueSignals(session, slot); arrive(part, now)
+        case CKPT_PHASE_MEMORY:
+            if let process { saveMemory(session, process); arrive(part, now) }
+        case CKPT_PHASE_END:
+            ckpt_exit_group(137)
+        case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
+            if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process) }
+            requeueSignals(session, slot)
+            return
+        default: break
+        }
+    }
+    requeueSignals(session, slot)
+}
+
+/// Waits until the phase word is no longer `seen`.
+func awaitChange(_ session: UnsafeMutablePointer<ckpt_session>, from seen: UInt32) -> UInt32 {
+    var timeout = ckpt_timespec(sec: 0, nsec: patience)
+    while true {
+        let word = ckpt_load(ckpt_phase_word(session))
+        if word != seen { return word }
+        if initiatorIsGone(session) { abort(session, from: word); continue }
+        _ = ckpt_futex_wait(ckpt_phase_word(session), seen, &timeout)
+    }
+}
+
+/// The kernel marks the initiator's robust lock when it dies (get_robust_list(2)); zero means that it gave the lock back.
+func initiatorIsGone(_ session: UnsafeMutablePointer<ckpt_session>) -> Bool {
+    let ownerDied: UInt32 = 0x4000_0000, owner: UInt32 = 0x3fff_ffff
+    let word = ckpt_load(ckpt_lock_word(session))
+    return word & ownerDied != 0 || word & owner == 0
+}
+
+func abort(_ session: UnsafeMutablePointer<ckpt_session>, from word: UInt32) {
+    // By compare-and-swap: an initiator that finished between our two looks must not be overruled.
+    if ckpt_cas(ckpt_phase_word(session), word, word & ~0xff | CKPT_PHASE_ABORT.rawValue) {
+        ckpt_fail(session, CKPT_ERROR_INITIATOR.rawValue, 0, 0)
+        _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max)
+    }
+}
+
+/// For a task that can't take part: waits until the others are let go.
+func awaitEnd(_ session: UnsafeMutablePointer<ckpt_session>, _ mine: UInt32) {
+    var word = ckpt_load(ckpt_phase_word(session))
+    while generation(word) == mine {
+        switch phase(word) {
+        case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE: return
+        case CKPT_PHASE_END: ckpt_exit_group(137)
+        default: word = awaitChange(session, from: word)
+        }
+    }
+}
+
+/// Back in the handler after a restart, in restored memory: waits for every task of the tree, and lets the leader take the engine out of the process.
+/// Every signal is still blocked: nothing of the application runs before everybody is back.
+func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
+    let process = ckpt_process_slot(session, ckpt_runtime().pointee.process)
+    _ = ckpt_add(&process.pointee.returned, 1)
+    _ = ckpt_futex_wake(&process.pointee.returned, Int32.max)
+    if leads {
+        ckpt_store(ckpt_led_word(), 0)      // generations begin anew in the new segment
+        var timeout = ckpt_timespec(sec: 0, nsec: patience)
+        while true {
+            let returned = ckpt_load(&process.pointee.returned)
+            if returned >= process.pointee.expected { break }
+            if initiatorIsGone(session) { ckpt_exit_group(137) }
+            _ = ckpt_futex_wait(&process.pointee.returned, returned, &timeout)
+        }
+        // Every task of the process runs here now, so nobody needs the engine's memory any more.
+        if process.pointee.engine_size != 0, ckpt_munmap(process.pointee.engine_base, process.pointee.engine_size) != 0 {
+            ckpt_fail(session, CKPT_ERROR_UNMAP.rawValue, 0, process.pointee.engine_base)
+        }
+    }
+    let arrived = ckpt_add(ckpt_arrived_word(session), 1) + 1
+    if arrived >= ckpt_load(&session.pointee.expected) { _ = ckpt_futex_wake(ckpt_arrived_word(session), Int32.max) }
+    awaitRestoreEnd(session)
+    if leads { armTimers(session, process) }
+}
+
+private func awaitRestoreEnd(_ session: UnsafeMutablePointer<ckpt_session>) {
+    var timeout = ckpt_timespec(sec: 0, nsec: patience)
+    while true {
+        let word = ckpt_load(ckpt_phase_word(session))
+        if phase(word) != CKPT_PHASE_RESTORE {
+            if phase(word) == CKPT_PHASE_ABORT || phase(word) == CKPT_PHASE_END { ckpt_exit_group(137) }
+            return
+        }
+        // A half-restored tree must never run on: without the engine there is nobody to release it.
+        // (It gives the lock back after the release: the phase is looked at once more.)
+        if initiatorIsGone(session) && ckpt_load(ckpt_phase_word(session)) == word { ckpt_exit_group(137) }
+        _ = ckpt_futex_wait(ckpt_phase_word(session), word, &timeout)
+    }
+}

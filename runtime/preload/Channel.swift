@@ -1,0 +1,64 @@
+// Runs in the snapshot, or in a leader that writes its memory in place; every signal blocked, on the writer's stack.
+// The initiator's abstract socket hands out the statefile and /proc/PID of whoever connects.  The connection stays open until the writer has finished:
+// its end tells the initiator that a writer died.
+import CkptABI
+import PreloadBoot
+import Freestanding
+
+struct Channel {
+    var socket: Descriptor
+    var statefile: Descriptor
+    var process: Descriptor     // O_PATH of /proc/PID: the writer may live in a chroot
+
+    func close() {
+        _ = ckpt_close(statefile.value); _ = ckpt_close(process.value); _ = ckpt_close(socket.value)
+    }
+}
+
+func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) -> Channel {
+    let unix = 1, seqpacket = 5, closeOnExec = 0o2000000
+    let socket = Descriptor(Int32(try check(ckpt_syscall(Int(CKPT_SYS_socket.rawValue), unix, seqpacket | closeOnExec, 0, 0, 0, 0))))
+    do throws(Errno) {
+        var address = ckpt_sockaddr_un()
+        address.family = 1
+        let name = ckpt_session_socket(session)
+        let length = withUnsafeMutableBytes(of: &address.path) { path in
+            var n = 1       // abstract: the first byte is zero
+            while n < 64, name[n - 1] != 0 { path[n] = UInt8(bitPattern: name[n - 1]); n += 1 }
+            return n
+        }
+        try withUnsafeMutablePointer(to: &address) { (a) throws(Errno) in
+            try check(ckpt_syscall(Int(CKPT_SYS_connect.rawValue), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
+        }
+        let (statefile, process) = try receiveTwo(socket)
+        return Channel(socket: socket, statefile: statefile, process: process)
+    } catch {
+        _ = ckpt_close(socket.value)
+        throw error
+    }
+}
+
+/// One message with two descriptors (unix(7), SCM_RIGHTS).
+private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (Descriptor, Descriptor) {
+    let closeOnExec = 0x40000000, wrongMessage: Int32 = 71      // EPROTO
+    var byte: UInt64 = 0
+    var control = ckpt_cmsg_fd()
+    var vector = ckpt_iovec()
+    var message = ckpt_msghdr()
+    let got = withUnsafeMutablePointer(to: &byte) { byte in
+        withUnsafeMutablePointer(to: &control) { control in
+            withUnsafeMutablePointer(to: &vector) { vector in
+                vector.pointee = ckpt_iovec(base: UInt64(UInt(bitPattern: byte)), length: 8)
+                message.iov = UInt64(UInt(bitPattern: vector)); message.iovlen = 1
+                message.control = UInt64(UInt(bitPattern: control)); message.controllen = UInt64(MemoryLayout<ckpt_cmsg_fd>.size)
+                return withUnsafeMutablePointer(to: &message) {
+                    ckpt_syscall(Int(CKPT_SYS_recvmsg.rawValue), Int(socket.value), Int(bitPattern: $0), closeOnExec, 0, 0, 0)
+                }
+            }
+        }
+    }
+    try check(got)
+    // cmsg: length 16 + two ints.  `type` 1: SCM_RIGHTS.
+    guard got > 0, control.length == 24, control.type == 1 else { throw Errno(wrongMessage) }
+    return (Descriptor(control.fd), Descriptor(control.pad))
+}

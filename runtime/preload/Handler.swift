@@ -1,0 +1,113 @@
+// Runs in the SIGCKPT handler: in the interrupted task, every signal blocked, on the application's stack (or its alternate one) until a leader changes to its own.
+// Raw system calls only.  Whatever happens here, the application's memory, descriptors, errno and signal state are the same when it returns.
+import CkptABI
+import PreloadBoot
+import Freestanding
+
+@c(ckpt_on_signal)
+func onSignal(_ signal: Int32, _ info: UnsafeMutablePointer<ckpt_siginfo>, _ context: UnsafeMutablePointer<ckpt_ucontext>) {
+    if let session = ckpt_runtime().pointee.session {
+        reapSnapshot()
+        let word = ckpt_load(ckpt_phase_word(session))
+        if phase(word) == CKPT_PHASE_CALL {
+            takePart(session, word, context)
+        } else {
+            deliverApplicationSIGCKPT(info, context)
+        }
+    }
+    reviseInterruptedCall(context)
+}
+
+/// A snapshot that has written its pages is a zombie child that no wait of the application's shows; this task's process takes it away.
+func reapSnapshot() {
+    let runtime = ckpt_runtime()
+    if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != ckpt_getpid() { return }
+    let noHang = 1, clone = Int(Int32(bitPattern: 0x8000_0000))
+    if ckpt_syscall(Int(CKPT_SYS_wait4.rawValue), Int(runtime.pointee.snapshot_pid), 0, noHang | clone, 0, 0, 0) != 0 {
+        runtime.pointee.snapshot_pid = 0
+    }
+}
+
+/// Joins the checkpoint that is being called: claims a slot, parks, and does what the phases ask until the release.
+private func takePart(_ session: UnsafeMutablePointer<ckpt_session>, _ word: UInt32, _ context: UnsafeMutablePointer<ckpt_ucontext>) {
+    let index = ckpt_add(&session.pointee.tasks_used, 1)
+    guard index < UInt32(CKPT_MAX_TASKS) else {
+        ckpt_fail(session, CKPT_ERROR_SLOTS.rawValue, 0, UInt64(CKPT_MAX_TASKS))
+        awaitEnd(session, generation(word))
+        return
+    }
+    let slot = ckpt_task_slot(session, index)
+    slot.initialize(to: ckpt_task())
+    slot.pointee.tid = ckpt_gettid()
+    slot.pointee.pid = ckpt_getpid()
+    slot.pointee.ucontext = UInt64(UInt(bitPattern: context))
+    recordTask(slot)
+    let led = ckpt_load(ckpt_led_word())
+    let leads = led != generation(word) && ckpt_cas(ckpt_led_word(), led, generation(word))
+    slot.pointee.is_leader = leads ? 1 : 0
+
+    var part = Part(session: session, slot: slot, index: index, generation: generation(word))
+    let result = withUnsafeMutablePointer(to: &part) { part in
+        leads ? ckpt_call_on_stack(leaderEntry, UnsafeMutableRawPointer(part), ckpt_leader_stack_top())
+              : ckpt_park(slot, followerEntry, UnsafeMutableRawPointer(part))
+    }
+    if result == 1 && !leads { comeBack(session, leads: false) }
+}
+
+/// What a task hands down to the code that runs while it is parked; lives on its own stack.
+struct Part {
+    var session: UnsafeMutablePointer<ckpt_session>
+    var slot: UnsafeMutablePointer<ckpt_task>
+    var index: UInt32
+    var generation: UInt32
+}
+
+/// On the leader's stack.
+private let leaderEntry: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
+    let part = argument!.assumingMemoryBound(to: Part.self)
+    let result = ckpt_park(part.pointee.slot, leaderBody, argument)
+    if result == 1 { comeBack(part.pointee.session, leads: true) }
+    return result
+}
+
+private let leaderBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
+    let part = argument!.assumingMemoryBound(to: Part.self)
+    ckpt_store(&part.pointee.slot.pointee.parked, 1)
+    if let process = claimProcess(part) {
+        recordProcess(process)
+        arrive(part, CKPT_PHASE_CALL)
+        followPhases(part, process)
+    } else {
+        awaitEnd(part.pointee.session, part.pointee.generation)
+    }
+    return leave(part)
+}
+
+private let followerEntry: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
+    let part = argument!.assumingMemoryBound(to: Part.self)
+    ckpt_store(&part.pointee.slot.pointee.parked, 1)
+    arrive(part, CKPT_PHASE_CALL)
+    followPhases(part, nil)
+    return leave(part)
+}
+
+private func claimProcess(_ part: UnsafeMutablePointer<Part>) -> UnsafeMutablePointer<ckpt_process>? {
+    let session = part.pointee.session
+    let index = ckpt_add(&session.pointee.processes_used, 1)
+    guard index < UInt32(CKPT_MAX_PROCESSES) else {
+        ckpt_fail(session, CKPT_ERROR_SLOTS.rawValue, 0, UInt64(CKPT_MAX_PROCESSES))
+        return nil
+    }
+    let process = ckpt_process_slot(session, index)
+    process.initialize(to: ckpt_process())
+    process.pointee.pid = part.pointee.slot.pointee.pid
+    process.pointee.leader_task = part.pointee.index
+    ckpt_runtime().pointee.process = index
+    return process
+}
+
+private func leave(_ part: UnsafeMutablePointer<Part>) -> UInt32 {
+    ckpt_store(&part.pointee.slot.pointee.left, 1)
+    _ = ckpt_add(&part.pointee.session.pointee.left, 1)
+    return 0
+}

@@ -1,0 +1,217 @@
+// Runs in the snapshot, or in a leader that writes in place; every signal blocked, on the writer's stack.  Raw system calls, static buffers.
+// Walks the ranges that the initiator listed, finds the pages that hold something (PAGEMAP_SCAN, or /proc/PID/pagemap before Linux 6.7),
+// writes them straight to their place in the statefile and notes them as runs.
+import CkptABI
+import PreloadBoot
+import Freestanding
+
+struct WriteError: Error {
+    var code: ckpt_error
+    var errno: Errno
+    var detail: UInt64
+}
+
+struct PageWriter {
+    let session: UnsafeMutablePointer<ckpt_session>
+    let process: UnsafeMutablePointer<ckpt_process>
+    private var channel: Channel?
+    private var pagemap = Descriptor(-1)
+    private var canScan = true
+    private var chunkOffset: UInt64 = 0     // where the chunk being filled goes
+    private var firstChunk: UInt64 = 0
+    private var runs = 0                    // in the chunk being filled
+    private var isShared = false
+
+    init(session: UnsafeMutablePointer<ckpt_session>, process: UnsafeMutablePointer<ckpt_process>) {
+        self.session = session; self.process = process
+    }
+
+    mutating func connect() throws(WriteError) {
+        do throws(Errno) { channel = try openChannel(session) } catch { throw WriteError(code: CKPT_ERROR_CONNECT, errno: error, detail: 0) }
+        let name: StaticString = "pagemap"
+        do throws(Errno) {
+            pagemap = Descriptor(Int32(try check(ckpt_openat(channel!.process.value, name.cString, OpenFlags.readOnly | OpenFlags.closeOnExec, 0))))
+        } catch { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: error, detail: 0) }
+    }
+
+    mutating func disconnect() {
+        if pagemap.value >= 0 { _ = ckpt_close(pagemap.value); pagemap = Descriptor(-1) }
+        channel?.close()
+        channel = nil
+    }
+
+    /// When memory runs short, the copy should go before the application does.
+    func volunteerForOOM() {
+        let name: StaticString = "oom_score_adj", most: StaticString = "1000"
+        guard let channel else { return }
+        let file = ckpt_openat(channel.process.value, name.cString, 1, 0)
+        if file >= 0 { _ = ckpt_write(Int32(truncatingIfNeeded: file), most.utf8Start, 4); _ = ckpt_close(Int32(truncatingIfNeeded: file)) }
+    }
+
+    /// Writes all ranges of one sort; returns the statefile offset of the chain's first chunk, 0 if there is nothing.
+    mutating func write(_ list: UnsafeMutablePointer<ckpt_range>, _ count: Int, shared: Bool) throws(WriteError) -> UInt64 {
+        firstChunk = 0; chunkOffset = 0; runs = 0; isShared = shared
+        var i = 0
+        while i < count {
+            if (list[i].kind == CKPT_RANGE_SHARED.rawValue) == shared && list[i].file_offset != 0 { try writeRange(list[i]) }
+            i += 1
+        }
+        if runs > 0 { try flushChunk(next: 0) }
+        return firstChunk
+    }
+
+    /// `object` of a private range: 1 + its protection when it can't be read as it is.
+    private mutating func writeRange(_ range: ckpt_range) throws(WriteError) {
+        let isCopy = range.copy != 0 && range.kind != CKPT_RANGE_SHARED.rawValue
+        let isHidden = range.kind != CKPT_RANGE_SHARED.rawValue && range.object != 0
+        if isHidden && ckpt_mprotect(range.start, range.end - range.start, Mapping.read) != 0 { return }
+        defer { if isHidden { _ = ckpt_mprotect(range.start, range.end - range.start, Int32(range.object - 1)) } }
+        if range.kind == CKPT_RANGE_SHARED.rawValue {
+            try writeResident(range)
+        } else if isCopy {
+            try writePages(range, from: range.copy, to: range.copy + (range.end - range.start), flags: 0)
+        } else {
+            try scan(range)
+        }
+    }
+
+    /// Pages of this process's page table that are present or swapped and no longer the file's.
+    private mutating func scan(_ range: ckpt_range) throws(WriteError) {
+        var at = range.start
+        while at < range.end && canScan {
+            var argument = ckpt_pm_scan_arg()
+            argument.size = UInt64(MemoryLayout<ckpt_pm_scan_arg>.size)
+            argument.start = at; argument.end = range.end
+            argument.vec = UInt64(UInt(bitPattern: ckpt_region_buffer())); argument.vec_len = UInt64(CKPT_REGIONS)
+            argument.category_mask = UInt64(CKPT_PAGE_IS_FILE); argument.category_inverted = UInt64(CKPT_PAGE_IS_FILE)
+            argument.category_anyof_mask = UInt64(CKPT_PAGE_IS_PRESENT | CKPT_PAGE_IS_SWAPPED)
+            argument.return_mask = UInt64(CKPT_PAGE_IS_HUGE)
+            let got = withUnsafeMutablePointer(to: &argument) {
+                ckpt_syscall(Int(CKPT_SYS_ioctl.rawValue), Int(pagemap.value), Int(CKPT_PAGEMAP_SCAN), Int(bitPattern: $0), 0, 0, 0)
+            }
+            if got == -25 || got == -22 { canScan = false; break }      // ENOTTY, EINVAL: a kernel without it
+            if got < 0 { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(Int32(truncatingIfNeeded: -got)), detail: at) }
+            var i = 0
+            while i < got {
+                let region = ckpt_region_buffer()[i]
+                try writePages(range, from: region.start, to: region.end, flags: region.categories & UInt64(CKPT_PAGE_IS_HUGE) != 0 ? CKPT_RUN_HUGE.rawValue : 0)
+                i += 1
+            }
+            at = argument.walk_end
+        }
+        if at < range.end { try scanPagemap(range, from: at) }
+    }
+
+    /// pagemap(5): bit 63 present, 62 swapped, 61 file or shared anonymous.
+    private mutating func scanPagemap(_ range: ckpt_range, from: UInt64) throws(WriteError) {
+        let entries = ckpt_pagemap_buffer()
+        var at = from
+        while at < range.end {
+            let pages = min((range.end - at) / 4096, UInt64(CKPT_REGIONS))
+            let got = ckpt_pread(pagemap.value, entries, Int(pages * 8), at / 4096 * 8)
+            guard got == Int(pages * 8) else { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(got < 0 ? Int32(truncatingIfNeeded: -got) : 5), detail: at) }
+            var i: UInt64 = 0
+            while i < pages {
+                func wanted(_ e: UInt64) -> Bool { e >> 62 != 0 && e & (1 << 61) == 0 }
+                if !wanted(entries[Int(i)]) { i += 1; continue }
+                var j = i + 1
+                while j < pages && wanted(entries[Int(j)]) { j += 1 }
+                try writePages(range, from: at + i * 4096, to: at + j * 4096, flags: 0)
+                i = j
+            }
+            at += pages * 4096
+        }
+    }
+
+    /// Shared memory: other processes' pages need not be in this one's page table.  mincore(2) knows all that is in memory; `copy` says
+    /// that there is swap, where mincore would miss some: then every page is read.
+    private mutating func writeResident(_ range: ckpt_range) throws(WriteError) {
+        let resident = ckpt_resident_buffer()
+        var at = range.start
+        while at < range.end {
+            let pages = min((range.end - at) / 4096, 65536)
+            let known = range.copy == 0
+                && ckpt_syscall(Int(CKPT_SYS_mincore.rawValue), Int(at), Int(pages * 4096), Int(bitPattern: resident), 0, 0, 0) == 0
+            var i: UInt64 = 0
+            while i < pages {
+                if known && resident[Int(i)] & 1 == 0 { i += 1; continue }
+                var j = i + 1
+                while j < pages && (!known || resident[Int(j)] & 1 != 0) { j += 1 }
+                try writePages(range, from: at + i * 4096, to: at + j * 4096, flags: 0)
+                i = j
+            }
+            at += pages * 4096
+        }
+    }
+
+    /// Splits a stretch of pages into runs; zero pages of anonymous memory stay holes.
+    private mutating func writePages(_ range: ckpt_range, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
+        let base = range.copy != 0 && range.kind != CKPT_RANGE_SHARED.rawValue ? range.copy : range.start
+        let keepsZeros = range.kind == CKPT_RANGE_FILE.rawValue
+        var at = from
+        while at < to {
+            if !keepsZeros && isZero(at) { at += 4096; continue }
+            var end = at + 4096
+            while end < to && end - at < UInt64(CKPT_RUN_PAGES) * 4096 && (keepsZeros || !isZero(end)) { end += 4096 }
+            try writeRun(range, base: base, from: at, to: end, flags: flags)
+            at = end
+        }
+    }
+
+    private func isZero(_ page: UInt64) -> Bool {
+        let words = UnsafePointer<UInt64>(bitPattern: UInt(page))!
+        var i = 0
+        while i < 512 {
+            if words[i] | words[i + 1] | words[i + 2] | words[i + 3] | words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7] != 0 { return false }
+            i += 8
+        }
+        return true
+    }
+
+    private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
+        let offset = range.file_offset + (from - base)
+        try put(from, Int(to - from), at: offset)
+        if runs == Int(CKPT_CHUNK_RUNS.rawValue) || chunkOffset == 0 {
+            let next = ckpt_add64(&session.pointee.file_tail, UInt64(CKPT_CHUNK_SIZE.rawValue))
+            if chunkOffset == 0 { firstChunk = next } else { try flushChunk(next: next) }
+            chunkOffset = next; runs = 0
+        }
+        let run = UnsafeMutableRawPointer(ckpt_chunk_buffer() + 32 + runs * 32).assumingMemoryBound(to: ckpt_run.self)
+        let address = isShared ? range.object_offset + (from - base) : range.start + (from - base)
+        run.pointee = ckpt_run(address: address, file_offset: offset, pages: UInt32((to - from) / 4096),
+                               crc: ckpt_crc32c_hw(0, UnsafeRawPointer(bitPattern: UInt(from))!, Int(to - from)), flags: flags, object: isShared ? range.object : 0)
+        runs += 1
+        process.pointee.pages_written += (to - from) / 4096
+        ckpt_store64(&process.pointee.bytes_done, process.pointee.bytes_done + (to - from))
+    }
+
+    private mutating func flushChunk(next: UInt64) throws(WriteError) {
+        let buffer = ckpt_chunk_buffer()
+        let header = UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: ckpt_chunk.self)
+        let bytes = runs * MemoryLayout<ckpt_run>.size
+        header.pointee = ckpt_chunk(magic: CKPT_CHUNK_MAGIC.rawValue, count: UInt32(runs), next: next, crc: ckpt_crc32c_hw(0, buffer + 32, bytes), pad: 0, pad2: 0)
+        try put(UInt64(UInt(bitPattern: buffer)), 32 + bytes, at: chunkOffset)
+    }
+
+    private func put(_ from: UInt64, _ count: Int, at: UInt64) throws(WriteError) {
+        guard let statefile = channel?.statefile else { throw WriteError(code: CKPT_ERROR_DESCRIPTOR, errno: Errno(9), detail: at) }
+        var done = 0
+        while done < count {
+            let got = ckpt_pwrite(statefile.value, UnsafeRawPointer(bitPattern: UInt(from) + UInt(done))!, count - done, at + UInt64(done))
+            if got == -27 { try putMapped(statefile, from, count, at: at); return }      // EFBIG
+            if got == -4 { continue }
+            if got <= 0 { throw WriteError(code: CKPT_ERROR_WRITE, errno: Errno(got < 0 ? Int32(truncatingIfNeeded: -got) : 28), detail: at) }
+            done += got
+        }
+    }
+
+    /// RLIMIT_FSIZE forbids write(2) beyond it, even inside the file; the initiator has made the file long enough, so a mapping reaches there.
+    private func putMapped(_ statefile: Descriptor, _ from: UInt64, _ count: Int, at: UInt64) throws(WriteError) {
+        let start = at & ~4095, length = UInt64(count) + (at - start)
+        let window = ckpt_mmap(0, length, Mapping.read | Mapping.write, Mapping.shared, statefile.value, start)
+        if window < 0 && window > -4096 { throw WriteError(code: CKPT_ERROR_WRITE, errno: Errno(Int32(truncatingIfNeeded: -window)), detail: at) }
+        UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: window) + UInt(at - start))!
+            .copyMemory(from: UnsafeRawPointer(bitPattern: UInt(from))!, byteCount: count)
+        _ = ckpt_munmap(UInt64(UInt(bitPattern: window)), length)
+    }
+}

@@ -1,0 +1,103 @@
+// Runs in the SIGCKPT handler, every signal blocked.  A task writes down what only it can see of itself: most of it is its own registers' neighbourhood,
+// the rest has no passive reader in /proc.  Nothing here changes what it reads.
+import CkptABI
+import PreloadBoot
+import Freestanding
+
+private enum Prctl {
+    static let getParentDeathSignal: Int32 = 2, getDumpable: Int32 = 3, getKeepCaps: Int32 = 7, getTsc: Int32 = 25, getSecurebits: Int32 = 27
+    static let getTimerSlack: Int32 = 30, getChildSubreaper: Int32 = 37, getNoNewPrivs: Int32 = 39, getTidAddress: Int32 = 40
+    static let getThpDisable: Int32 = 42, getMceKill: Int32 = 34, getIoFlusher: Int32 = 58
+}
+
+func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
+    let getFS = 0x1003, getGS = 0x1004
+    _ = ckpt_syscall(Int(CKPT_SYS_arch_prctl.rawValue), getFS, address(&slot.pointee.fs_base), 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_arch_prctl.rawValue), getGS, address(&slot.pointee.gs_base), 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_get_robust_list.rawValue), 0, address(&slot.pointee.robust_head), address(&slot.pointee.robust_length), 0, 0, 0)
+    _ = ckpt_prctl(Prctl.getTidAddress, address(&slot.pointee.tid_address), 0, 0, 0)
+    _ = ckpt_prctl(Prctl.getParentDeathSignal, address(&slot.pointee.parent_death_signal), 0, 0, 0)
+    slot.pointee.timer_slack = UInt64(max(0, ckpt_prctl(Prctl.getTimerSlack, 0, 0, 0, 0)))
+    slot.pointee.mce_kill = UInt32(max(0, ckpt_prctl(Prctl.getMceKill, 0, 0, 0, 0)))
+    recordRseq(slot)
+}
+
+@inline(__always) private func address<T>(_ p: UnsafeMutablePointer<T>) -> Int { Int(bitPattern: p) }
+
+/// rseq(2) can't be asked for its address.  Registering libc's area once more tells: EBUSY, it is the one; 0, there was none (taken back at once);
+/// anything else, a foreign one, which nobody could restore.
+private func recordRseq(_ slot: UnsafeMutablePointer<ckpt_task>) {
+    let signature: Int = 0x53053053, unregister = 1, length = 32
+    let libc = libcRseqArea(threadPointer: slot.pointee.fs_base)
+    // The slot's spare bytes serve as the area of a task whose libc has none; aligned to 32 as the call demands.
+    let scratch = (address(slot) + MemoryLayout<ckpt_task>.size - 64) & ~31
+    let area = libc != 0 ? Int(libc) : scratch
+    switch ckpt_syscall(Int(CKPT_SYS_rseq.rawValue), area, length, 0, signature, 0, 0) {
+    case 0: _ = ckpt_syscall(Int(CKPT_SYS_rseq.rawValue), area, length, unregister, signature, 0, 0)
+    case -16:
+        slot.pointee.rseq_address = UInt64(area); slot.pointee.rseq_length = UInt32(length); slot.pointee.rseq_signature = UInt32(signature)
+    case -38: break         // ENOSYS: a kernel without rseq
+    case let error:
+        if let session = ckpt_runtime().pointee.session { ckpt_fail(session, CKPT_ERROR_RSEQ.rawValue, Int32(truncatingIfNeeded: error), UInt64(area)) }
+    }
+}
+
+/// Where libc keeps this thread's rseq area: its exported __rseq_offset from the thread pointer, when __rseq_size says it is registered.
+private func libcRseqArea(threadPointer: UInt64) -> UInt64 {
+    let runtime = ckpt_runtime()
+    guard let offset = UnsafePointer<Int64>(bitPattern: UInt(runtime.pointee.rseq_offset_address)),
+          let size = UnsafePointer<UInt32>(bitPattern: UInt(runtime.pointee.rseq_size_address)), size.pointee != 0, threadPointer != 0 else { return 0 }
+    return threadPointer &+ UInt64(bitPattern: offset.pointee)
+}
+
+func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
+    var signal: Int32 = 1
+    while signal <= 64 {
+        _ = ckpt_rt_sigaction(signal, nil, ckpt_process_action(process, signal))
+        signal += 1
+    }
+    var which = 0
+    while which < 3 {
+        _ = ckpt_syscall(Int(CKPT_SYS_getitimer.rawValue), which, Int(bitPattern: ckpt_process_itimer(process, Int32(which))), 0, 0, 0, 0)
+        which += 1
+    }
+    process.pointee.brk = UInt64(bitPattern: Int64(ckpt_syscall(Int(CKPT_SYS_brk.rawValue), 0, 0, 0, 0, 0, 0)))
+    process.pointee.dumpable = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getDumpable, 0, 0, 0, 0))
+    process.pointee.keep_caps = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getKeepCaps, 0, 0, 0, 0))
+    process.pointee.securebits = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getSecurebits, 0, 0, 0, 0))
+    process.pointee.no_new_privs = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getNoNewPrivs, 0, 0, 0, 0))
+    process.pointee.thp_disable = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getThpDisable, 0, 0, 0, 0))
+    process.pointee.io_flusher = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getIoFlusher, 0, 0, 0, 0))
+    _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)
+    _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)
+}
+
+/// The initiator has listed the ids from /proc/PID/timers; only the owner can ask for the time that is left.
+func recordTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    forEachTimer(session, process) { timer in
+        _ = ckpt_syscall(Int(CKPT_SYS_timer_gettime.rawValue), Int(timer.pointee.id), address(&timer.pointee.left), 0, 0, 0, 0)
+        timer.pointee.overrun = Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_timer_getoverrun.rawValue), Int(timer.pointee.id), 0, 0, 0, 0, 0))
+    }
+}
+
+/// After a restart: the engine has created the timers; they start to run when the tree does.
+func armTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    forEachTimer(session, process) { timer in
+        _ = ckpt_syscall(Int(CKPT_SYS_timer_settime.rawValue), Int(timer.pointee.id), 0, address(&timer.pointee.left), 0, 0, 0)
+    }
+    var which = 0
+    while which < 3 {
+        let timer = ckpt_process_itimer(process, Int32(which))
+        if timer.pointee.value_sec != 0 || timer.pointee.value_usec != 0 {
+            _ = ckpt_syscall(Int(CKPT_SYS_setitimer.rawValue), which, address(timer), 0, 0, 0, 0)
+        }
+        which += 1
+    }
+}
+
+private func forEachTimer(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>,
+                          _ body: (UnsafeMutablePointer<ckpt_timer_query>) -> Void) {
+    let timers = ckpt_arena(session, process.pointee.timers_offset).assumingMemoryBound(to: ckpt_timer_query.self)
+    var i = 0
+    while i < Int(process.pointee.timers_count) { body(timers + i); i += 1 }
+}

@@ -1,0 +1,158 @@
+// Runs in a leader during the MEMORY phase, and in the snapshot that it clones: a copy-on-write image of the process that writes itself to the
+// statefile while the original runs on.  Every signal is blocked.  The snapshot must be invisible: it keeps no descriptor, no shared mapping,
+// no terminal session, and sends no signal when it ends (exit signal 0).
+import CkptABI
+import PreloadBoot
+import Freestanding
+
+func saveMemory(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    if process.pointee.memory_mode == CKPT_MEMORY_NONE.rawValue { return }
+    var writeInPlace = process.pointee.memory_mode == CKPT_MEMORY_IN_PLACE.rawValue
+    if !writeInPlace {
+        do throws(Errno) {
+            try copyUninherited(session, process)
+            defer { dropCopies(session, process) }
+            try cloneSnapshot(session, process)
+        } catch {
+            // No memory or no process to be had: the application waits while its memory is written, and the report says so.
+            process.pointee.snapshot_clone_errno = error.code
+            writeInPlace = true
+        }
+    }
+    if writeInPlace { _ = ckpt_call_on_stack(writerInPlace, UnsafeMutableRawPointer(process), ckpt_writer_stack_top()) }
+}
+
+private func cloneSnapshot(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) throws(Errno) {
+    let runtime = ckpt_runtime()
+    ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_CLONED.rawValue)
+    let child = try check(ckpt_syscall(Int(CKPT_SYS_clone.rawValue), 0, 0, 0, 0, 0, 0))
+    if child == 0 {
+        runtime.pointee.is_snapshot = 1
+        _ = ckpt_call_on_stack(snapshotBody, UnsafeMutableRawPointer(process), ckpt_writer_stack_top())
+        ckpt_exit_group(0)
+    }
+    runtime.pointee.snapshot_pid = Int32(truncatingIfNeeded: child)
+    runtime.pointee.snapshot_owner = process.pointee.pid
+    process.pointee.snapshot_pid = Int32(truncatingIfNeeded: child)
+    awaitDetached(session, process)
+}
+
+/// The release may only come when the snapshot holds nothing that the application could notice.
+private func awaitDetached(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    var timeout = ckpt_timespec(sec: 0, nsec: 100_000_000)
+    while true {
+        let state = ckpt_load(&process.pointee.snapshot_state)
+        if state != CKPT_SNAPSHOT_CLONED.rawValue { return }
+        reapSnapshot()
+        if ckpt_runtime().pointee.snapshot_pid == 0 && ckpt_load(&process.pointee.snapshot_state) == state {
+            ckpt_fail(session, CKPT_ERROR_CLONE.rawValue, 0, 0)
+            ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_FAILED.rawValue)
+            return
+        }
+        _ = ckpt_futex_wait(&process.pointee.snapshot_state, state, &timeout)
+    }
+}
+
+/// After an abort: nobody wants what the snapshot writes.
+func dropSnapshot(_ process: UnsafeMutablePointer<ckpt_process>) {
+    let runtime = ckpt_runtime()
+    if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != process.pointee.pid { return }
+    let kill = 9, clone = Int(Int32(bitPattern: 0x8000_0000))
+    _ = ckpt_syscall(Int(CKPT_SYS_kill.rawValue), Int(runtime.pointee.snapshot_pid), kill, 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_wait4.rawValue), Int(runtime.pointee.snapshot_pid), 0, clone, 0, 0, 0)
+    runtime.pointee.snapshot_pid = 0
+}
+
+private func ranges(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) -> UnsafeMutablePointer<ckpt_range> {
+    ckpt_arena(session, process.pointee.ranges_offset).assumingMemoryBound(to: ckpt_range.self)
+}
+
+private func isUninherited(_ kind: UInt32) -> Bool { kind == CKPT_RANGE_DONTFORK.rawValue || kind == CKPT_RANGE_WIPEONFORK.rawValue }
+
+/// A clone doesn't inherit memory marked DONTFORK, and finds WIPEONFORK memory zeroed: what is in them is copied where it is inherited.
+private func copyUninherited(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) throws(Errno) {
+    let list = ranges(session, process)
+    var i = 0
+    while i < Int(process.pointee.ranges_count) {
+        defer { i += 1 }
+        guard isUninherited(list[i].kind), list[i].object == 0 else { continue }
+        let size = list[i].end - list[i].start
+        let copy = try check(ckpt_mmap(0, size, Mapping.read | Mapping.write, Mapping.private | Mapping.anonymous, -1, 0))
+        UnsafeMutableRawPointer(bitPattern: copy)!.copyMemory(from: Address(list[i].start).pointer!, byteCount: Int(size))
+        list[i].copy = UInt64(copy)
+    }
+}
+private func dropCopies(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    let list = ranges(session, process)
+    var i = 0
+    while i < Int(process.pointee.ranges_count) {
+        if isUninherited(list[i].kind) && list[i].copy != 0 { _ = ckpt_munmap(list[i].copy, list[i].end - list[i].start) }
+        i += 1
+    }
+}
+
+private let snapshotBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
+    let process = argument!.assumingMemoryBound(to: ckpt_process.self)
+    guard let session = ckpt_runtime().pointee.session else { return 0 }
+    // Leaving the terminal session and dropping every descriptor: the pipe whose writer ends must show its end of file.
+    _ = ckpt_syscall(Int(CKPT_SYS_setsid.rawValue), 0, 0, 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_close_range.rawValue), 0, Int(UInt32.max), 0, 0, 0, 0)
+    raiseFileSizeLimit()
+    writeProcess(session, process, isSnapshot: true)
+    ckpt_exit_group(0)
+}
+
+private let writerInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
+    let process = argument!.assumingMemoryBound(to: ckpt_process.self)
+    if let session = ckpt_runtime().pointee.session { writeProcess(session, process, isSnapshot: false) }
+    return 0
+}
+
+private func raiseFileSizeLimit() {
+    let fileSize = 1
+    var limit = ckpt_rlimit(soft: 0, hard: 0)
+    let pointer = Int(bitPattern: withUnsafeMutablePointer(to: &limit) { $0 })
+    if ckpt_syscall(Int(CKPT_SYS_prlimit64.rawValue), 0, fileSize, 0, pointer, 0, 0) == 0 {
+        limit.soft = limit.hard
+        _ = ckpt_syscall(Int(CKPT_SYS_prlimit64.rawValue), 0, fileSize, pointer, 0, 0, 0)
+    }
+}
+
+/// Writes the shared ranges, lets go of what is shared, tells the leader, then writes the private ranges.
+private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>, isSnapshot: Bool) {
+    let list = ranges(session, process), count = Int(process.pointee.ranges_count)
+    var writer = PageWriter(session: session, process: process)
+    do throws(WriteError) {
+        if process.pointee.ranges_early != 0 || !isSnapshot { try writer.connect() }
+        if process.pointee.ranges_early != 0 { process.pointee.shared_runs = try writer.write(list, count, shared: true) }
+        if isSnapshot {
+            unmapShared(list, count)
+            ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_DETACHED.rawValue)
+            _ = ckpt_futex_wake(&process.pointee.snapshot_state, Int32.max)
+            if process.pointee.ranges_early == 0 { try writer.connect() }
+            writer.volunteerForOOM()
+        }
+        process.pointee.runs = try writer.write(list, count, shared: false)
+        writer.disconnect()
+        finish(session, process, CKPT_SNAPSHOT_DONE)
+    } catch {
+        ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail)
+        writer.disconnect()
+        finish(session, process, CKPT_SNAPSHOT_FAILED)
+    }
+}
+
+private func unmapShared(_ list: UnsafeMutablePointer<ckpt_range>, _ count: Int) {
+    var i = 0
+    while i < count {
+        if list[i].kind == CKPT_RANGE_SHARED.rawValue { _ = ckpt_munmap(list[i].start, list[i].end - list[i].start) }
+        i += 1
+    }
+}
+
+private func finish(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>, _ state: ckpt_snapshot_state) {
+    ckpt_store(&process.pointee.snapshot_state, state.rawValue)
+    _ = ckpt_futex_wake(&process.pointee.snapshot_state, Int32.max)
+    _ = ckpt_add(&session.pointee.snapshots_done, 1)
+    _ = ckpt_futex_wake(&session.pointee.snapshots_done, Int32.max)
+}
