@@ -17,7 +17,7 @@ struct Channel {
 
 func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) -> Channel {
     let unix = 1, seqpacket = 5, closeOnExec = 0o2000000
-    let socket = Descriptor(Int32(try check(ckpt_syscall(Int(CKPT_SYS_socket.rawValue), unix, seqpacket | closeOnExec, 0, 0, 0, 0))))
+    let socket = Descriptor(Int32(try check(ckpt_syscall(Int(CKPT_SYS_socket), unix, seqpacket | closeOnExec, 0, 0, 0, 0))))
     do throws(Errno) {
         var address = ckpt_sockaddr_un()
         address.family = 1
@@ -27,8 +27,8 @@ func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) ->
             while n < 64, name[n - 1] != 0 { path[n] = UInt8(bitPattern: name[n - 1]); n += 1 }
             return n
         }
-        try withUnsafeMutablePointer(to: &address) { (a) throws(Errno) in
-            try check(ckpt_syscall(Int(CKPT_SYS_connect.rawValue), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
+        _ = try withUnsafeMutablePointer(to: &address) { (a) throws(Errno) in
+            try check(ckpt_syscall(Int(CKPT_SYS_connect), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
         }
         let (statefile, process) = try receiveTwo(socket)
         return Channel(socket: socket, statefile: statefile, process: process)
@@ -52,7 +52,7 @@ private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (Descriptor, Desc
                 message.iov = UInt64(UInt(bitPattern: vector)); message.iovlen = 1
                 message.control = UInt64(UInt(bitPattern: control)); message.controllen = UInt64(MemoryLayout<ckpt_cmsg_fd>.size)
                 return withUnsafeMutablePointer(to: &message) {
-                    ckpt_syscall(Int(CKPT_SYS_recvmsg.rawValue), Int(socket.value), Int(bitPattern: $0), closeOnExec, 0, 0, 0)
+                    ckpt_syscall(Int(CKPT_SYS_recvmsg), Int(socket.value), Int(bitPattern: $0), closeOnExec, 0, 0, 0)
                 }
             }
         }

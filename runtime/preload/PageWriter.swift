@@ -87,7 +87,7 @@ struct PageWriter {
             argument.category_anyof_mask = UInt64(CKPT_PAGE_IS_PRESENT | CKPT_PAGE_IS_SWAPPED)
             argument.return_mask = UInt64(CKPT_PAGE_IS_HUGE)
             let got = withUnsafeMutablePointer(to: &argument) {
-                ckpt_syscall(Int(CKPT_SYS_ioctl.rawValue), Int(pagemap.value), Int(CKPT_PAGEMAP_SCAN), Int(bitPattern: $0), 0, 0, 0)
+                ckpt_syscall(Int(CKPT_SYS_ioctl), Int(pagemap.value), Int(CKPT_PAGEMAP_SCAN), Int(bitPattern: $0), 0, 0, 0)
             }
             if got == -25 || got == -22 { canScan = false; break }      // ENOTTY, EINVAL: a kernel without it
             if got < 0 { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(Int32(truncatingIfNeeded: -got)), detail: at) }
@@ -131,7 +131,7 @@ struct PageWriter {
         while at < range.end {
             let pages = min((range.end - at) / 4096, 65536)
             let known = range.copy == 0
-                && ckpt_syscall(Int(CKPT_SYS_mincore.rawValue), Int(at), Int(pages * 4096), Int(bitPattern: resident), 0, 0, 0) == 0
+                && ckpt_syscall(Int(CKPT_SYS_mincore), Int(at), Int(pages * 4096), Int(bitPattern: resident), 0, 0, 0) == 0
             var i: UInt64 = 0
             while i < pages {
                 if known && resident[Int(i)] & 1 == 0 { i += 1; continue }
@@ -171,8 +171,8 @@ struct PageWriter {
     private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
         let offset = range.file_offset + (from - base)
         try put(from, Int(to - from), at: offset)
-        if runs == Int(CKPT_CHUNK_RUNS.rawValue) || chunkOffset == 0 {
-            let next = ckpt_add64(&session.pointee.file_tail, UInt64(CKPT_CHUNK_SIZE.rawValue))
+        if runs == Int(CKPT_CHUNK_RUNS) || chunkOffset == 0 {
+            let next = ckpt_add64(&session.pointee.file_tail, UInt64(CKPT_CHUNK_SIZE))
             if chunkOffset == 0 { firstChunk = next } else { try flushChunk(next: next) }
             chunkOffset = next; runs = 0
         }
@@ -189,7 +189,7 @@ struct PageWriter {
         let buffer = ckpt_chunk_buffer()
         let header = UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: ckpt_chunk.self)
         let bytes = runs * MemoryLayout<ckpt_run>.size
-        header.pointee = ckpt_chunk(magic: CKPT_CHUNK_MAGIC.rawValue, count: UInt32(runs), next: next, crc: ckpt_crc32c_hw(0, buffer + 32, bytes), pad: 0, pad2: 0)
+        header.pointee = ckpt_chunk(magic: UInt32(CKPT_CHUNK_MAGIC), count: UInt32(runs), next: next, crc: ckpt_crc32c_hw(0, buffer + 32, bytes), pad: 0, pad2: 0)
         try put(UInt64(UInt(bitPattern: buffer)), 32 + bytes, at: chunkOffset)
     }
 

@@ -11,7 +11,7 @@ func drainSignals(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeM
     let mine = slot.pointee.spare.0, leads = slot.pointee.is_leader != 0
     var zero = ckpt_timespec(sec: 0, nsec: 0)
     var pending: UInt64 = 0
-    _ = ckpt_syscall(Int(CKPT_SYS_rt_sigpending.rawValue), Int(bitPattern: withUnsafeMutablePointer(to: &pending) { $0 }), 8, 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_rt_sigpending), Int(bitPattern: withUnsafeMutablePointer(to: &pending) { $0 }), 8, 0, 0, 0, 0)
     var signal: UInt64 = 0
     while signal < UInt64(CKPT_SIGCKPT) - 1 {
         signal += 1
@@ -25,7 +25,7 @@ func drainSignals(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeM
             guard at != ~0 else { ckpt_fail(session, CKPT_ERROR_ARENA.rawValue, 0, signal); return }
             let record = ckpt_arena(session, at).assumingMemoryBound(to: ckpt_pending.self)
             record.initialize(to: ckpt_pending())
-            let got = ckpt_syscall(Int(CKPT_SYS_rt_sigtimedwait.rawValue), Int(bitPattern: withUnsafeMutablePointer(to: &set) { $0 }),
+            let got = ckpt_syscall(Int(CKPT_SYS_rt_sigtimedwait), Int(bitPattern: withUnsafeMutablePointer(to: &set) { $0 }),
                                    Int(bitPattern: withUnsafeMutablePointer(to: &record.pointee.info) { $0 }),
                                    Int(bitPattern: withUnsafeMutablePointer(to: &zero) { $0 }), 8, 0, 0)
             if got <= 0 { break }
@@ -60,8 +60,8 @@ func requeueSignals(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: Unsaf
         let info = Int(bitPattern: withUnsafeMutablePointer(to: &record.pointee.info) { $0 })
         let signal = Int(record.pointee.info.si_signo)
         let result = record.pointee.shared != 0
-            ? ckpt_syscall(Int(CKPT_SYS_rt_sigqueueinfo.rawValue), Int(slot.pointee.pid), signal, info, 0, 0, 0)
-            : ckpt_syscall(Int(CKPT_SYS_rt_tgsigqueueinfo.rawValue), Int(slot.pointee.pid), Int(slot.pointee.tid), signal, info, 0, 0)
+            ? ckpt_syscall(Int(CKPT_SYS_rt_sigqueueinfo), Int(slot.pointee.pid), signal, info, 0, 0, 0)
+            : ckpt_syscall(Int(CKPT_SYS_rt_tgsigqueueinfo), Int(slot.pointee.pid), Int(slot.pointee.tid), signal, info, 0, 0)
         if result < 0 { ckpt_fail(session, CKPT_ERROR_SIGNALS.rawValue, Int32(truncatingIfNeeded: result), UInt64(signal)) }
         if record.pointee.pad == 0 { break }
         at = UInt64(record.pointee.pad - 1) * 8

@@ -12,9 +12,9 @@ private enum Prctl {
 
 func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
     let getFS = 0x1003, getGS = 0x1004
-    _ = ckpt_syscall(Int(CKPT_SYS_arch_prctl.rawValue), getFS, address(&slot.pointee.fs_base), 0, 0, 0, 0)
-    _ = ckpt_syscall(Int(CKPT_SYS_arch_prctl.rawValue), getGS, address(&slot.pointee.gs_base), 0, 0, 0, 0)
-    _ = ckpt_syscall(Int(CKPT_SYS_get_robust_list.rawValue), 0, address(&slot.pointee.robust_head), address(&slot.pointee.robust_length), 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_arch_prctl), getFS, address(&slot.pointee.fs_base), 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_arch_prctl), getGS, address(&slot.pointee.gs_base), 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_get_robust_list), 0, address(&slot.pointee.robust_head), address(&slot.pointee.robust_length), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getTidAddress, address(&slot.pointee.tid_address), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getParentDeathSignal, address(&slot.pointee.parent_death_signal), 0, 0, 0)
     slot.pointee.timer_slack = UInt64(max(0, ckpt_prctl(Prctl.getTimerSlack, 0, 0, 0, 0)))
@@ -32,8 +32,8 @@ private func recordRseq(_ slot: UnsafeMutablePointer<ckpt_task>) {
     // The slot's spare bytes serve as the area of a task whose libc has none; aligned to 32 as the call demands.
     let scratch = (address(slot) + MemoryLayout<ckpt_task>.size - 64) & ~31
     let area = libc != 0 ? Int(libc) : scratch
-    switch ckpt_syscall(Int(CKPT_SYS_rseq.rawValue), area, length, 0, signature, 0, 0) {
-    case 0: _ = ckpt_syscall(Int(CKPT_SYS_rseq.rawValue), area, length, unregister, signature, 0, 0)
+    switch ckpt_syscall(Int(CKPT_SYS_rseq), area, length, 0, signature, 0, 0) {
+    case 0: _ = ckpt_syscall(Int(CKPT_SYS_rseq), area, length, unregister, signature, 0, 0)
     case -16:
         slot.pointee.rseq_address = UInt64(area); slot.pointee.rseq_length = UInt32(length); slot.pointee.rseq_signature = UInt32(signature)
     case -38: break         // ENOSYS: a kernel without rseq
@@ -58,10 +58,10 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     }
     var which = 0
     while which < 3 {
-        _ = ckpt_syscall(Int(CKPT_SYS_getitimer.rawValue), which, Int(bitPattern: ckpt_process_itimer(process, Int32(which))), 0, 0, 0, 0)
+        _ = ckpt_syscall(Int(CKPT_SYS_getitimer), which, Int(bitPattern: ckpt_process_itimer(process, Int32(which))), 0, 0, 0, 0)
         which += 1
     }
-    process.pointee.brk = UInt64(bitPattern: Int64(ckpt_syscall(Int(CKPT_SYS_brk.rawValue), 0, 0, 0, 0, 0, 0)))
+    process.pointee.brk = UInt64(bitPattern: Int64(ckpt_syscall(Int(CKPT_SYS_brk), 0, 0, 0, 0, 0, 0)))
     process.pointee.dumpable = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getDumpable, 0, 0, 0, 0))
     process.pointee.keep_caps = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getKeepCaps, 0, 0, 0, 0))
     process.pointee.securebits = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getSecurebits, 0, 0, 0, 0))
@@ -75,21 +75,21 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
 /// The initiator has listed the ids from /proc/PID/timers; only the owner can ask for the time that is left.
 func recordTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
     forEachTimer(session, process) { timer in
-        _ = ckpt_syscall(Int(CKPT_SYS_timer_gettime.rawValue), Int(timer.pointee.id), address(&timer.pointee.left), 0, 0, 0, 0)
-        timer.pointee.overrun = Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_timer_getoverrun.rawValue), Int(timer.pointee.id), 0, 0, 0, 0, 0))
+        _ = ckpt_syscall(Int(CKPT_SYS_timer_gettime), Int(timer.pointee.id), address(&timer.pointee.left), 0, 0, 0, 0)
+        timer.pointee.overrun = Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_timer_getoverrun), Int(timer.pointee.id), 0, 0, 0, 0, 0))
     }
 }
 
 /// After a restart: the engine has created the timers; they start to run when the tree does.
 func armTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
     forEachTimer(session, process) { timer in
-        _ = ckpt_syscall(Int(CKPT_SYS_timer_settime.rawValue), Int(timer.pointee.id), 0, address(&timer.pointee.left), 0, 0, 0)
+        _ = ckpt_syscall(Int(CKPT_SYS_timer_settime), Int(timer.pointee.id), 0, address(&timer.pointee.left), 0, 0, 0)
     }
     var which = 0
     while which < 3 {
         let timer = ckpt_process_itimer(process, Int32(which))
         if timer.pointee.value_sec != 0 || timer.pointee.value_usec != 0 {
-            _ = ckpt_syscall(Int(CKPT_SYS_setitimer.rawValue), which, address(timer), 0, 0, 0, 0)
+            _ = ckpt_syscall(Int(CKPT_SYS_setitimer), which, address(timer), 0, 0, 0, 0)
         }
         which += 1
     }

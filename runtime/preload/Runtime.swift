@@ -67,7 +67,7 @@ func environmentValue(_ envp: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 @c(ckpt_trap)
 func trap() -> Never {
     if let session = ckpt_runtime().pointee.session {
-        ckpt_fail(session, UInt32(CKPT_ERROR_TRAP.rawValue), 0, 0)
+        ckpt_fail(session, CKPT_ERROR_TRAP.rawValue, 0, 0)
         if ckpt_runtime().pointee.is_snapshot != 0 { ckpt_exit_group(70) }
         let tid = ckpt_gettid(), pid = ckpt_getpid()
         let used = min(ckpt_load(&session.pointee.tasks_used), UInt32(CKPT_MAX_TASKS))

@@ -25,7 +25,7 @@ func saveMemory(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsafe
 private func cloneSnapshot(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) throws(Errno) {
     let runtime = ckpt_runtime()
     ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_CLONED.rawValue)
-    let child = try check(ckpt_syscall(Int(CKPT_SYS_clone.rawValue), 0, 0, 0, 0, 0, 0))
+    let child = try check(ckpt_syscall(Int(CKPT_SYS_clone), 0, 0, 0, 0, 0, 0))
     if child == 0 {
         runtime.pointee.is_snapshot = 1
         _ = ckpt_call_on_stack(snapshotBody, UnsafeMutableRawPointer(process), ckpt_writer_stack_top())
@@ -58,8 +58,8 @@ func dropSnapshot(_ process: UnsafeMutablePointer<ckpt_process>) {
     let runtime = ckpt_runtime()
     if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != process.pointee.pid { return }
     let kill = 9, clone = Int(Int32(bitPattern: 0x8000_0000))
-    _ = ckpt_syscall(Int(CKPT_SYS_kill.rawValue), Int(runtime.pointee.snapshot_pid), kill, 0, 0, 0, 0)
-    _ = ckpt_syscall(Int(CKPT_SYS_wait4.rawValue), Int(runtime.pointee.snapshot_pid), 0, clone, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(runtime.pointee.snapshot_pid), kill, 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_wait4), Int(runtime.pointee.snapshot_pid), 0, clone, 0, 0, 0)
     runtime.pointee.snapshot_pid = 0
 }
 
@@ -95,8 +95,8 @@ private let snapshotBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = 
     let process = argument!.assumingMemoryBound(to: ckpt_process.self)
     guard let session = ckpt_runtime().pointee.session else { return 0 }
     // Leaving the terminal session and dropping every descriptor: the pipe whose writer ends must show its end of file.
-    _ = ckpt_syscall(Int(CKPT_SYS_setsid.rawValue), 0, 0, 0, 0, 0, 0)
-    _ = ckpt_syscall(Int(CKPT_SYS_close_range.rawValue), 0, Int(UInt32.max), 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_setsid), 0, 0, 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_close_range), 0, Int(UInt32.max), 0, 0, 0, 0)
     raiseFileSizeLimit()
     writeProcess(session, process, isSnapshot: true)
     ckpt_exit_group(0)
@@ -112,9 +112,9 @@ private func raiseFileSizeLimit() {
     let fileSize = 1
     var limit = ckpt_rlimit(soft: 0, hard: 0)
     let pointer = Int(bitPattern: withUnsafeMutablePointer(to: &limit) { $0 })
-    if ckpt_syscall(Int(CKPT_SYS_prlimit64.rawValue), 0, fileSize, 0, pointer, 0, 0) == 0 {
+    if ckpt_syscall(Int(CKPT_SYS_prlimit64), 0, fileSize, 0, pointer, 0, 0) == 0 {
         limit.soft = limit.hard
-        _ = ckpt_syscall(Int(CKPT_SYS_prlimit64.rawValue), 0, fileSize, pointer, 0, 0, 0)
+        _ = ckpt_syscall(Int(CKPT_SYS_prlimit64), 0, fileSize, pointer, 0, 0, 0)
     }
 }
 
