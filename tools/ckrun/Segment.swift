@@ -7,23 +7,19 @@ struct Segment { var path: UnsafePointer<CChar> }
 /// The runtime lies beside ckrun in a build folder, else in ../lib/ckpt.
 func findLibrary(_ text: inout TextMemory) -> UnsafePointer<CChar> {
     let link: StaticString = "/proc/self/exe"
-    var buffer = InlineArray<1024, CChar>(repeating: 0)
-    var span = buffer.mutableSpan
-    let n = span.withUnsafeMutableBytes { ckpt_syscall(Int(CKPT_SYS_readlink), Int(bitPattern: link.cString), Int(bitPattern: $0.baseAddress!), 1023, 0, 0, 0) }
+    let own = UnsafeMutableRawPointer(text.pointers(128)).assumingMemoryBound(to: CChar.self)
+    let n = ckpt_syscall(Int(CKPT_SYS_readlink), Int(bitPattern: link.cString), Int(bitPattern: own), 1023, 0, 0, 0)
     if n <= 0 { fail(ExitCode.lacking, nil, "/proc is not mounted, and checkpoints need it", remedy: "mount -t proc proc /proc") }
     var directory = n
-    while directory > 0, buffer[directory - 1] != 47 { directory -= 1 }
-    var parent = directory > 0 ? directory - 1 : 0
-    while parent > 0, buffer[parent - 1] != 47 { parent -= 1 }
-
-    func put(_ count: Int, _ rest: StaticString, _ text: inout TextMemory) -> UnsafePointer<CChar> {
-        let mark = text.mark
-        for i in 0..<count { text.put(byte: UInt8(bitPattern: buffer[i])) }
-        text.put(rest)
-        return text.finish(from: mark)
-    }
-    let beside = put(directory, "libckpt.so", &text)
-    let installed = put(parent, "lib/ckpt/libckpt.so", &text)
+    while directory > 0, own[directory - 1] != 47 { directory -= 1 }
+    var parent = max(directory - 1, 0)
+    while parent > 0, own[parent - 1] != 47 { parent -= 1 }
+    var mark = text.mark
+    text.put(text: own, count: directory); text.put("libckpt.so")
+    let beside = text.finish(from: mark)
+    mark = text.mark
+    text.put(text: own, count: parent); text.put("lib/ckpt/libckpt.so")
+    let installed = text.finish(from: mark)
     for i in 0..<2 {
         let library = i == 0 ? beside : installed
         guard (try? status(library)) != nil else { continue }

@@ -1,0 +1,45 @@
+// Words for numbers: a task's failure, signals, wait statuses.
+import CkptABI
+import CkptSystem
+
+/// What a task meant by the failure that it left in the session.
+public func words(for failure: ckpt_failure) -> String {
+    let cause = switch ckpt_error(rawValue: failure.code) {
+    case CKPT_ERROR_NONE: "no failure"
+    case CKPT_ERROR_TRAP: "the runtime found a fault in itself"
+    case CKPT_ERROR_SLOTS: "more processes or threads than a session can hold (\(CKPT_MAX_PROCESSES) and \(CKPT_MAX_TASKS))"
+    case CKPT_ERROR_ARENA: "the session's arena is full"
+    case CKPT_ERROR_CLONE: "the snapshot could not be cloned"
+    case CKPT_ERROR_CONNECT: "the initiator could not be reached"
+    case CKPT_ERROR_DESCRIPTOR: "the statefile's descriptor did not arrive"
+    case CKPT_ERROR_PAGEMAP: "its page map could not be read"
+    case CKPT_ERROR_WRITE: "writing its memory to the statefile failed"
+    case CKPT_ERROR_RSEQ: "it registered an rseq area that is not libc's"
+    case CKPT_ERROR_APPLICATION: "the application refused"
+    case CKPT_ERROR_INITIATOR: "the initiator died"
+    case CKPT_ERROR_RESTORE: "it could not restore a part of itself"
+    case CKPT_ERROR_SIGNALS: "its pending signals could not be read"
+    case CKPT_ERROR_UNMAP: "it could not give memory back"
+    default: "failure \(failure.code)"
+    }
+    let detail = failure.detail == 0 ? "" : " (0x\(hex(failure.detail)))"
+    let reason = failure.errno_value == 0 ? "" : ": " + SystemError("", errno: failure.errno_value).text
+    return cause + detail + reason
+}
+
+/// SIGTERM, SIGRTMIN+3, …
+public func signalName(_ signal: Int32) -> String {
+    let names = ["HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",
+                 "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"]
+    if signal >= 1 && signal <= names.count { return "SIG" + names[Int(signal) - 1] }
+    if signal == 34 { return "SIGRTMIN" }
+    if signal > 34 && signal <= 64 { return "SIGRTMIN+\(signal - 34)" }
+    return "signal \(signal)"
+}
+
+/// "exited with status 3", "killed by SIGTERM"
+public func waitStatusWords(_ status: Int32) -> String {
+    let signal = status & 0x7f
+    if signal == 0 { return "exited with status \((status >> 8) & 0xff)" }
+    return "killed by \(signalName(signal))" + (status & 0x80 != 0 ? " (core dumped)" : "")
+}
