@@ -56,7 +56,7 @@ let package = Package(
         .systemLibrary(name: "CUnwind", path: "Sources/CUnwind", pkgConfig: "libunwind-ptrace", providers: [.apt(["libunwind-dev"])]),
         .target(name: "CkptSystem", dependencies: ["CkptABI", .product(name: "SystemPackage", package: "swift-system")], path: "Sources/System"),
         .target(name: "CkptReport", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Report"),
-        .target(name: "CkptSession", dependencies: ["CkptABI", "CkptSystem", "CkptReport"], path: "Sources/Session"),
+        .target(name: "CkptSession", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Session"),
         .target(name: "CkptStatefile", dependencies: ["CkptABI", "CElf", "CkptSystem", "CkptReport"], path: "Sources/Statefile"),
         .target(name: "CkptUnwind", dependencies: ["CUnwind", "CkptABI", "CkptSystem", "CkptStatefile"], path: "Sources/Unwind"),
         .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind",

@@ -1,0 +1,138 @@
+// /proc as proc(5) describes it: text in, values out.  Reading is in CkptSystem's Path; nothing here changes anything.
+import CkptABI
+import CkptSystem
+
+/// /proc/PID/stat
+public struct ProcStat: Sendable {
+    public var pid: Int32, comm: String, state: Character, parent: Int32, group: Int32, terminalSession: Int32
+    public var flags: UInt64, nice: Int, threads: Int, startTime: UInt64
+    public var startCode: UInt64, endCode: UInt64, startStack: UInt64
+    public var startData: UInt64, endData: UInt64, startBrk: UInt64, argStart: UInt64, argEnd: UInt64, envStart: UInt64, envEnd: UInt64
+    public var exitCode: Int32
+
+    public init?(_ text: String) {
+        guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), let pid = Int32(text[..<open].dropLast()) else { return nil }
+        let f = text[text.index(after: close)...].split(whereSeparator: { $0 == " " || $0 == "\n" })
+        guard f.count >= 20 else { return nil }
+        func field(_ n: Int) -> UInt64 { n - 3 < f.count ? UInt64(f[n - 3]) ?? UInt64(bitPattern: Int64(f[n - 3]) ?? 0) : 0 }     // numbered as in proc(5)
+        self.pid = pid
+        comm = String(text[text.index(after: open)..<close])
+        state = f[0].first ?? "?"
+        parent = Int32(truncatingIfNeeded: field(4)); group = Int32(truncatingIfNeeded: field(5)); terminalSession = Int32(truncatingIfNeeded: field(6))
+        flags = field(9); nice = Int(truncatingIfNeeded: field(19)); threads = Int(field(20)); startTime = field(22)
+        startCode = field(26); endCode = field(27); startStack = field(28)
+        startData = field(45); endData = field(46); startBrk = field(47)
+        argStart = field(48); argEnd = field(49); envStart = field(50); envEnd = field(51)
+        exitCode = Int32(truncatingIfNeeded: field(52))
+    }
+    public init?(pid: Int32, tid: Int32? = nil) {
+        let path = tid.map { "/proc/\(pid)/task/\($0)/stat" } ?? "/proc/\(pid)/stat"
+        guard let text = try? Path.text(path) else { return nil }
+        self.init(text)
+    }
+    public var isZombie: Bool { state == "Z" || state == "X" }
+    public var isStopped: Bool { state == "T" }
+}
+
+/// /proc/PID/status, as a dictionary with typed access.
+public struct ProcStatus: Sendable {
+    private var fields: [String: String] = [:]
+    public init(_ text: String) {
+        for line in text.split(separator: "\n") {
+            guard let colon = line.firstIndex(of: ":") else { continue }
+            fields[String(line[..<colon])] = String(line[line.index(after: colon)...].drop { $0 == "\t" || $0 == " " })
+        }
+    }
+    public init?(pid: Int32, tid: Int32? = nil) {
+        let path = tid.map { "/proc/\(pid)/task/\($0)/status" } ?? "/proc/\(pid)/status"
+        guard let text = try? Path.text(path) else { return nil }
+        self.init(text)
+    }
+    public subscript(_ key: String) -> String? { fields[key] }
+    public func hex(_ key: String) -> UInt64 { fields[key].flatMap { UInt64($0, radix: 16) } ?? 0 }
+    public func numbers(_ key: String) -> [Int] { (fields[key] ?? "").split(whereSeparator: { $0 == "\t" || $0 == " " }).compactMap { Int($0) } }
+    /// Pids of one task from the outermost namespace that we see to its own.
+    public var namespacePids: [Int32] { numbers("NSpid").map { Int32($0) } }
+    public var octalUmask: UInt32 { fields["Umask"].flatMap { UInt32($0, radix: 8) } ?? 0o022 }
+    public func kilobytes(_ key: String) -> UInt64 { UInt64((fields[key] ?? "0").split(separator: " ").first ?? "0") ?? 0 }
+}
+
+/// One line of /proc/PID/maps, or one block of smaps.
+public struct ProcMapping: Sendable {
+    public var start: UInt64, end: UInt64, protection: UInt32, isShared: Bool, offset: UInt64
+    public var device: UInt64, inode: UInt64, name: String
+    public var flags: Set<String> = []      // VmFlags of smaps
+    public var size: UInt64 { end - start }
+
+    public init?(_ line: Substring) {
+        let parts = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
+        guard parts.count >= 5, let dash = parts[0].firstIndex(of: "-"), let start = UInt64(parts[0][..<dash], radix: 16),
+              let end = UInt64(parts[0][parts[0].index(after: dash)...], radix: 16), let offset = UInt64(parts[2], radix: 16),
+              let inode = UInt64(parts[4]) else { return nil }
+        let p = Array(parts[1].utf8)
+        guard p.count >= 4 else { return nil }
+        self.start = start; self.end = end; self.offset = offset; self.inode = inode
+        protection = (p[0] == UInt8(ascii: "r") ? 1 : 0) | (p[1] == UInt8(ascii: "w") ? 2 : 0) | (p[2] == UInt8(ascii: "x") ? 4 : 0)
+        isShared = p[3] == UInt8(ascii: "s")
+        let d = parts[3].split(separator: ":")
+        guard d.count == 2, let major = UInt64(d[0], radix: 16), let minor = UInt64(d[1], radix: 16) else { return nil }
+        device = (major & 0xfff) << 8 | (minor & 0xff) | (minor & 0xfff00) << 12 | (major & ~0xfff) << 32
+        name = parts.count == 6 ? ProcMapping.unescape(parts[5]) : ""
+    }
+    /// A newline in a file's name shows as \012.
+    private static func unescape(_ s: Substring) -> String {
+        let bytes = Array(s.utf8), escape = Array("\\012".utf8)
+        var out: [UInt8] = []
+        var i = 0
+        while i < bytes.count {
+            if bytes[i...].starts(with: escape) { out.append(10); i += 4 } else { out.append(bytes[i]); i += 1 }
+        }
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    /// The mappings of a process, with VmFlags (smaps) or without (maps).
+    public static func all(of pid: Int32, withFlags: Bool) throws(SystemError) -> [ProcMapping] {
+        let text = String(decoding: try Path.contents("/proc/\(pid)/\(withFlags ? "smaps" : "maps")"), as: UTF8.self)
+        var result: [ProcMapping] = []
+        for line in text.split(separator: "\n") {
+            let first = line.utf8.first ?? 0
+            if first >= 0x30 && first <= 0x39 || first >= 0x61 && first <= 0x66 {
+                if let m = ProcMapping(line) { result.append(m) }
+            } else if line.hasPrefix("VmFlags:"), !result.isEmpty {
+                result[result.count - 1].flags = Set(line.dropFirst(8).split(separator: " ").map(String.init))
+            }
+        }
+        return result
+    }
+}
+public enum Proc {
+    public static func processes() -> [Int32] { ((try? Path.names(in: "/proc")) ?? []).compactMap { Int32($0) } }
+    public static func threads(of pid: Int32) -> [Int32] { ((try? Path.names(in: "/proc/\(pid)/task")) ?? []).compactMap { Int32($0) }.sorted() }
+    /// Where `pid` maps the file; nil: it doesn't, or can't be read.
+    public static func mapping(of identity: FileIdentity, in pid: Int32) -> UInt64? {
+        guard let bytes = try? Path.contents("/proc/\(pid)/maps") else { return nil }
+        // Most processes are no members: look for the inode's digits before splitting anything.
+        let needle = Array(" \(identity.inode) ".utf8)
+        guard contains(bytes, needle) else { return nil }
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            if let m = ProcMapping(line), m.inode == identity.inode, m.device == identity.device { return m.start }
+        }
+        return nil
+    }
+    private static func contains(_ bytes: [UInt8], _ needle: [UInt8]) -> Bool {
+        bytes.withUnsafeBufferPointer { b in
+            guard b.count >= needle.count else { return false }
+            var i = 0
+            let last = b.count - needle.count
+            while i <= last {
+                if b[i] == needle[0] {
+                    var j = 1
+                    while j < needle.count && b[i + j] == needle[j] { j += 1 }
+                    if j == needle.count { return true }
+                }
+                i += 1
+            }
+            return false
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// Files and descriptors: open(2), read(2), stat(2) … with errors as SystemError, and descriptors that close themselves.
+import Glibc
+
+/// A descriptor that is closed when its owner goes.
+public final class File: @unchecked Sendable {
+    public let number: Int32
+    public init(adopting number: Int32) { self.number = number }
+    deinit { Glibc.close(number) }
+
+    /// open(2), close-on-exec.
+    public convenience init(_ path: String, flags: Int32 = O_RDONLY, mode: mode_t = 0) throws(SystemError) {
+        self.init(adopting: try retrying("open \(path)") { Glibc.open(path, flags | O_CLOEXEC, mode) })
+    }
+    public func read(at offset: UInt64, count: Int) throws(SystemError) -> [UInt8] {
+        var done = 0
+        var failure: SystemError?
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            while done < count {
+                let n = pread(number, buffer.baseAddress! + done, count - done, off_t(offset) + off_t(done))
+                if n < 0 { if errno == EINTR { continue }; failure = SystemError("read", errno: errno); break }
+                if n == 0 { break }
+                done += n
+            }
+            initialized = done
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+    public func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(SystemError) {
+        var done = 0
+        while done < bytes.count {
+            done += try retrying("write") { pwrite(number, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done)) }
+        }
+    }
+    public func status() throws(SystemError) -> stat {
+        var s = stat()
+        try retrying("fstat") { fstat(number, &s) }
+        return s
+    }
+    public func truncate(to size: UInt64) throws(SystemError) { try retrying("ftruncate") { ftruncate(number, off_t(size)) } }
+    public func synchronize() throws(SystemError) { try retrying("fsync") { fsync(number) } }
+}
+
+public enum Path {
+    /// The whole of a file that may have no size of its own (/proc).
+    public static func contents(_ path: String) throws(SystemError) -> [UInt8] {
+        let file = try File(path)
+        var bytes: [UInt8] = []
+        var chunk = 16384
+        while true {
+            let part = try streamRead(file, chunk)
+            if part.isEmpty { return bytes }
+            bytes += part
+            chunk = min(chunk * 2, 1 << 20)
+        }
+    }
+    private static func streamRead(_ file: File, _ count: Int) throws(SystemError) -> [UInt8] {
+        var failure: SystemError?
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            var n = Glibc.read(file.number, buffer.baseAddress!, count)
+            while n < 0 && errno == EINTR { n = Glibc.read(file.number, buffer.baseAddress!, count) }
+            if n < 0 { failure = SystemError("read", errno: errno) }
+            initialized = max(0, n)
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+    public static func text(_ path: String) throws(SystemError) -> String { String(decoding: try contents(path), as: UTF8.self) }
+    public static func link(_ path: String) throws(SystemError) -> String {
+        var buffer = [CChar](repeating: 0, count: 4097)
+        let n = try retrying("readlink \(path)") { readlink(path, &buffer, 4096) }
+        return String(decoding: buffer[..<n].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+    public static func status(_ path: String) throws(SystemError) -> stat {
+        var s = stat()
+        try retrying("stat \(path)") { stat(path, &s) }
+        return s
+    }
+    public static func names(in directory: String) throws(SystemError) -> [String] {
+        guard let d = opendir(directory) else { throw SystemError("open \(directory)", errno: errno) }
+        defer { closedir(d) }
+        var names: [String] = []
+        while let entry = readdir(d) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names
+    }
+    public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+    public static func remove(_ path: String) { unlink(path) }
+    public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from, to) } }
+    /// fsync(2) of a folder: the rename itself is on the disk.
+    public static func synchronizeFolder(_ path: String) throws(SystemError) {
+        try File(path, flags: O_RDONLY | O_DIRECTORY).synchronize()
+    }
+    public static func folder(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+    public static func base(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return path }
+        return String(path[path.index(after: slash)...])
+    }
+}
+
+extension stat {
+    public var deviceNumber: UInt64 { UInt64(st_dev) }
+    public var inodeNumber: UInt64 { UInt64(st_ino) }
+    public var kind: UInt32 { UInt32(st_mode) & S_IFMT }
+}
