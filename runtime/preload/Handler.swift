@@ -12,7 +12,7 @@ func onSignal(_ signal: Int32, _ info: UnsafeMutablePointer<ckpt_siginfo>, _ con
         if phase(word) == CKPT_PHASE_CALL {
             takePart(session, word, context)
         } else {
-            deliverApplicationSIGCKPT(info, context)
+            if deliverApplicationSIGCKPT(info, context) { return }       // its handler ran: an interrupted call stays interrupted
         }
     }
     reviseInterruptedCall(context)

@@ -20,10 +20,12 @@ enum SignalMask { static let block: Int32 = 0, unblock: Int32 = 1, set: Int32 = 
 /// the initiator then names the process as one that did not load the runtime.
 @c(ckpt_runtime_start)
 func start(_ envp: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) {
-    interposeStart(envp)
     if let path = environmentValue(envp, "CKPT_SESSION"), let session = mapSession(path) {
-        ckpt_runtime().pointee.session = session
+        interposeStart(session)
         installHandler()
+        ckpt_runtime().pointee.session = session
+    } else {
+        interposeStart(nil)
     }
     // The mask was inherited across exec with SIGCKPT blocked; a checkpoint that came meanwhile is delivered here.
     var bit = ckpt_sigckpt_bit()
