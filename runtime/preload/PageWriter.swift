@@ -70,8 +70,33 @@ struct PageWriter {
             try writeResident(range)
         } else if isCopy {
             try writePages(range, from: range.copy, to: range.copy + (range.end - range.start), flags: 0)
+        } else if range.kind == CKPT_RANGE_WHOLE.rawValue {
+            try writeWhole(range)
         } else {
             try scan(range)
+        }
+    }
+
+    /// Pages behind the end of a mapped file raise SIGBUS when they are touched; process_vm_readv(2) of oneself fails instead.
+    private mutating func writeWhole(_ range: ckpt_range) throws(WriteError) {
+        let bounce = UInt64(UInt(bitPattern: ckpt_resident_buffer())), step: UInt64 = 65536, pid = Int(ckpt_getpid())
+        var at = range.start
+        while at < range.end {
+            let length = min(step, range.end - at)
+            var local = ckpt_iovec(base: bounce, length: length), remote = ckpt_iovec(base: at, length: length)
+            let got = withUnsafeMutablePointer(to: &local) { local in
+                withUnsafeMutablePointer(to: &remote) { remote in
+                    ckpt_syscall(CKPT_SYS_process_vm_readv, pid, Int(bitPattern: local), 1, Int(bitPattern: remote), 1, 0)
+                }
+            }
+            let usable = got < 4096 ? 0 : UInt64(got) & ~4095
+            if usable == 0 { at += 4096; continue }
+            var part = range
+            part.kind = CKPT_RANGE_FILE.rawValue        // zeros count
+            part.start = at; part.end = at + usable; part.copy = bounce
+            part.file_offset = range.file_offset + (at - range.start)
+            try writePages(part, from: bounce, to: bounce + usable, flags: 0)
+            at += usable
         }
     }
 

@@ -61,6 +61,8 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
         _ = ckpt_syscall(Int(CKPT_SYS_getitimer), which, Int(bitPattern: ckpt_process_itimer(process, Int32(which))), 0, 0, 0, 0)
         which += 1
     }
+    process.pointee.monotonic = clock(1)
+    process.pointee.boottime = clock(7)
     process.pointee.brk = UInt64(bitPattern: Int64(ckpt_syscall(Int(CKPT_SYS_brk), 0, 0, 0, 0, 0, 0)))
     process.pointee.dumpable = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getDumpable, 0, 0, 0, 0))
     process.pointee.keep_caps = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getKeepCaps, 0, 0, 0, 0))
@@ -70,6 +72,13 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     process.pointee.io_flusher = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getIoFlusher, 0, 0, 0, 0))
     _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)
+}
+
+/// By system call: the vdso's time would do, but the interrupted code may be inside it.
+private func clock(_ id: Int32) -> UInt64 {
+    var time = ckpt_timespec(sec: 0, nsec: 0)
+    _ = ckpt_clock(id, &time)
+    return UInt64(time.sec) &* 1_000_000_000 &+ UInt64(time.nsec)
 }
 
 /// The initiator has listed the ids from /proc/PID/timers; only the owner can ask for the time that is left.

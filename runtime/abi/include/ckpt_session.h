@@ -77,6 +77,7 @@ enum ckpt_range_kind {
     CKPT_RANGE_SHARED = 2,          // written before the release, into the shared chain
     CKPT_RANGE_DONTFORK = 3,        // a clone does not inherit it: copied before the clone to `copy`
     CKPT_RANGE_WIPEONFORK = 4,      // the same
+    CKPT_RANGE_WHOLE = 5,           // every page that can be read, whatever it belongs to (a private mapping of a deleted file, the vdso)
 };
 struct ckpt_range {
     uint64_t start, end;            // addresses
@@ -140,7 +141,8 @@ struct ckpt_process {
     uint32_t returned;              // atomic, restart: tasks of this process that are back
     uint32_t expected;              // restart: how many there are
     uint64_t runtime_base;          // where this process has the runtime, for the tools
-    uint64_t spare[224];
+    uint64_t monotonic, boottime;   // ns, in the process's time namespace, at the record
+    uint64_t spare[222];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

@@ -45,6 +45,7 @@ struct ckpt_superblock {
 enum ckpt_table {
     CKPT_TABLE_TREE = 1, CKPT_TABLE_PROCESS = 2, CKPT_TABLE_TASK = 3, CKPT_TABLE_VMA = 4, CKPT_TABLE_OBJECT = 5, CKPT_TABLE_DESCRIPTION = 6,
     CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
+    CKPT_TABLE_LOCK = 12,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -192,6 +193,16 @@ struct ckpt_timer_record {
     uint64_t value; int32_t signo, notify, tid, pad;
 };
 
+// A file lock (fcntl(2), flock(2)): POSIX locks belong to the process, the others to the description behind `fd`.
+enum ckpt_lock_kind { CKPT_LOCK_POSIX = 1, CKPT_LOCK_FLOCK = 2, CKPT_LOCK_OFD = 3 };
+struct ckpt_lock_record {
+    uint32_t process, kind;         // enum ckpt_lock_kind
+    int32_t  fd;                    // a descriptor of that process on the file
+    uint32_t exclusive;             // 0: shared (read)
+    uint64_t start, length;         // length 0: to the end of the file, however long
+};
+_Static_assert(sizeof(struct ckpt_lock_record) == 32, "lock_record");
+
 // Memory: each process's pages are a chain of chunks, each full of runs.
 enum { CKPT_CHUNK_MAGIC = 0x4e555243, CKPT_CHUNK_SIZE = 65536, CKPT_RUN_PAGES = 256 };
 enum ckpt_run_flags { CKPT_RUN_HUGE = 1 };      // it was on huge pages
@@ -226,6 +237,34 @@ CKPT_INLINE struct ckpt_sigaction *_Nonnull ckpt_record_action(struct ckpt_proce
 CKPT_INLINE uint64_t *_Nonnull ckpt_record_affinity(struct ckpt_task_record *_Nonnull t) { return &t->affinity[0]; }
 CKPT_INLINE char *_Nonnull ckpt_record_comm(struct ckpt_task_record *_Nonnull t) { return t->comm; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_tree_cpuid(struct ckpt_tree *_Nonnull t) { return &t->cpuid[0]; }
+// The words of ckpt_tree.cpuid, of this CPU; leaves that it does not have read as zero.
+CKPT_INLINE void ckpt_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull r) {
+    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(subleaf));
+}
+CKPT_INLINE void ckpt_cpu_words(uint32_t *_Nonnull words) {
+    static const struct { uint32_t leaf, subleaf, reg; } wanted[9] = {
+        {1, 0, 2}, {1, 0, 3}, {7, 0, 1}, {7, 0, 2}, {7, 0, 3}, {7, 1, 0}, {0x80000001u, 0, 2}, {0x80000001u, 0, 3}, {0xd, 1, 0} };
+    uint32_t r[4];
+    for (int i = 0; i < 9; i++) {
+        ckpt_cpuid(wanted[i].leaf & 0x80000000u, 0, r);
+        if (r[0] < wanted[i].leaf) { words[i] = 0; continue; }
+        ckpt_cpuid(wanted[i].leaf, wanted[i].subleaf, r);
+        words[i] = r[wanted[i].reg];
+    }
+}
+// XGETBV(0): the register states that the kernel saves; 0 without XSAVE.
+CKPT_INLINE uint64_t ckpt_xgetbv(void) {
+    uint32_t a, d, r[4];
+    ckpt_cpuid(1, 0, r);
+    if (!(r[2] & (1u << 27))) return 0;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (uint64_t)d << 32 | a;
+}
+CKPT_INLINE uint32_t ckpt_xsave_size(void) {
+    uint32_t r[4];
+    ckpt_cpuid(0xd, 0, r);
+    return r[1];
+}
 CKPT_INLINE uint32_t ckpt_no_index(void) { return CKPT_NO_INDEX; }
 
 // CRC-32C by the instruction of SSE4.2: every x86-64 since 2008.

@@ -44,7 +44,7 @@ enum {
     CKPT_SYS_readlinkat = 267, CKPT_SYS_pselect6 = 270, CKPT_SYS_ppoll = 271, CKPT_SYS_unshare = 272, CKPT_SYS_set_robust_list = 273,
     CKPT_SYS_get_robust_list = 274, CKPT_SYS_tee = 276, CKPT_SYS_utimensat = 280, CKPT_SYS_epoll_pwait = 281, CKPT_SYS_fallocate = 285,
     CKPT_SYS_dup3 = 292, CKPT_SYS_pipe2 = 293, CKPT_SYS_preadv = 295, CKPT_SYS_pwritev = 296, CKPT_SYS_rt_tgsigqueueinfo = 297, CKPT_SYS_prlimit64 = 302,
-    CKPT_SYS_setns = 308, CKPT_SYS_kcmp = 312, CKPT_SYS_sched_setattr = 314, CKPT_SYS_sched_getattr = 315, CKPT_SYS_getrandom = 318,
+    CKPT_SYS_setns = 308, CKPT_SYS_process_vm_readv = 310, CKPT_SYS_kcmp = 312, CKPT_SYS_sched_setattr = 314, CKPT_SYS_sched_getattr = 315, CKPT_SYS_getrandom = 318,
     CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
     CKPT_SYS_rseq = 334, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
 };
