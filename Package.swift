@@ -68,6 +68,7 @@ let package = Package(
         // The freestanding sources once more as ordinary Swift (a symbolic link), for unit tests.
         .target(name: "FreestandingHosted", dependencies: ["CkptABI"], path: "Tests/FreestandingHosted"),
         .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem"], path: "Tests/UnitTests"),
-        .testTarget(name: "ScenarioTests", dependencies: ["CkptABI"], path: "Tests/ScenarioTests"),
+        .target(name: "HarnessC", path: "Tests/HarnessC"),
+        .testTarget(name: "ScenarioTests", dependencies: ["CkptABI", "HarnessC"], path: "Tests/ScenarioTests"),
     ]
 )

@@ -1,0 +1,76 @@
+// Holds one thing that cannot be restored in this version, says which descriptor it is (or -1), and runs on unharmed.
+#include "scenario.h"
+#include <arpa/inet.h>
+#include <linux/perf_event.h>
+#include <mqueue.h>
+#include <pty.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+static int shm = -1, sem = -1;
+static int hold(const char *kind) {
+    int p[2], q;
+    if (!strcmp(kind, "tcp")) return socket(AF_INET, SOCK_STREAM, 0);
+    if (!strcmp(kind, "udp")) return socket(AF_INET, SOCK_DGRAM, 0);
+    if (!strcmp(kind, "unix")) return socket(AF_UNIX, SOCK_STREAM, 0);
+    if (!strcmp(kind, "socketpair")) { must(socketpair(AF_UNIX, SOCK_STREAM, 0, p)); return p[0]; }
+    if (!strcmp(kind, "epoll")) return epoll_create1(0);
+    if (!strcmp(kind, "eventfd")) return eventfd(3, 0);
+    if (!strcmp(kind, "timerfd")) return timerfd_create(CLOCK_MONOTONIC, 0);
+    if (!strcmp(kind, "signalfd")) { sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); return signalfd(-1, &s, 0); }
+    if (!strcmp(kind, "inotify")) return inotify_init1(0);
+    if (!strcmp(kind, "pty")) { must(openpty(&p[0], &q, NULL, NULL, NULL)); return p[0]; }
+    if (!strcmp(kind, "pidfd")) return syscall(SYS_pidfd_open, getpid(), 0);
+    if (!strcmp(kind, "namespace")) return open("/proc/self/ns/mnt", O_RDONLY);
+    if (!strcmp(kind, "userfaultfd")) return syscall(323, 1);
+    if (!strcmp(kind, "perf")) { struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_TASK_CLOCK }; return syscall(SYS_perf_event_open, &a, 0, -1, -1, 0); }
+    if (!strcmp(kind, "io_uring")) { char params[256] = { 0 }; return syscall(425, 4, params); }
+    if (!strcmp(kind, "mqueue")) { char name[64]; snprintf(name, sizeof name, "/ckpt-scenario-%d", getpid()); struct mq_attr a = { .mq_maxmsg = 2, .mq_msgsize = 8 }; int fd = mq_open(name, O_RDWR | O_CREAT, 0600, &a); mq_unlink(name); return fd; }
+    if (!strcmp(kind, "flock")) { int fd = must(open(scenario_path("locked"), O_RDWR | O_CREAT, 0600)); must(flock(fd, LOCK_EX)); return fd; }
+    if (!strcmp(kind, "posix-lock") || !strcmp(kind, "ofd-lock")) {
+        int fd = must(open(scenario_path("locked"), O_RDWR | O_CREAT, 0600));
+        struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5 };
+        must(fcntl(fd, kind[0] == 'p' ? F_SETLK : F_OFD_SETLK, &l));
+        return fd;
+    }
+    if (!strcmp(kind, "lease")) { int fd = must(open(scenario_path("leased"), O_RDONLY | O_CREAT, 0600)); must(fcntl(fd, F_SETLEASE, F_RDLCK)); return fd; }
+    if (!strcmp(kind, "aio")) { unsigned long context = 0; if (syscall(SYS_io_setup, 4, &context) < 0) return -2; return -1; }
+    if (!strcmp(kind, "shm")) { shm = must(shmget(IPC_PRIVATE, 4096, 0600)); must((long)shmat(shm, NULL, 0)); shmctl(shm, IPC_RMID, NULL); return -1; }
+    if (!strcmp(kind, "semundo")) { sem = must(semget(IPC_PRIVATE, 1, 0600)); struct sembuf b = { 0, 1, SEM_UNDO }; must(semop(sem, &b, 1)); return -1; }
+    if (!strcmp(kind, "seccomp")) {
+        struct { unsigned short code; unsigned char jt, jf; unsigned k; } allow = { 6, 0, 0, 0x7fff0000 };
+        struct { unsigned short length; void *filter; } program = { 1, &allow };
+        must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+        must(prctl(PR_SET_SECCOMP, 2, &program));
+        return -1;
+    }
+    if (!strcmp(kind, "proc-file")) return open("/proc/self/status", O_RDONLY);
+    if (!strcmp(kind, "block-device")) return open("/dev/loop-control", O_RDWR);
+    return -2;
+}
+int main(int argc, char **argv) {
+    (void)argc;
+    int fd = hold(argv[1]);
+    int e = errno;
+    if (fd == -2 || (fd == -1 && e && strcmp(argv[1], "aio") && strcmp(argv[1], "shm") && strcmp(argv[1], "semundo") && strcmp(argv[1], "seccomp"))) {
+        printf("unsupported %s\n", strerror(e));
+        return 4;
+    }
+    char line[64];
+    int out = must(open(scenario_path("held"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    write(out, line, snprintf(line, sizeof line, "%d %d", getpid(), fd));
+    close(out);
+    scenario_wait();
+    if (fd >= 0) check(fcntl(fd, F_GETFD) >= 0);
+    if (sem >= 0) semctl(sem, 0, IPC_RMID);
+    return scenario_end();
+}

@@ -1,0 +1,85 @@
+// What cannot be restored is refused with pid, descriptor and kind, and the program runs on.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct RefusalTests {
+    /// Each with a word that the refusal must contain.
+    static let kinds: [(kind: String, word: String)] = [
+        ("tcp", "socket"), ("udp", "socket"), ("unix", "socket"), ("socketpair", "socket"), ("epoll", "epoll"), ("eventfd", "eventfd"), ("timerfd", "timerfd"),
+        ("signalfd", "signalfd"), ("inotify", "inotify"), ("pty", "terminal"), ("pidfd", "pidfd"), ("namespace", "namespace"), ("userfaultfd", "userfaultfd"),
+        ("perf", "perf"), ("io_uring", "io_uring"), ("mqueue", "message queue"), ("flock", "lock"), ("posix-lock", "lock"), ("ofd-lock", "lock"),
+        ("lease", "lease"), ("aio", "asynchronous"), ("shm", "System V"), ("seccomp", "seccomp"), ("proc-file", "/proc"),
+    ]
+    @Test(arguments: kinds.map(\.kind)) func `what cannot be restored is refused by name and runs on`(kind: String) {
+        let word = Self.kinds.first { $0.kind == kind }!.word
+        scenario("refuse-\(kind)") { s in
+            try s.start([try s.installation.program("refuse", flags: ["-lutil"]), kind])
+            _ = eventually(20) { access(s.path("ready"), F_OK) == 0 || s.hasEnded }
+            if s.output.hasPrefix("unsupported") { return }       // not in this kernel, or not permitted here
+            let held = read(s.path("held")).split(separator: " ").map(String.init)
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            if result.status != .exited(77) { throw Failure("\(result.status), not 77; \(result.errors)") }
+            for part in ["pid \(held[0])", word] + (held[1] == "-1" ? [] : ["fd \(held[1])"]) where !result.errors.lowercased().contains(part.lowercased()) {
+                throw Failure("the refusal does not name \(part): \(result.errors)")
+            }
+            if access(s.statefile, F_OK) == 0 { throw Failure("a statefile was left") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `a static program in the tree is refused by name`() {
+        scenario("static") { s in
+            let program = try s.installation.program("static-sleeper", flags: ["-static"])
+            try s.start([try s.installation.program("behaviour-exec-child"), program])
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            if ![.exited(77), .exited(75)].contains(result.status) || !result.errors.contains("static") { throw Failure("\(result.status): \(result.errors)") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `ckrun refuses a static program`() {
+        scenario("ckrun-static") { s in
+            try s.start([try s.installation.program("static-sleeper", flags: ["-static"])])
+            let status = try s.wait()
+            if status == .exited(0) || !s.errors.contains("static") { throw Failure("\(status) \(s.errors)") }
+        }
+    }
+
+    @Test func `a task under strict seccomp is refused and not signalled`() {
+        scenario("seccomp-strict") { s in
+            try s.start([try s.installation.program("behaviour-seccomp")])
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            if result.status != .exited(77) || !result.errors.contains("seccomp") { throw Failure("\(result.status): \(result.errors)") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `a task under a debugger is named, the checkpoint aborted, and all run on`() {
+        scenario("traced") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat")])
+            try s.waitUntilReady()
+            let tracer = try s.spawn([try s.installation.program("tracer"), "\(s.pid)"], output: "tracer.out", errors: "tracer.err")
+            guard eventually(10, { access(s.path("attached"), F_OK) == 0 }) else { throw Failure("the tracer did not attach: \(read(s.path("tracer.out")))") }
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            if ![.exited(77), .exited(75)].contains(result.status) || !result.errors.contains("\(s.pid)") || !result.errors.contains("trac") {
+                throw Failure("\(result.status): \(result.errors)")
+            }
+            FileManager.default.createFile(atPath: s.path("detach"), contents: nil)
+            _ = Children.wait(tracer, limit: 10)
+            s.generation = 0
+            try s.checkpoint()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+}
