@@ -1,0 +1,35 @@
+// The 64 bytes that say which face of a statefile is showing.
+import CkptABI
+import CkptReport
+import CkptSystem
+
+/// The ELF header of one face.  Core program headers of 65,535 and more are counted in a section header right behind them (PN_XNUM).
+public func elfHeader(_ face: Face, _ block: ckpt_superblock) -> [UInt8] {
+    let dynamic: UInt16 = 3, core: UInt16 = 4, machine: UInt16 = 62
+    var h: [UInt8] = [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0] + Array("CKPTFIL".utf8)
+    let count = face == .core ? block.core_phnum : block.exec_phnum
+    let offset = face == .core ? block.core_phoff : block.exec_phoff
+    let extended = count >= 0xffff
+    h.put16(face == .core ? core : dynamic); h.put16(machine); h.put32(UInt32(1))
+    h.put64(face == .core ? 0 : block.exec_entry)
+    h.put64(offset)
+    h.put64(extended ? offset + UInt64(count) * 56 : 0)
+    h.put32(UInt32(0)); h.put16(64); h.put16(56)
+    h.put16(extended ? 0xffff : UInt16(count))
+    h.put16(extended ? 64 : 0); h.put16(extended ? 1 : 0); h.put16(0)
+    return h
+}
+
+extension Statefile {
+    /// Turns the file over.  The engine that runs from it keeps it open and locked for as long as its tree lives.
+    public func show(_ face: Face) throws(Problem) {
+        let operation = "face \(face.rawValue)"
+        do throws(SystemError) {
+            guard try overwrite(path, with: elfHeader(face, superblock), unlessLocked: true) else {
+                throw Problem(.temporary, operation, object: path, cause: "a tree still runs from it", remedy: "end that tree first, or turn a copy over")
+            }
+        } catch let error as SystemError {
+            throw Problem(.system, operation, object: path, cause: error.text, remedy: error.errno == 26 ? "a tree still runs from it: end that tree first, or turn a copy over" : nil)
+        } catch let error as Problem { throw error } catch { throw Problem(.internal, operation, object: path, cause: "\(error)") }
+    }
+}

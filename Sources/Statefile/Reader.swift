@@ -1,0 +1,104 @@
+// Reads a statefile.  It never touches a live process and believes nothing that it reads: every size, offset and index is checked
+// before it is used, and an error names the record and where it lies.
+import CElf
+import CkptABI
+import CkptReport
+import CkptSystem
+
+/// A face: which of the two program-header tables the ELF header shows.
+public enum Face: String, Sendable, CaseIterable { case core, exec }
+
+/// A statefile, open for reading.  All tables have been checked.
+public final class Statefile: @unchecked Sendable {
+    public let path: String
+    let file: MappedFile
+    public let superblock: ckpt_superblock
+    public let face: Face
+    public let tree: ckpt_tree
+    public let processes: Table<ckpt_process_record>
+    public let tasks: Table<ckpt_task_record>
+    public let vmas: Table<ckpt_vma_record>
+    public let objects: Table<ckpt_object_record>
+    public let descriptions: Table<ckpt_description_record>
+    public let descriptors: Table<ckpt_fd_record>
+    public let pending: Table<ckpt_pending_record>
+    public let timers: Table<ckpt_timer_record>
+    public let groups: Table<UInt32>
+    let text: Table<UInt8>
+    lazy var sharedRuns = SharedRuns(self)
+
+    public convenience init(path: String) throws(Problem) {
+        let file: MappedFile
+        do throws(SystemError) { file = try MappedFile(path) } catch {
+            throw Problem(error.isNoEntry ? .noSession : .system, "statefile", object: path, cause: error.text)
+        }
+        try self.init(file, path: path)
+    }
+
+    public init(_ file: MappedFile, path: String) throws(Problem) {
+        self.path = path
+        self.file = file
+        let scan = Scan(file: file, path: path)
+        let block = try scan.superblock()
+        superblock = block
+        face = try scan.face()
+        let notes = try scan.tables(block)
+        func table<T>(_ type: ckpt_table, _ name: String) throws(Problem) -> Table<T> { try scan.table(notes[type.rawValue], name) }
+        let trees: Table<ckpt_tree> = try table(CKPT_TABLE_TREE, "TREE")
+        guard trees.count == 1 else { throw scan.bad("TREE", at: block.tables_offset, "\(trees.count) entries instead of one") }
+        tree = trees[0]
+        processes = try table(CKPT_TABLE_PROCESS, "PROCESS")
+        tasks = try table(CKPT_TABLE_TASK, "TASK")
+        vmas = try table(CKPT_TABLE_VMA, "VMA")
+        objects = try table(CKPT_TABLE_OBJECT, "OBJECT")
+        descriptions = try table(CKPT_TABLE_DESCRIPTION, "DESCRIPTION")
+        descriptors = try table(CKPT_TABLE_FD, "FD")
+        pending = try table(CKPT_TABLE_PENDING, "PENDING")
+        timers = try table(CKPT_TABLE_TIMER, "TIMER")
+        groups = try table(CKPT_TABLE_GROUP, "GROUP")
+        text = try table(CKPT_TABLE_BYTES, "BYTES")
+        try checkTables()
+    }
+
+    /// The bytes of a text, without its NUL; it was checked when the file was opened.
+    public func bytes(at offset: UInt32) -> [UInt8] { Array(text[Int(offset)...].prefix { $0 != 0 }) }
+    public func string(_ offset: UInt32) -> String { String(decoding: bytes(at: offset), as: UTF8.self) }
+    /// `count` bytes of the BYTES table, NULs included.
+    public func blob(at offset: UInt32, count: UInt32) -> [UInt8] { Array(text[Int(offset)..<Int(offset) + Int(count)]) }
+
+    public func tasks(of p: ckpt_process_record) -> Table<ckpt_task_record>.SubSequence { tasks[Int(p.first_task)..<Int(p.first_task + p.task_count)] }
+    public func vmas(of p: ckpt_process_record) -> Table<ckpt_vma_record>.SubSequence { vmas[Int(p.first_vma)..<Int(p.first_vma + p.vma_count)] }
+    public func descriptors(of p: ckpt_process_record) -> Table<ckpt_fd_record>.SubSequence { descriptors[Int(p.first_fd)..<Int(p.first_fd + p.fd_count)] }
+    /// The index of the process with this pid, as the tasks see it.
+    public func process(pid: Int32) -> Int? { processes.firstIndex { $0.pid == pid } }
+
+    func bad(_ record: String, at offset: UInt64? = nil, _ cause: String) -> Problem { Scan(file: file, path: path).bad(record, at: offset, cause) }
+}
+
+extension SystemError {
+    var isNoEntry: Bool { self.errno == 2 || self.errno == 20 }
+}
+
+/// A table of a statefile: fixed-size records in the mapped file, read one at a time, copied by value.
+public struct Table<Record>: RandomAccessCollection, @unchecked Sendable {
+    public let startIndex = 0
+    public let endIndex: Int
+    private let base: UnsafeRawPointer?
+    private let file: MappedFile
+    /// Where the first record lies in the file.
+    public let fileOffset: UInt64
+
+    init(base: UnsafeRawPointer?, count: Int, file: MappedFile) {
+        self.base = base; self.endIndex = count; self.file = file
+        fileOffset = base.map { UInt64($0 - file.bytes.baseAddress!) } ?? 0
+    }
+    public subscript(i: Int) -> Record {
+        precondition(i >= 0 && i < endIndex)
+        // Notes are aligned to four bytes only.
+        return withUnsafeTemporaryAllocation(of: Record.self, capacity: 1) { slot in
+            UnsafeMutableRawPointer(slot.baseAddress!).copyMemory(from: base! + i * MemoryLayout<Record>.stride, byteCount: MemoryLayout<Record>.size)
+            return slot[0]
+        }
+    }
+    public func offset(of i: Int) -> UInt64 { fileOffset + UInt64(i * MemoryLayout<Record>.stride) }
+}

@@ -1,0 +1,117 @@
+// Every index and offset in the tables is checked once, when the file is opened: everything after may follow them.
+import CkptABI
+import CkptReport
+
+extension Statefile {
+    func checkTables() throws(Problem) {
+        guard text.first == 0, text.last == 0 else { throw bad("table BYTES", at: text.fileOffset, "does not begin and end with a NUL") }
+        guard Int(tree.root) < processes.count else { throw bad("TREE", at: nil, "its main process \(tree.root) is not in the table") }
+        guard tree.page_size == UInt32(CKPT_PAGE) else { throw bad("TREE", at: nil, "pages of \(tree.page_size) bytes") }
+        for offset in [tree.name, tree.host, tree.kernel, tree.command] { try checkText(offset, "TREE", nil) }
+        for i in processes.indices { try checkProcess(i) }
+        try checkParents()
+        for i in tasks.indices { try checkTask(i) }
+        for i in vmas.indices { try checkVMA(i) }
+        for i in objects.indices { try checkObject(i) }
+        try checkDescriptors()
+        for i in pending.indices {
+            let p = pending[i]
+            try check(index(p.process, processes) && (p.task == ckpt_no_index() || index(p.task, tasks)), "PENDING \(i)", pending.offset(of: i), "an index is out of range")
+        }
+        for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
+    }
+
+    private func check(_ condition: Bool, _ record: @autoclosure () -> String, _ offset: UInt64?, _ cause: @autoclosure () -> String) throws(Problem) {
+        if !condition { throw bad(record(), at: offset, cause()) }
+    }
+    private func index(_ i: UInt32, _ table: Table<some Any>) -> Bool { Int(i) < table.count }
+    private func slice(_ first: UInt32, _ count: UInt32, _ table: Table<some Any>) -> Bool { UInt64(first) + UInt64(count) <= UInt64(table.count) }
+    private func contains(_ offset: UInt64, _ count: UInt64) -> Bool {
+        let end = offset.addingReportingOverflow(count)
+        return !end.overflow && end.partialValue <= superblock.file_size
+    }
+    // The table ends with a NUL, so any offset inside begins a text that ends.
+    private func checkText(_ offset: UInt32, _ record: String, _ at: UInt64?) throws(Problem) {
+        try check(Int(offset) < text.count, record, at, "a text lies outside of the table BYTES")
+    }
+
+    private func checkProcess(_ i: Int) throws(Problem) {
+        let p = processes[i], name = "PROCESS \(i)", at = processes.offset(of: i)
+        try check(p.parent == ckpt_no_index() || index(p.parent, processes), name, at, "its parent is out of range")
+        try check(slice(p.first_task, p.task_count, tasks), name, at, "its tasks are out of range")
+        try check(slice(p.first_vma, p.vma_count, vmas), name, at, "its VMAs are out of range")
+        try check(slice(p.first_fd, p.fd_count, descriptors), name, at, "its descriptors are out of range")
+        try check(slice(p.first_pending, p.pending_count, pending), name, at, "its pending signals are out of range")
+        try check(slice(p.first_timer, p.timer_count, timers), name, at, "its timers are out of range")
+        try check(slice(p.first_group, p.group_count, groups), name, at, "its groups are out of range")
+        try check(UInt64(p.auxv) + UInt64(p.auxv_size) <= UInt64(text.count), name, at, "its auxiliary vector lies outside of the table BYTES")
+        try checkText(p.comm, name, at)
+        try checkText(p.cmdline, name, at)
+        try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")
+        if p.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }
+        try check(p.task_count > 0, name, at, "it has no task")
+        try check(index(p.exe, objects) && index(p.cwd, objects), name, at, "its executable or working directory is out of range")
+        try check(p.root == ckpt_no_index() || index(p.root, objects), name, at, "its root directory is out of range")
+        for t in Int(p.first_task)..<Int(p.first_task + p.task_count) {
+            try check(Int(tasks[t].process) == i, "TASK \(t)", tasks.offset(of: t), "it belongs to another process than \(i)")
+        }
+        var end: UInt64 = 0
+        for v in Int(p.first_vma)..<Int(p.first_vma + p.vma_count) {
+            try check(Int(vmas[v].process) == i, "VMA \(v)", vmas.offset(of: v), "it belongs to another process than \(i)")
+            try check(vmas[v].start >= end, "VMA \(v)", vmas.offset(of: v), "it overlaps the one before or is out of order")
+            end = vmas[v].end
+        }
+    }
+
+    /// Following parents must come to an end.
+    private func checkParents() throws(Problem) {
+        var ends = [Bool](repeating: false, count: processes.count)
+        for i in processes.indices {
+            var path: [Int] = [], at = i
+            while !ends[at] {
+                try check(path.count <= processes.count, "PROCESS \(i)", processes.offset(of: i), "it is its own ancestor")
+                path.append(at)
+                let parent = processes[at].parent
+                if parent == ckpt_no_index() { break }
+                at = Int(parent)
+            }
+            for p in path { ends[p] = true }
+        }
+    }
+
+    private func checkTask(_ i: Int) throws(Problem) {
+        let t = tasks[i], at = tasks.offset(of: i)
+        try check(index(t.process, processes), "TASK \(i)", at, "its process is out of range")
+        try check(slice(t.first_pending, t.pending_count, pending), "TASK \(i)", at, "its pending signals are out of range")
+        try check(t.tid > 0, "TASK \(i)", at, "its tid is \(t.tid)")
+    }
+
+    private func checkVMA(_ i: Int) throws(Problem) {
+        let v = vmas[i], name = "VMA \(i)", at = vmas.offset(of: i)
+        try check(v.start < v.end && v.start % 4096 == 0 && v.end % 4096 == 0 && v.end <= 1 << 47, name, at, "no sensible range of addresses")
+        try check(index(v.process, processes), name, at, "its process is out of range")
+        try check(v.kind <= CKPT_VMA_VVAR.rawValue, name, at, "unknown kind \(v.kind)")
+        let needsObject = [CKPT_VMA_FILE, CKPT_VMA_SHARED_FILE, CKPT_VMA_SHARED_ANONYMOUS].contains { $0.rawValue == v.kind }
+        try check(index(v.object, objects) || (!needsObject && v.object == ckpt_no_index()), name, at, "its object is out of range")
+        try check(v.data_offset == 0 || (v.data_offset % 4096 == 0 && contains(v.data_offset, v.end - v.start)), name, at, "its memory lies outside of the file")
+        try checkText(v.name, name, at)
+    }
+
+    private func checkObject(_ i: Int) throws(Problem) {
+        let o = objects[i], name = "OBJECT \(i)", at = objects.offset(of: i)
+        try check(o.kind >= CKPT_OBJECT_REGULAR.rawValue && o.kind <= CKPT_OBJECT_MEMFD.rawValue, name, at, "unknown kind \(o.kind)")
+        try checkText(o.path, name, at)
+        try check(UInt64(o.build_id) + UInt64(o.build_id_size) <= UInt64(text.count), name, at, "its build-id lies outside of the table BYTES")
+        try check(contains(o.content, o.content_size), name, at, "its contents lie outside of the file")
+    }
+
+    private func checkDescriptors() throws(Problem) {
+        for i in descriptions.indices {
+            try check(index(descriptions[i].object, objects), "DESCRIPTION \(i)", descriptions.offset(of: i), "its object is out of range")
+        }
+        for i in descriptors.indices {
+            let d = descriptors[i]
+            try check(index(d.process, processes) && index(d.description, descriptions) && d.number >= 0, "FD \(i)", descriptors.offset(of: i), "an index is out of range")
+        }
+    }
+}

@@ -1,0 +1,51 @@
+// All checksums of a statefile, and that its parts fit together.
+import CkptABI
+import CkptReport
+
+public struct Verification: Sendable {
+    public var problems: [Problem] = []
+    public var processes = 0, tasks = 0
+    public var chunks: UInt64 = 0, runs: UInt64 = 0, pages: UInt64 = 0
+}
+
+extension Statefile {
+    /// Reads every stored page once.  Opening the file has checked the superblock and the tables.
+    public func verify() -> Verification {
+        var v = Verification()
+        v.processes = processes.count
+        v.tasks = tasks.count
+        let notes = Scan(file: file, path: path).crc(superblock.core_notes_offset, superblock.core_notes_size)
+        if notes != superblock.core_notes_crc { v.problems.append(bad("core notes", at: superblock.core_notes_offset, "wrong checksum")) }
+        for i in processes.indices {
+            let p = processes[i]
+            verifyChain(p.runs, of: i, shared: false, &v)
+            verifyChain(p.shared_runs, of: i, shared: true, &v)
+        }
+        return v
+    }
+
+    private func verifyChain(_ first: UInt64, of process: Int, shared: Bool, _ v: inout Verification) {
+        let p = processes[process], space = Array(vmas(of: p))
+        var found: [Problem] = []
+        do throws(Problem) {
+            try forEachChunk(from: first) { (_, _) throws(Problem) in v.chunks += 1 }
+            try forEachRun(from: first) { (run) throws(Problem) in
+                v.runs += 1
+                v.pages += UInt64(run.pages)
+                let size = Int(run.pages) * 4096
+                if ckpt_crc32c_hw(0, slice(run.file_offset, size).baseAddress!, size) != run.crc {
+                    found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, "wrong checksum"))
+                } else if let cause = shared ? misplacedShared(run) : misplaced(run, space) {
+                    found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, cause))
+                }
+            }
+        } catch { found.append(error) }
+        v.problems += found
+    }
+
+    private func misplaced(_ run: ckpt_run, _ space: [ckpt_vma_record]) -> String? {
+        guard let vma = space.first(where: { $0.start <= run.address && run.address < $0.end }), run.end <= vma.end else { return "they lie in no mapping" }
+        return vma.data_offset + (run.address - vma.start) == run.file_offset ? nil : "they lie elsewhere than their mapping says"
+    }
+    private func misplacedShared(_ run: ckpt_run) -> String? { Int(run.object) < objects.count ? nil : "their object is out of range" }
+}
