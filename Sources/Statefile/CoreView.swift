@@ -8,6 +8,7 @@ extension Statefile {
     /// Registers, names and mappings of one process, as coreNotes(_:) wants them.  Zombies have none.
     public func coreProcess(_ index: Int, memory: ProcessMemory) throws(Problem) -> CoreProcess {
         let p = processes[index]
+        guard p.task_count > 0 else { throw Problem(.noSession, "core", object: path, cause: "pid \(p.pid)", "it had exited: it has no memory and no registers") }
         var core = CoreProcess(pid: p.pid)
         core.group = p.pgid
         core.terminalSession = p.sid

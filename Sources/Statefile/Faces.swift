@@ -24,12 +24,12 @@ extension Statefile {
     /// Turns the file over.  The engine that runs from it keeps it open and locked for as long as its tree lives.
     public func show(_ face: Face) throws(Problem) {
         let operation = "face \(face.rawValue)"
+        let remedy = "a tree still runs from it: end that tree first, or turn a copy over"
         do throws(SystemError) {
-            guard try overwrite(path, with: elfHeader(face, superblock), unlessLocked: true) else {
-                throw Problem(.temporary, operation, object: path, cause: "a tree still runs from it", remedy: "end that tree first, or turn a copy over")
-            }
-        } catch let error as SystemError {
-            throw Problem(.system, operation, object: path, cause: error.text, remedy: error.errno == 26 ? "a tree still runs from it: end that tree first, or turn a copy over" : nil)
-        } catch let error as Problem { throw error } catch { throw Problem(.internal, operation, object: path, cause: "\(error)") }
+            if try !overwrite(path, with: elfHeader(face, superblock)) { throw SystemError("lock", errno: SystemError.textFileBusy) }
+        } catch {
+            throw Problem(error.errno == SystemError.textFileBusy ? .temporary : .system, operation, object: path, cause: error.text,
+                          remedy: error.errno == SystemError.textFileBusy ? remedy : nil)
+        }
     }
 }

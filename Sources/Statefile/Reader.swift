@@ -24,6 +24,7 @@ public final class Statefile: @unchecked Sendable {
     public let pending: Table<ckpt_pending_record>
     public let timers: Table<ckpt_timer_record>
     public let groups: Table<UInt32>
+    public let locks: Table<ckpt_lock_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -56,6 +57,7 @@ public final class Statefile: @unchecked Sendable {
         pending = try table(CKPT_TABLE_PENDING, "PENDING")
         timers = try table(CKPT_TABLE_TIMER, "TIMER")
         groups = try table(CKPT_TABLE_GROUP, "GROUP")
+        locks = try scan.optionalTable(notes[CKPT_TABLE_LOCK.rawValue], "LOCK")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

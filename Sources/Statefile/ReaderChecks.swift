@@ -18,6 +18,7 @@ extension Statefile {
             let p = pending[i]
             try check(index(p.process, processes) && (p.task == ckpt_no_index() || index(p.task, tasks)), "PENDING \(i)", pending.offset(of: i), "an index is out of range")
         }
+        for i in locks.indices { try check(index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
     }
 

@@ -97,6 +97,10 @@ struct Scan {
         String(decoding: UnsafeRawBufferPointer(start: buffer + offset, count: 4), as: UTF8.self)
     }
 
+    /// A table that came later: none is an empty one.
+    func optionalTable<T>(_ range: Range<UInt64>?, _ name: String) throws(Problem) -> Table<T> {
+        range == nil ? Table(base: nil, count: 0, file: file) : try table(range, name)
+    }
     func table<T>(_ range: Range<UInt64>?, _ name: String) throws(Problem) -> Table<T> {
         guard let range else { throw bad("table \(name)", at: nil, "missing") }
         let header = UInt64(MemoryLayout<ckpt_table_header>.size)

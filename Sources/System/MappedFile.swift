@@ -48,3 +48,24 @@ public struct FileStatus: Equatable, Sendable {
         mode = s.st_mode; owner = s.st_uid
     }
 }
+
+extension SystemError { public static let textFileBusy: Int32 = ETXTBSY }
+
+/// Writes over the beginning of a file in one call; false: somebody holds a lock on it (flock(2)).
+public func overwrite(_ path: String, with bytes: [UInt8]) throws(SystemError) -> Bool {
+    let number = try retrying("open \(path)") { Glibc.open(path, O_RDWR | O_CLOEXEC) }
+    defer { close(number) }
+    do throws(SystemError) { try retrying("lock \(path)") { flock(number, LOCK_EX | LOCK_NB) } } catch {
+        if error.errno == EWOULDBLOCK { return false }
+        throw error
+    }
+    try retrying("write \(path)") { bytes.withUnsafeBytes { pwrite(number, $0.baseAddress, $0.count, 0) } }
+    return true
+}
+
+/// The absolute path without symbolic links; the path itself if it can't be found.
+public func realPath(_ path: String) -> String {
+    guard let p = realpath(path, nil) else { return path }
+    defer { free(p) }
+    return String(cString: p)
+}
