@@ -108,16 +108,17 @@ public struct ProcMapping: Sendable {
 public enum Proc {
     public static func processes() -> [Int32] { ((try? Path.names(in: "/proc")) ?? []).compactMap { Int32($0) } }
     public static func threads(of pid: Int32) -> [Int32] { ((try? Path.names(in: "/proc/\(pid)/task")) ?? []).compactMap { Int32($0) }.sorted() }
-    /// Where `pid` maps the file; nil: it doesn't, or can't be read.
+    /// Where `pid` maps the segment; nil: it doesn't, or can't be read, or it is a tool (Segment.mappedSize).
     public static func mapping(of identity: FileIdentity, in pid: Int32) -> UInt64? {
         guard let bytes = try? Path.contents("/proc/\(pid)/maps") else { return nil }
         // Most processes are no members: look for the inode's digits before splitting anything.
         let needle = Array(" \(identity.inode) ".utf8)
         guard contains(bytes, needle) else { return nil }
+        var start: UInt64?, size: UInt64 = 0
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
-            if let m = ProcMapping(line), m.inode == identity.inode, m.device == identity.device { return m.start }
+            if let m = ProcMapping(line), m.inode == identity.inode, m.device == identity.device { start = start ?? m.start; size += m.size }
         }
-        return nil
+        return size == ckpt_session_size() ? start : nil
     }
     private static func contains(_ bytes: [UInt8], _ needle: [UInt8]) -> Bool {
         bytes.withUnsafeBufferPointer { b in

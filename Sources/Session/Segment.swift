@@ -32,6 +32,8 @@ public final class Segment: @unchecked Sendable {
     public let pointer: UnsafeMutablePointer<ckpt_session>
     private let mapping: SharedMapping
 
+    /// Tools map a page more than there is, which nobody touches: so a tool is never taken for a member.
+    private static let mappedSize = Int(ckpt_session_size()) + 4096
     public enum Rejection: Error { case notASession, version(UInt32), system(SystemError) }
 
     public init(path: String) throws(Rejection) {
@@ -41,7 +43,7 @@ public final class Segment: @unchecked Sendable {
             let status = try file.status()
             identity = FileIdentity(device: status.deviceNumber, inode: status.inodeNumber)
             guard UInt64(status.st_size) >= ckpt_session_size() else { throw SystemError("size", errno: 0) }
-            mapping = try SharedMapping(file, size: Int(ckpt_session_size()))
+            mapping = try SharedMapping(file, size: Self.mappedSize)
         } catch { throw error.errno == 0 ? .notASession : .system(error) }
         pointer = mapping.base.assumingMemoryBound(to: ckpt_session.self)
         guard pointer.pointee.magic == ckpt_session_magic() else { throw .notASession }

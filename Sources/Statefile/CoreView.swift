@@ -94,7 +94,7 @@ public struct CoreView {
     }
 
     /// Gives the contents of a complete core to `write`, piece by piece; zeros are left out.
-    public func writeMemory(_ write: (UInt64, [UInt8]) throws(Problem) -> Void) throws(Problem) {
+    public func writeMemory(_ write: (UInt64, [UInt8]) throws(SystemError) -> Void) throws(SystemError) {
         let step: UInt64 = 1 << 20
         for (vma, offset) in stored {
             var at = vma.start

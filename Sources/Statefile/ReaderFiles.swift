@@ -1,6 +1,7 @@
 // Is a file that the tree mapped still the one it was?
 import CElf
 import CkptABI
+import CkptReport
 import CkptSystem
 
 extension Statefile {
@@ -40,4 +41,14 @@ public func buildID(of file: MappedFile) -> [UInt8]? {
         }
     }
     return nil
+}
+
+extension Statefile {
+    public func objectPath(_ i: UInt32) -> String { string(objects[Int(i)].path) }
+    /// The whole ELF file of the engine.
+    public var engine: [UInt8] { [UInt8](slice(superblock.engine_offset, Int(superblock.engine_size))) }
+    /// The sizes of all runs of a process, in pages.
+    public func storedPages(_ p: ckpt_process_record, _ body: (UInt32) -> Void) throws(Problem) {
+        for chain in [p.runs, p.shared_runs] { try forEachRun(from: chain) { body($0.pages) } }
+    }
 }

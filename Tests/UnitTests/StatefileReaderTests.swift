@@ -87,7 +87,7 @@ import CkptSystem
         _ = s.verify()
         for i in s.processes.indices {
             guard let view = try? CoreView(s, process: i, complete: true) else { continue }
-            if view.size < 1 << 24 { try? view.writeMemory { (_, _) throws(Problem) in } }
+            if view.size < 1 << 24 { try? view.writeMemory { (_, _) throws(SystemError) in } }
             _ = try? CoreView(s, process: i, complete: false)
         }
     }
