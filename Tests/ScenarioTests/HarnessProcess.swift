@@ -83,6 +83,19 @@ enum Children {
         }
     }
 
+    static func alive(_ pid: pid_t) -> Bool {
+        var info = siginfo_t()
+        return !(waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_signo == SIGCHLD)
+    }
+
+    static func any(tagged tag: String) -> Bool {
+        let needle = Data("CKPT_SCENARIO=\(tag)\0".utf8)
+        return ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).contains { entry in
+            guard let pid = pid_t(entry), pid != getpid() else { return false }
+            return FileManager.default.contents(atPath: "/proc/\(pid)/environ")?.range(of: needle) != nil
+        }
+    }
+
     /// Ends every process that carries `tag` in its environment; true if there was one.
     @discardableResult static func kill(tagged tag: String) -> Bool {
         let needle = Data("CKPT_SCENARIO=\(tag)\0".utf8)

@@ -1,0 +1,125 @@
+// The rules that make a checkpoint transparent, each under many checkpoints of a running program.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct BehaviourTests {
+    /// Checkpoints a running program `count` times without ending it, then lets it finish; it judges by itself.
+    func undisturbed(_ program: String, _ arguments: [String] = [], checkpoints count: Int, limit: Double = 60, sourceLocation: SourceLocation = #_sourceLocation,
+                     check: (Scenario) throws -> Void = { if $0.output != "ok\n" { throw Failure("printed \($0.output.suffix(2000)) \($0.errors.suffix(500))") } }) {
+        for user in User.available {
+            scenario(program, as: user, sourceLocation: sourceLocation) { s in
+                try s.start([try s.installation.program(program)] + arguments)
+                try s.waitUntilReady()
+                for _ in 0 ..< count {
+                    s.generation = 0
+                    try s.checkpoint()
+                    usleep(UInt32.random(in: 0 ... 8000))
+                }
+                s.go()
+                try s.expect(.exited(0), limit: limit)
+                try check(s)
+            }
+        }
+    }
+
+    @Test func `no interruptible call returns EINTR under two hundred checkpoints`() { undisturbed("behaviour-eintr", checkpoints: 200) }
+    @Test func `programs that block and override every signal are checkpointed and keep their view`() { undisturbed("behaviour-signals", checkpoints: 30) }
+    @Test func `a checkpoint may arrive at a handler's entry and at its sigreturn`() { undisturbed("behaviour-handlers", checkpoints: 60) }
+    @Test func `system and popen in flight are not disturbed`() { undisturbed("behaviour-system", checkpoints: 20) }
+    @Test func `a smallest alternate stack is not overrun`() { feature("behaviour-altstack") }
+    @Test func `stopped tasks are checkpointed as stopped and come back stopped`() { feature("behaviour-stopped") }
+
+    @Test(arguments: ["fsize", "nproc", "as"]) func `limits that a snapshot would meet do not stop a checkpoint`(limit: String) {
+        feature("behaviour-limits", [limit])
+    }
+
+    @Test func `end of file comes when the writer closes although a snapshot is being written`() {
+        undisturbed("behaviour-eof", ["512"], checkpoints: 3) { s in
+            let words = s.output.split(whereSeparator: \.isWhitespace)
+            guard words.count == 3, words[2] == "ok", let worst = Double(words[1]) else { throw Failure("printed \(s.output)") }
+            if worst > 0.5 { throw Failure("a reader waited \(worst) s for its end of file") }
+        }
+    }
+
+    @Test func `env -i, a changed LD_PRELOAD and closed descriptors do not lose a child`() {
+        let wait = "while ! test -e \"$0/go\"; do sleep 0.02; done"
+        let ways = ["/usr/bin/env -i /bin/sh -c '\(wait); exit 5' \"$SCENARIO\"", "LD_PRELOAD= CKPT_SESSION= /bin/sh -c '\(wait); exit 5' \"$SCENARIO\"",
+                    "/usr/bin/perl -e 'use POSIX; POSIX::close($_) for 3 .. 1000; %ENV = (); exec \"/bin/sh\", \"-c\", q{\(wait); exit 5}, $ARGV[0]' \"$SCENARIO\""]
+        for (number, way) in ways.enumerated() {
+            scenario("environment-\(number)") { s in
+                try s.start(["/bin/sh", "-c", way + " & child=$!; sleep 0.3; touch ready; wait $child; echo $?"])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                // Both are gone, so both were members.
+                if eventually(2, { Children.reapStrays(); return !Children.any(tagged: s.tag) && !ProcessTable.any(argument: s.folder) }) == false { throw Failure("a child was not a member") }
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "5\n")
+            }
+        }
+    }
+
+    @Test func `any subset of a tree can be checkpointed while its parent is not`() {
+        scenario("subset") { s in
+            let program = try s.installation.program("tree-fork")
+            try s.start(["/bin/sh", "-c", "\(s.installation.ckrun) --name \(s.tag) -- \(program) & echo $! > inner; wait $!; echo shell $?"], ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--kill"])
+            if result.status != .exited(0) { throw Failure("\(result.status) \(result.errors)") }
+            try s.expect(.exited(0), output: "shell 137\n")
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0))
+            if !s.output.contains("ok\n") { throw Failure("printed \(s.output)") }
+        }
+    }
+
+    @Test func `one statefile restarts any number of times, also at once`() {
+        scenario("many-restarts") { s in
+            try s.start([try s.installation.program("tree-fork")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            var pids: [pid_t] = []
+            for n in 0 ..< 3 { pids.append(try s.spawn([s.statefile, "--pids", "ns"], output: "many-\(n).out", errors: "many-\(n).err")) }
+            usleep(300_000)
+            s.go()
+            for (n, pid) in pids.enumerated() {
+                let status = Children.wait(pid, limit: 30)
+                if status != .exited(0) { throw Failure("restart \(n): \(status.map(\.description) ?? "hangs") \(read(s.path("many-\(n).err"))) \(s.output)") }
+            }
+        }
+    }
+
+    @Test func `a restart passes on exit status and signals as the program would`() {
+        scenario("exit-status") { s in
+            try s.start(["/bin/sh", "-c", "touch ready; while ! test -e go; do sleep 0.02; done; exit 37"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.restart()
+            s.go()
+            try s.expect(.exited(37))
+        }
+        scenario("end-by-signal") { s in
+            try s.start(["/bin/sh", "-c", "trap 'echo caught; exit 9' TERM; touch ready; while :; do sleep 0.02; done"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.restart()
+            if !eventually(10, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) { throw Failure("the restarted session does not show; \(s.restartErrors)") }
+            kill(s.pid, SIGTERM)
+            try s.expect(.exited(9), output: "caught\n")
+        }
+    }
+}
+
+/// What /proc says about processes of others.
+enum ProcessTable {
+    static func any(argument: String) -> Bool {
+        for entry in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+            guard let pid = pid_t(entry), pid != getpid(), let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { continue }
+            if line.range(of: Data(argument.utf8)) != nil { return true }
+        }
+        return false
+    }
+}

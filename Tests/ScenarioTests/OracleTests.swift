@@ -1,0 +1,172 @@
+// The oracle: a real program, ended and restarted at random instants, prints and writes byte for byte what it does undisturbed.
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+
+/// SplitMix64; CKPT_SEED repeats a run.
+struct Instants: RandomNumberGenerator {
+    static let seed: UInt64 = ProcessInfo.processInfo.environment["CKPT_SEED"].flatMap { UInt64($0) } ?? .random(in: 1 ... 999_999_999)
+    private var state: UInt64
+    init(_ name: String) {
+        state = Self.seed
+        for byte in name.utf8 { state = (state ^ UInt64(byte)) &* 0x100000001b3 }
+    }
+    mutating func next() -> UInt64 {
+        state &+= 0x9e3779b97f4a7c15
+        var z = state
+        z = (z ^ z >> 30) &* 0xbf58476d1ce4e5b9
+        z = (z ^ z >> 27) &* 0x94d049bb133111eb
+        return z ^ z >> 31
+    }
+}
+
+struct Subject: Sendable, CustomTestStringConvertible {
+    let name: String
+    let argv: @Sendable () throws -> [String]
+    var status = Status.exited(0)
+    var testDescription: String { name }
+
+    private static func script(_ name: String, _ file: String, by interpreter: String, _ arguments: String...) -> Subject {
+        Subject(name: name) { [interpreter, try copied(file)] + arguments }
+    }
+    /// A file of Tests/Oracle where every user can read it.
+    private static func copied(_ file: String) throws -> String {
+        let installation = try Installation.get(), target = installation.folder + "/" + file
+        try? FileManager.default.copyItem(atPath: installation.package + "/Tests/Oracle/" + file, toPath: target)
+        return target
+    }
+    private static func compiled(_ name: String, _ file: String, _ flags: [String], _ arguments: String...) -> Subject {
+        Subject(name: name) {
+            let installation = try Installation.get(), target = installation.folder + "/oracle-" + name
+            if access(target, X_OK) != 0 {
+                let result = try run(["gcc", "-g", "-O2", "-o", target, installation.package + "/Tests/Oracle/" + file] + flags, in: installation.folder)
+                if result.status != .exited(0) { throw Failure(result.errors) }
+            }
+            return [target] + arguments
+        }
+    }
+    static let programs: [Subject] = [
+        script("numpy", "numpy-threads.py", by: "/usr/bin/python3", "100"),
+        compiled("churner", "churner.c", [], "30000"),
+        script("multiprocessing", "pool.py", by: "/usr/bin/python3", "1000"),
+        Subject(name: "bash", argv: { ["/bin/bash", try copied("pipeline.sh"), "70"] }, status: .exited(3)),
+        Subject(name: "make") {
+            guard let archive = ProcessInfo.processInfo.environment["CKPT_LUA"] else { throw Failure("CKPT_LUA names no source archive; tools/test fetches one") }
+            let target = try Installation.get().folder + "/lua.tar.gz"
+            try? FileManager.default.copyItem(atPath: archive, toPath: target)
+            return ["/bin/sh", try copied("compile.sh"), target]
+        },
+        script("sqlite3", "transactions.sh", by: "/bin/bash", "600"),
+        compiled("openmp", "openmp.c", ["-fopenmp"], "1000"),
+        script("perl", "forks.pl", by: "/usr/bin/perl", "400"),
+        script("archivers", "archive.sh", by: "/bin/sh", "100000"),
+    ]
+    private static func storm(_ name: String, _ count: String) -> Subject {
+        Subject(name: name) { [try Installation.get().program(name), count] }
+    }
+    static let storms: [Subject] = [
+        storm("storm-fork", "4000"), storm("storm-spawn", "2000"), storm("storm-threads", "10000"), storm("storm-exec", "2500"),
+        script("storm-bash", "storm.sh", by: "/bin/bash", "500"), script("storm-subprocess", "storm.py", by: "/usr/bin/python3", "1500"),
+    ]
+}
+
+/// What a run leaves: what it printed and every file that it wrote, by relative path.
+func products(_ folder: String) -> [String: Data] {
+    var files: [String: Data] = [:]
+    guard let list = FileManager.default.enumerator(atPath: folder) else { return files }
+    for case let path as String in list {
+        if path.hasSuffix(".ckpt") || path.hasPrefix("restart-") || path.hasPrefix(".") || path == "err" { continue }
+        var directory: ObjCBool = false
+        if FileManager.default.fileExists(atPath: folder + "/" + path, isDirectory: &directory), !directory.boolValue {
+            files[path] = FileManager.default.contents(atPath: folder + "/" + path) ?? Data()
+        }
+    }
+    return files
+}
+
+func difference(_ reference: [String: Data], _ seen: [String: Data]) -> String? {
+    for path in Set(reference.keys).union(seen.keys).sorted() where reference[path] != seen[path] {
+        guard let a = reference[path] else { return "\(path) was not written undisturbed" }
+        guard let b = seen[path] else { return "\(path) is missing" }
+        let at = zip(a, b).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(a.count, b.count)
+        func around(_ data: Data) -> String { String(decoding: data[max(0, at - 60) ..< min(data.count, at + 100)], as: UTF8.self) }
+        return "\(path) differs at byte \(at) (\(a.count) and \(b.count) bytes)\nundisturbed: \(around(a))\nseen: \(around(b))"
+    }
+    return nil
+}
+
+struct Reference: Sendable { let files: [String: Data]; let seconds: Double }
+/// Undisturbed runs, once each.
+func reference(of subject: Subject) throws -> Reference {
+    if let known = references.withLock({ $0[subject.name] }) { return known }
+    let s = try Scenario("undisturbed-\(subject.name)", as: .current)
+    let start = now()
+    try s.start(try subject.argv(), ckrun: false)
+    let status = try s.wait(limit: 120)
+    let result = Reference(files: products(s.folder), seconds: now() - start)
+    if status != subject.status { throw Failure("undisturbed: \(status) \(s.errors.suffix(500))") }
+    s.close(failed: false)
+    references.withLock { $0[subject.name] = result }
+    return result
+}
+private let references = Mutex<[String: Reference]>([:])
+
+/// Ends and restarts `subject` up to `count` times at random instants; returns how often it was done.
+@discardableResult func oracle(_ subject: Subject, as user: User, count: Int, sourceLocation: SourceLocation = #_sourceLocation) -> Int {
+    var done = 0
+    scenario("oracle-\(subject.name)", as: user, sourceLocation: sourceLocation) { s in
+        let reference = try reference(of: subject)
+        var instants = Instants(subject.name + user.rawValue)
+        try s.start(try subject.argv())
+        let step = 2 * reference.seconds / Double(count + 1)
+        var status: Status?
+        do {
+            for _ in 0 ..< count {
+                status = Children.wait(s.pid, limit: .random(in: 0 ... step, using: &instants) + (done > 0 ? 0.05 : 0.01))
+                if status != nil { break }
+                do { try s.checkpoint(kill: true) } catch {
+                    s.generation -= 1
+                    status = Children.wait(s.pid, limit: 0)
+                    if status != nil { break }
+                    s.generation += 1
+                    throw error
+                }
+                done += 1
+                if done > 1 { unlink(s.path("generation-\(s.generation - 1).ckpt")) }
+                try s.restart()
+            }
+            let end = try status ?? s.wait(limit: 60 + reference.seconds * 4)
+            s.pid = 0
+            if end != subject.status { throw Failure("\(end), not \(subject.status)") }
+            if let difference = difference(reference.files, products(s.folder)) { throw Failure(difference) }
+        } catch {
+            throw Failure("after \(done) restarts (CKPT_SEED=\(Instants.seed)): \(error); err: \(s.errors.suffix(800)) \(s.restartErrors)")
+        }
+        print("oracle: \(subject.name) as \(user): \(done) restarts, byte for byte (seed \(Instants.seed))")
+    }
+    return done
+}
+
+@Suite struct OracleTests {
+    @Test(arguments: Subject.programs) func `a program restarted at random instants writes what it writes undisturbed`(subject: Subject) {
+        for user in User.available { #expect(oracle(subject, as: user, count: soak ? 60 : 20) >= 5) }
+    }
+    @Test(arguments: Subject.storms) func `a storm of forks, execs, spawns or threads loses nothing`(subject: Subject) {
+        #expect(oracle(subject, as: .current, count: soak ? 200 : 50) >= 10)
+    }
+    @Test(arguments: Subject.storms) func `a storm is checkpointed fifty times without being ended`(subject: Subject) {
+        scenario("running-\(subject.name)") { s in
+            let reference = try reference(of: subject)
+            try s.start(try subject.argv())
+            var taken = 0
+            while taken < 50, Children.alive(s.pid) {
+                do { try s.checkpoint() } catch where s.hasEnded { break }
+                s.generation = 0
+                taken += 1
+            }
+            try s.expect(subject.status, limit: 120)
+            if let difference = difference(reference.files, products(s.folder)) { throw Failure("after \(taken) checkpoints: \(difference)") }
+        }
+    }
+}
