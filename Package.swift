@@ -42,14 +42,14 @@ let package = Package(
         .target(name: "EngineBoot", dependencies: ["CkptABI"], path: "runtime/engine-boot", cSettings: freestandingC),
         .executableTarget(name: "ckptengine", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "runtime/engine",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"])]),
         .executableTarget(name: "ckrun", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "tools/ckrun",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"])]),
 
         .executableTarget(name: "ckptexec", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "tools/ckptexec",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text"])]),
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"])]),
 
         // Ordinary Swift.  Only CkptSystem calls libc.
         .systemLibrary(name: "CElf", path: "Sources/CElf", pkgConfig: "libelf", providers: [.apt(["libelf-dev"])]),
