@@ -1,7 +1,106 @@
+// The restart engine: a static program without libc, embedded in every statefile.  It runs on its own stacks, never on the application's.
+// This file is the protocol of a restart from top to bottom; each step's file is named by what it does.
 import CkptABI
 import EngineBoot
 import Freestanding
-@c(ckpt_start) func start(_ sp: UnsafeMutablePointer<UInt64>) -> Never { ckpt_exit_group(0) }
-@c(ckpt_trap) func trap() -> Never { ckpt_exit_group(70) }
-// SwiftPM links Swift executables with --defsym main=MODULE_main.
+
+/// SwiftPM links Swift executables with --defsym main=MODULE_main.
 @c(ckptengine_main) func unused(_ c: Int32, _ v: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> Int32 { 0 }
+
+/// First half: in the image that the kernel mapped from the statefile.
+@c(ckpt_start) func start(_ sp: UnsafeMutablePointer<UInt64>) -> Never {
+    let stack = InitialStack(sp: sp), s = state
+    initialise()
+    let path = readOptions(stack)
+    blockSignals()
+    openStatefile(path)
+    let superblock = readSuperblock()
+    s.pointee.file_size = superblock.file_size
+    readTables(superblock)
+    verifyTables(fileSize: superblock.file_size)
+    checkCpu()
+    findSessionDirectory(stack)
+    readClockOffsets()
+    findVdso()
+    timed("verify")
+    moveToRegion(continueInRegion)
+}
+
+/// Second half: in a copy in memory, so that the statefile is nobody's text.
+private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
+    _ = ckpt_munmap(oldImage, state.pointee.image_size)
+    parkVdso()
+    reserveDescriptors()
+    noteForeground()
+    checkObjects()
+    createSegment()
+    timed("files")
+    makeMemoryObjects()
+    makePipes()
+    openSharedDescriptions()
+    finishMemoryObjects()
+    timed("shared objects")
+    attempt(chooseMode())
+}
+
+/// One way to give pids.  When a pid is taken meanwhile, --pids auto comes here once more.
+func attempt(_ mode: engine_pids) -> Never {
+    let s = state
+    s.pointee.mode = mode.rawValue
+    clearBoard()
+    if mode == ENGINE_PIDS_NEW { warnNewPids() }
+    planTree(adoptOrphans: mode != ENGINE_PIDS_NS)
+    fillSegment()
+    if mode == ENGINE_PIDS_NS {
+        enterNamespaces()
+        buildInNamespace()
+    } else {
+        enterTimeNamespace()
+        buildTree()
+    }
+    timed("tree")
+    release()
+    timed("release")
+    supervise()
+}
+
+private func initialise() {
+    let s = state
+    s.pointee.is_engine = 1
+    s.pointee.node = -1
+    s.pointee.init_node = -1
+    s.pointee.mapped_fd = -1
+    s.pointee.report = -1
+    for i: UInt32 in 0..<3 { engine_standard(i).pointee = -1 }
+    s.pointee.engine_pid = ckpt_getpid()
+    s.pointee.clock_start = nanoseconds(1)
+    s.pointee.clock_last = s.pointee.clock_start
+}
+
+/// Everybody inherits this; the runtime's sigreturn sets each task's own mask.
+private func blockSignals() {
+    var all = UInt64.max
+    _ = ckpt_rt_sigprocmask(2, &all, nil)
+}
+
+private func clearBoard() {
+    let words = UnsafeMutablePointer<UInt64>(bitPattern: UInt(state.pointee.scratch))!
+    for i in 0..<Int(boardBytes / 8) { words[i] = 0 }
+}
+
+private func warnNewPids() {
+    var l = Line()
+    l.put(text: engine_program())
+    l.put(": restart: warning: --pids new: the processes get new pids; what the program remembers of them is wrong\n")
+    l.write(to: Descriptor(state.pointee.standard.2 >= 0 ? state.pointee.standard.2 : 2))
+}
+
+/// Everybody is back in the runtime: the barrier opens.
+private func release() {
+    ckpt_store(ckpt_phase_word(session), 1 << 8 | CKPT_PHASE_RELEASE.rawValue)
+    _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max)
+    ckpt_store(&board.pointee.stage, ENGINE_STAGE_RELEASED.rawValue)
+    _ = ckpt_futex_wake(&board.pointee.stage, Int32.max)
+    releaseLock()
+    leaveSession()
+}

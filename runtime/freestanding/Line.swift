@@ -37,6 +37,12 @@ public struct Line: ~Copyable {
         bytes[count] = 0
         return try bytes.span.withUnsafeBytes { (b) throws(E) -> R in try body(b.baseAddress!.assumingMemoryBound(to: CChar.self)) }
     }
+    /// The text and a NUL, cut to `capacity` bytes.
+    public borrowing func copy(to p: UnsafeMutablePointer<CChar>, capacity: Int) {
+        let n = count < capacity ? count : capacity - 1
+        for i in 0..<n { p[i] = CChar(bitPattern: bytes[i]) }
+        p[n] = 0
+    }
     public func write(to descriptor: Descriptor) {
         let n = count
         bytes.span.withUnsafeBytes { _ = ckpt_write(descriptor.value, $0.baseAddress!, n) }

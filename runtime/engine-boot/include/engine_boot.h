@@ -2,6 +2,7 @@
 #define ENGINE_BOOT_H
 #include "ckpt_syscall.h"
 #include "ckpt_kernel.h"
+#include "engine_state.h"
 // Where the running image starts and ends (its ELF header, its last .bss byte), page-aligned outwards.
 uint64_t boot_image_start(void);
 uint64_t boot_image_end(void);

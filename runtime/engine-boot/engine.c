@@ -1,0 +1,48 @@
+// Runs in the engine only, on the engine's own stacks: what Swift can't say.  No libc, no relocation needed.
+#include "engine_state.h"
+
+static struct engine_state state;
+struct engine_state *engine_state(void) { return &state; }
+
+// The child starts with the stack pointer that the kernel took from `arguments`; registers are the parent's.
+__attribute__((naked)) long boot_clone3(struct ckpt_clone_args *arguments, void (*entry)(uint64_t), uint64_t argument) {
+    __asm__ volatile(
+        "movq %rsi, %r9\n\t"            // entry
+        "movq %rdx, %r8\n\t"            // argument
+        "movl $88, %esi\n\t"
+        "movl $435, %eax\n\t"
+        "syscall\n\t"
+        "testq %rax, %rax\n\t"
+        "jz 1f\n\t"
+        "ret\n"
+        "1:\txorl %ebp, %ebp\n\t"
+        "movq %r8, %rdi\n\t"
+        "andq $-16, %rsp\n\t"
+        "callq *%r9\n\t"
+        "ud2");
+}
+__attribute__((naked)) void boot_continue_at(void (*entry)(uint64_t), uint64_t from, uint64_t to, uint64_t stack_top, uint64_t argument) {
+    __asm__ volatile(
+        "subq %rsi, %rdi\n\t"
+        "addq %rdx, %rdi\n\t"
+        "movq %rcx, %rsp\n\t"
+        "andq $-16, %rsp\n\t"
+        "xorl %ebp, %ebp\n\t"
+        "movq %rdi, %rax\n\t"
+        "movq %r8, %rdi\n\t"
+        "callq *%rax\n\t"
+        "ud2");
+}
+__attribute__((naked)) void boot_resume(uint64_t rsp, uint64_t rip) {
+    __asm__ volatile("movq %rdi, %rsp\n\tjmpq *%rsi");
+}
+void boot_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *r) {
+    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(subleaf));
+}
+uint64_t boot_xgetbv(void) {
+    uint32_t a, d, r[4];
+    boot_cpuid(1, 0, r);
+    if (!(r[2] & (1u << 27))) return 0;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (uint64_t)d << 32 | a;
+}

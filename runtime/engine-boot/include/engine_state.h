@@ -1,0 +1,133 @@
+// What the engine keeps between its functions: Swift globals of aggregate type would be initialised lazily, so they live here.
+// The state is private to each process (a forked child inherits a copy); the board is MAP_SHARED between all processes of one restart.
+#ifndef ENGINE_STATE_H
+#define ENGINE_STATE_H
+#include "ckpt_syscall.h"
+#include "ckpt_kernel.h"
+#include "ckpt_session.h"
+#include "ckpt_statefile.h"
+
+enum {
+    ENGINE_TABLES = 12,                 // tables are numbered from 1 (enum ckpt_table)
+    ENGINE_RELOCATIONS = 64,
+    ENGINE_RELOCATION_TEXT = 32768,
+    ENGINE_MAIN_STACK = 128 << 10,      // the restoring task's own
+    ENGINE_TASK_STACK = 16 << 10,       // each further task's
+    ENGINE_VDSO_PIECES = 6,
+};
+enum engine_pids { ENGINE_PIDS_AUTO = 0, ENGINE_PIDS_KEEP = 1, ENGINE_PIDS_NS = 2, ENGINE_PIDS_NEW = 3 };
+enum engine_files { ENGINE_FILES_CHECK = 0, ENGINE_FILES_KEEP = 1, ENGINE_FILES_TRUNCATE = 2 };
+
+// The stages of building the tree; every process waits on the board for the next.
+enum engine_stage {
+    ENGINE_STAGE_BIRTH = 0,             // processes are created, sessions and groups get their leaders
+    ENGINE_STAGE_GROUPS = 1,            // the others join their groups
+    ENGINE_STAGE_LEAVE = 2,             // temporary leaders and zombies exit
+    ENGINE_STAGE_RESTORE = 3,           // everybody restores itself
+    ENGINE_STAGE_RELEASED = 4,
+    ENGINE_STAGE_ABORT = 5,
+    ENGINE_STAGES = 6,
+};
+
+struct engine_piece { uint64_t start, size; };
+
+struct engine_state {
+    // options
+    uint32_t pids, files, ignore_cpu, ignore_clock, timing;
+    uint32_t relocations;
+    uint32_t relocation_old[ENGINE_RELOCATIONS], relocation_new[ENGINE_RELOCATIONS];    // offsets in relocation_text
+    uint32_t relocation_used;
+    char     relocation_text[ENGINE_RELOCATION_TEXT];
+    char     program[64];               // the statefile's name, for messages
+    char     session_directory[256];
+    char     segment_path[256];
+    char     path[8192];                // a path being relocated or built
+
+    // the running image and its copy
+    uint64_t image_base, image_size;
+    uint64_t region_base, region_size;  // what the runtime unmaps at the end
+    uint64_t stacks, stack_count;       // the main stack, then the tasks' stacks
+    uint64_t chunk, copy;               // buffers of 64 KiB each
+    uint64_t table[ENGINE_TABLES], table_count[ENGINE_TABLES];
+    uint64_t scratch, scratch_used, scratch_size;
+    uint64_t staging_size;
+    uint64_t segment;                   // our own mapping of the session segment
+    uint64_t segment_device, segment_inode;
+
+    // tables of numbers in the scratch area
+    uint64_t description_fd;            // int32_t per description: the descriptor that holds it, −1
+    uint64_t object_fd;                 // int32_t per object: a file made for the whole tree, −1
+    uint64_t object_staging;            // uint64_t per object: address of staged shared memory
+    uint64_t nodes; uint64_t node_count;
+
+    // descriptors, all above `fd_floor`
+    int32_t  fd_floor, statefile, segment_fd, standard[3];
+    int32_t  exec_face;
+    uint64_t file_size;                 // the statefile's
+    int32_t  mapped_fd; uint32_t mapped_object, mapped_write;   // the file that was mapped last
+    int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is
+
+    // vdso
+    struct engine_piece vdso[ENGINE_VDSO_PIECES];
+    uint32_t vdso_pieces, vdso_matches;
+    uint64_t vdso_text, vdso_text_size, vdso_home, vdso_home_size;
+
+    // how
+    uint32_t mode;                      // enum engine_pids: KEEP, NS or NEW
+    uint32_t user_namespace, foreign_groups, foreground, time_namespace;
+    int32_t  engine_pid, engine_group;
+    int32_t  init_pid, main_group, report_writer;
+    int32_t  report;                    // ns: the init process tells the engine what became of the main process
+    uint32_t is_builder;                // this process builds the tree (the engine, or the init of its namespace)
+    uint32_t is_engine;
+    int32_t  node;                      // which node of the plan this process is; −1
+    uint32_t process;
+    uint32_t segment_made;
+    uint64_t robust_list[4];            // struct robust_list_head and its one entry
+    uint64_t clock_start, clock_last;
+    int64_t  own_monotonic, own_boottime;   // offsets of the time namespace that the engine was started in
+    uint32_t clock_offsets_known, tables_pad;
+};
+
+// Shared by every process of one restart.  After it: int32_t pids[nodes], uint32_t leader_gone[processes], int32_t tids[tasks].
+struct engine_board {
+    uint32_t stage __attribute__((aligned(64)));            // futex word
+    uint32_t arrived[ENGINE_STAGES] __attribute__((aligned(64)));
+    uint32_t progress;
+    uint32_t ready;                     // futex word: the builder says that the tree is complete
+    uint32_t failure;                   // 0, 1: being written, 2: written
+    int32_t  exit_code;
+    uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
+    uint32_t text_length;
+    char     text[1024];
+};
+
+struct engine_state *_Nonnull engine_state(void);
+
+// Creates a process or a task by clone3(2); the child runs `entry(argument)` on the stack that `arguments` names and never returns.
+long boot_clone3(struct ckpt_clone_args *_Nonnull arguments, void (*_Nonnull entry)(uint64_t), uint64_t argument);
+// Goes on with `entry(argument)` in the image copy at `to`, on a new stack.
+_Noreturn void boot_continue_at(void (*_Nonnull entry)(uint64_t), uint64_t from, uint64_t to, uint64_t stack_top, uint64_t argument);
+// Leaves the engine: into the runtime's signal handler, in restored memory.
+_Noreturn void boot_resume(uint64_t rsp, uint64_t rip);
+void boot_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull registers);
+uint64_t boot_xgetbv(void);
+
+CKPT_INLINE char *_Nonnull engine_program(void) { return engine_state()->program; }
+CKPT_INLINE char *_Nonnull engine_path(void) { return engine_state()->path; }
+CKPT_INLINE char *_Nonnull engine_segment_path(void) { return engine_state()->segment_path; }
+CKPT_INLINE char *_Nonnull engine_session_directory(void) { return engine_state()->session_directory; }
+CKPT_INLINE char *_Nonnull engine_relocation_text(uint32_t at) { return engine_state()->relocation_text + at; }
+CKPT_INLINE uint32_t *_Nonnull engine_relocation_old(uint32_t i) { return &engine_state()->relocation_old[i]; }
+CKPT_INLINE uint32_t *_Nonnull engine_relocation_new(uint32_t i) { return &engine_state()->relocation_new[i]; }
+CKPT_INLINE uint64_t *_Nonnull engine_table(uint32_t i) { return &engine_state()->table[i]; }
+CKPT_INLINE uint64_t *_Nonnull engine_table_count(uint32_t i) { return &engine_state()->table_count[i]; }
+CKPT_INLINE int32_t *_Nonnull engine_standard(uint32_t i) { return &engine_state()->standard[i]; }
+CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
+CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }
+CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnull b, uint32_t stage) { return &b->arrived[stage]; }
+CKPT_INLINE char *_Nonnull engine_board_text(struct engine_board *_Nonnull b) { return b->text; }
+CKPT_INLINE uint32_t *_Nonnull engine_uid(struct ckpt_process_record *_Nonnull p, int i) { return &p->uid[i]; }
+CKPT_INLINE uint32_t *_Nonnull engine_gid(struct ckpt_process_record *_Nonnull p, int i) { return &p->gid[i]; }
+CKPT_INLINE char *_Nonnull engine_tree_session_id(struct ckpt_tree *_Nonnull t) { return t->session_id; }
+#endif

@@ -1,0 +1,99 @@
+// Runs in each process of the tree, on the region's main stack; no allocation, no libc.
+// What belongs to the whole process and is neither memory, descriptor nor signal.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+/// /proc files: before the root folder may change.
+func restoreProcFiles(_ i: Int) {
+    let p = processes[i]
+    if readNumber("/proc/self/oom_score_adj", hexadecimal: false) != Int64(p.pointee.oom_score_adj) {
+        let r = writeText("/proc/self/oom_score_adj") { $0.put(signed: Int64(p.pointee.oom_score_adj)) }
+        guard r > 0 else {
+            refuse(r) { l in
+                putProcess(i, &l); l.put("oom_score_adj "); l.put(signed: Int64(p.pointee.oom_score_adj)); l.put(" cannot be set; restart it with that value or with CAP_SYS_RESOURCE")
+            }
+        }
+    }
+    if readNumber("/proc/self/coredump_filter", hexadecimal: true) != Int64(bitPattern: p.pointee.coredump_filter) {
+        _ = writeText("/proc/self/coredump_filter") { l in l.put("0x"); l.put(hex: p.pointee.coredump_filter) }
+    }
+}
+
+private func readNumber(_ path: StaticString, hexadecimal: Bool) -> Int64? {
+    let fd = Int32(truncatingIfNeeded: ckpt_open(path.cString, 0o2000000, 0))
+    guard fd >= 0 else { return nil }
+    var text = InlineArray<32, UInt8>(repeating: 0)
+    let n = text.mutableSpan.withUnsafeMutableBytes { ckpt_read(fd, $0.baseAddress!, 31) }
+    _ = ckpt_close(fd)
+    var v: Int64 = 0, i = 0
+    let negative = n > 0 && text[0] == 45
+    if negative { i = 1 }
+    while i < n {
+        let c = Int64(text[i])
+        if c >= 48 && c <= 57 { v = v &* (hexadecimal ? 16 : 10) &+ c - 48 } else if hexadecimal && c >= 97 && c <= 102 { v = v &* 16 &+ c - 87 } else { break }
+        i += 1
+    }
+    return negative ? -v : v
+}
+
+/// Folders, umask, personality and prctl(2) settings.
+func restoreProcessAttributes(_ i: Int) {
+    let p = processes[i]
+    changeFolder(i)
+    changeRoot(i)
+    _ = system(CKPT_SYS_umask, Int(p.pointee.umask))
+    if system(CKPT_SYS_personality, 0xffff_ffff) != Int(p.pointee.personality) {
+        let r = system(CKPT_SYS_personality, Int(p.pointee.personality))
+        guard r >= 0 else { refuse(r) { l in putProcess(i, &l); l.put("personality") } }
+    }
+    set(i, 36, 37, p.pointee.child_subreaper, byPointer: true, "child sub-reaper")
+    set(i, 26, 25, p.pointee.tsc_mode == 0 ? 1 : p.pointee.tsc_mode, byPointer: true, "access to the time stamp counter")
+    set(i, 41, 42, p.pointee.thp_disable, byPointer: false, "transparent huge pages")
+    set(i, 57, 58, p.pointee.io_flusher, byPointer: false, "PR_SET_IO_FLUSHER; restart it with CAP_SYS_RESOURCE")
+}
+
+/// Before the root changes: recorded paths are the system's.
+private func changeFolder(_ i: Int) {
+    let o = Int(processes[i].pointee.cwd)
+    let r = system(CKPT_SYS_chdir, int(relocated(bytes(objects[o].pointee.path))))
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("current folder: "); putObject(o, &l); l.put("put it back, or use --relocate OLD=NEW") } }
+}
+private func changeRoot(_ i: Int) {
+    let root = processes[i].pointee.root
+    guard root != ckpt_no_index(), !equal(bytes(objects[root].pointee.path), to: "/") else { return }
+    let r = system(CKPT_SYS_chroot, int(relocated(bytes(objects[root].pointee.path))))
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("root folder: "); putObject(Int(root), &l); l.put("chroot; restart it as root") } }
+}
+
+/// A prctl(2) setting, only if it differs.
+private func set(_ i: Int, _ setter: Int32, _ getter: Int32, _ value: Int32, byPointer: Bool, _ name: StaticString) {
+    var now: Int32 = 0
+    if byPointer { if ckpt_prctl(getter, int(&now), 0, 0, 0) < 0 { return } } else { now = Int32(truncatingIfNeeded: ckpt_prctl(getter, 0, 0, 0, 0)) }
+    guard now >= 0, now != value else { return }
+    let r = ckpt_prctl(setter, Int(value), 0, 0, 0)
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put(name) } }
+}
+
+func restoreLimits(_ i: Int) {
+    for k: Int32 in 0..<16 {
+        let wanted = ckpt_record_limit(processes[i], k)
+        var now = ckpt_rlimit()
+        _ = system(CKPT_SYS_prlimit64, 0, Int(k), 0, int(&now))
+        if now.soft == wanted.pointee.soft && now.hard == wanted.pointee.hard { continue }
+        let r = system(CKPT_SYS_prlimit64, 0, Int(k), int(wanted), 0)
+        guard r == 0 else {
+            refuse(r) { l in
+                putProcess(i, &l); l.put("limit "); l.put(limitName(k)); l.put(": was "); l.put(decimal: wanted.pointee.hard); l.put(" and is "); l.put(decimal: now.hard)
+                l.put(" here; restart it where the hard limit is as high (ulimit -H)")
+            }
+        }
+    }
+}
+private func limitName(_ k: Int32) -> StaticString {
+    switch k {
+    case 0: "CPU"; case 1: "FSIZE"; case 2: "DATA"; case 3: "STACK"; case 4: "CORE"; case 5: "RSS"; case 6: "NPROC"; case 7: "NOFILE"; case 8: "MEMLOCK"
+    case 9: "AS"; case 10: "LOCKS"; case 11: "SIGPENDING"; case 12: "MSGQUEUE"; case 13: "NICE"; case 14: "RTPRIO"
+    default: "RTTIME"
+    }
+}

@@ -1,0 +1,175 @@
+// Runs in the builder and in every process of the tree, on the main stack of the region; no allocation, no libc.
+// Creates the tree as the plan (freestanding/BirthPlan.swift) says.  Every signal is blocked from here until the runtime's sigreturn.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let cloneParent: UInt64 = 0x8000
+
+/// Makes the plan for this attempt.
+func planTree(adoptOrphans: Bool) {
+    let s = state
+    s.pointee.node_count = maximumNodes
+    let all = UnsafeMutableBufferPointer(start: nodes.base, count: Int(maximumNodes))
+    for i in 0..<processes.count {
+        let p = processes[i]
+        let parent = p.pointee.parent == ckpt_no_index() ? -1 : Int32(p.pointee.parent)
+        var n = BirthNode(pid: p.pointee.pid, sid: p.pointee.sid, pgid: p.pointee.pgid, parent: parent, record: Int32(i))
+        n.zombie = p.pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 ? 1 : 0
+        n.orphan = p.pointee.flags & CKPT_PROCESS_ORPHAN.rawValue != 0 && UInt32(i) != tree.pointee.root ? 1 : 0
+        n.mainGone = p.pointee.flags & CKPT_PROCESS_LEADER_GONE.rawValue != 0 ? 1 : 0
+        all[i] = n
+    }
+    var plan = BirthPlan(all, count: processes.count, adoptOrphans: adoptOrphans)
+    do throws(BirthError) { try plan.plan(outerSid: tree.pointee.outer_sid, outerPgid: tree.pointee.outer_pgid) } catch {
+        refuse(.badStatefile) { $0.put("statefile: PROCESS records: the parents form a circle; the file is damaged, take another") }
+    }
+    s.pointee.node_count = UInt64(plan.count)
+}
+
+/// Creates one process that goes on with `entry` on the main stack: a copy of this one.
+func fork(pid: Int32, flags: UInt64 = 0, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+    var wanted = pid
+    return withUnsafeMutableBytes(of: &wanted) { w in
+        var a = ckpt_clone_args()
+        a.flags = flags
+        a.exit_signal = flags & cloneParent != 0 ? 0 : 17
+        a.stack = state.pointee.stacks
+        a.stack_size = UInt64(ENGINE_MAIN_STACK.rawValue)
+        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+        return boot_clone3(&a, entry, argument)
+    }
+}
+
+/// The pid to ask for: with --pids new the kernel chooses.
+private func wantedPid(_ n: Int) -> Int32 { state.pointee.mode == ENGINE_PIDS_NEW.rawValue ? 0 : nodes[n].pointee.pid }
+
+/// Creates every node that `creator` has to, in one of its stages.
+func giveBirth(creator: Int32, stage: UInt8) {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.creator == creator && nodes[n].pointee.stage == stage {
+        if creator < 0 && n == Int(state.pointee.init_node) { continue }
+        let way = nodes[n].pointee.way
+        let r: Int
+        if way == Birth.adopted { r = fork(pid: 0, argument: UInt64(n), intermediate) }
+        else { r = fork(pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, argument: UInt64(n), nodeEntry) }
+        guard r > 0 else { refuseBirth(n, r) }
+        if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
+    }
+}
+private func refuseBirth(_ n: Int, _ r: Int) -> Never {
+    if r == -17 || r == -1 { refuseTaken(pid: nodes[n].pointee.pid, r) }
+    refuse(r) { l in l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": process cannot be created") }
+}
+
+/// Forks the node and leaves: the node goes to the nearest reaper.
+private let intermediate: @convention(c) (UInt64) -> Void = { n in
+    state.pointee.is_engine = 0
+    state.pointee.is_builder = 0
+    let r = fork(pid: wantedPid(Int(n)), argument: n, nodeEntry)
+    if r <= 0 { refuseBirth(Int(n), r) }
+    ckpt_exit_group(0)
+}
+
+private let nodeEntry: @convention(c) (UInt64) -> Void = { n in runNode(Int(n)) }
+
+/// The whole life of a node until it leaves for the application's code.
+func runNode(_ n: Int) -> Never {
+    let s = state
+    s.pointee.is_engine = 0
+    s.pointee.is_builder = 0
+    s.pointee.node = Int32(n)
+    let me = nodes[n].pointee
+    let parentLeaves = me.parent >= 0 && nodes[Int(me.parent)].pointee.mainGone != 0
+    // A dead parent takes its children along while nothing has been released.
+    if me.way != Birth.adopted && !parentLeaves { _ = ckpt_prctl(1, 9, 0, 0, 0) }
+    nodePids[n].pointee = ckpt_getpid()
+    if me.record >= 0 { s.pointee.process = UInt32(me.record) }
+    giveBirth(creator: Int32(n), stage: 0)
+    if me.leadsSession && system(CKPT_SYS_setsid) < 0 { refuse(-1) { l in l.put("pid "); l.put(signed: Int64(me.pid)); l.put(": setsid") } }
+    giveBirth(creator: Int32(n), stage: 1)
+    if me.leadsGroup != 0 && !me.leadsSession { joinGroup(n, 0) }
+    arrive(ENGINE_STAGE_BIRTH)
+    waitFor(ENGINE_STAGE_GROUPS)
+    if me.pgid != 0 && me.pgid != me.pid && !me.joinsLast { joinGroup(n, me.pgid) }
+    arrive(ENGINE_STAGE_GROUPS)
+    waitFor(ENGINE_STAGE_LEAVE)
+    if me.joinsLast && me.pgid != 0 { joinGroup(n, me.pgid) }
+    if me.isTemporary { arrive(ENGINE_STAGE_LEAVE); ckpt_exit_group(0) }
+    checkParent(n)
+    reapTemporaries(of: Int32(n))
+    if me.zombie != 0 { becomeZombie(Int(me.record)) }
+    arrive(ENGINE_STAGE_LEAVE)
+    waitFor(ENGINE_STAGE_RESTORE)
+    confirmZombies(of: Int32(n))
+    drainChildSignals()
+    becomeProcess(Int(me.record))
+}
+
+private func joinGroup(_ n: Int, _ group: Int32) {
+    let r = system(CKPT_SYS_setpgid, 0, Int(group == 0 ? 0 : pidNow(group)))
+    guard r == 0 else {
+        refuse(r) { l in l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": process group "); l.put(signed: Int64(group)) }
+    }
+}
+
+/// An adopted process must have gone to the parent that it had.
+private func checkParent(_ n: Int) {
+    let p = nodes[n].pointee.parent
+    guard p >= 0, nodes[n].pointee.way == Birth.adopted else { return }
+    let parent = Int32(truncatingIfNeeded: system(CKPT_SYS_getppid))
+    guard parent == nodePids[Int(p)].pointee else {
+        refuse(.lacks) { l in
+            l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": its parent "); l.put(signed: Int64(nodes[Int(p)].pointee.pid))
+            l.put(" cannot adopt it here; take the checkpoint when the session of pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(" has ended")
+        }
+    }
+}
+
+/// What the tasks call `pid` now.
+func pidNow(_ pid: Int32) -> Int32 {
+    guard state.pointee.mode == ENGINE_PIDS_NEW.rawValue, pid > 0 else { return pid }
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.pid == pid { return nodePids[n].pointee }
+    for i in 0..<tasks.count where tasks[i].pointee.tid == pid { return taskTids[i].pointee == 0 ? pid : taskTids[i].pointee }
+    return pid
+}
+
+/// The parent removes temporary leaders; they were never there.
+func reapTemporaries(of parent: Int32) {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && nodes[n].pointee.isTemporary {
+        var r = -4
+        while r == -4 { r = system(CKPT_SYS_wait4, Int(nodePids[n].pointee), 0, 0x40000000, 0) }
+    }
+}
+
+/// Exits as the process had: its parent can still wait for it.
+private func becomeZombie(_ i: Int) -> Never {
+    let wait = processes[i].pointee.exit_status, signal = Int(wait & 0x7f)
+    if processes[i].pointee.comm != 0 { _ = ckpt_prctl(15, int(bytes(processes[i].pointee.comm)), 0, 0, 0) }
+    arrive(ENGINE_STAGE_LEAVE)
+    waitFor(ENGINE_STAGE_RESTORE)
+    if signal != 0 {
+        var none = ckpt_rlimit(), action = ckpt_sigaction(), unblocked: UInt64 = 0
+        // Its own core was dumped then.
+        _ = system(CKPT_SYS_prlimit64, 0, 4, int(&none), 0)
+        _ = ckpt_prctl(4, 0, 0, 0, 0)
+        _ = ckpt_rt_sigaction(Int32(signal), &action, nil)
+        _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), signal)
+        _ = ckpt_rt_sigprocmask(2, &unblocked, nil)
+    }
+    ckpt_exit_group((wait >> 8) & 0xff)
+}
+
+/// Waits, without taking the status, until every zombie child is one.
+func confirmZombies(of parent: Int32) {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && nodes[n].pointee.zombie != 0 {
+        var info = InlineArray<16, UInt64>(repeating: 0), r = -4
+        // waitid(P_PID, WNOWAIT | WEXITED | __WALL)
+        while r == -4 { r = info.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_waitid, 1, Int(nodePids[n].pointee), int($0.baseAddress!), 0x41000004, 0) } }
+    }
+}
+
+/// Takes the SIGCHLDs of temporary processes and zombies off the queue: those that were pending are queued again from the records.
+func drainChildSignals() {
+    var set: UInt64 = 1 << 16, zero = ckpt_timespec(sec: 0, nsec: 0)
+    while system(CKPT_SYS_rt_sigtimedwait, int(&set), 0, int(&zero), 8) > 0 {}
+}

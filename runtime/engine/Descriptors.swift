@@ -1,0 +1,91 @@
+// Runs in each process of the tree, on the region's main stack; no allocation, no libc.
+// Puts every descriptor at its number.  One description is opened once, whoever shares it.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let outside = CKPT_OBJECT_OUTSIDE.rawValue
+
+/// In the engine: descriptions that several processes hold, or whose object exists only here.
+func openSharedDescriptions() {
+    for d in 0..<descriptions.count where descriptionFd[d].pointee < 0 {
+        let r = descriptions[d].pointee, kind = objects[r.object].pointee.kind
+        if kind == outside { descriptionFd[d].pointee = duplicateStandard(d); continue }
+        if r.users > 1 || objectFd[Int(r.object)].pointee >= 0 { descriptionFd[d].pointee = lift(openDescription(d), "file of the tree") }
+    }
+}
+
+/// A terminal or a pipe to the outside is the restart's own standard stream.
+private func duplicateStandard(_ d: Int) -> Int32 {
+    let n = descriptions[d].pointee.standard
+    let from = n >= 0 ? engine_standard(UInt32(n)).pointee : -1
+    guard from >= 0 else {
+        let r = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
+        guard r >= 0 else { refuse(r) { $0.put("/dev/null") } }
+        return lift(Int32(truncatingIfNeeded: r), "standard stream")
+    }
+    let r = system(CKPT_SYS_fcntl, Int(from), 1030, Int(state.pointee.fd_floor))
+    guard r >= 0 else { refuse(r) { $0.put("standard stream") } }
+    return Int32(truncatingIfNeeded: r)
+}
+
+/// O_CREAT, O_EXCL, O_TRUNC and O_NOCTTY acted when the file was first opened; O_TMPFILE made a file that is made otherwise now.
+private let onlyAtOpen: UInt32 = 0o100 | 0o200 | 0o1000 | 0o400 | 0o20000 | 0o2000000 | 0o20000000
+
+/// Opens a description anew, at its position.
+private func openDescription(_ d: Int) -> Int32 {
+    let r = descriptions[d].pointee, o = Int(r.object)
+    var flags = r.flags & ~onlyAtOpen
+    if flags & 0o10000000 == 0 { flags &= ~0o400000 }     // O_NOFOLLOW: a relocated path may be a link
+    if objectFd[o].pointee >= 0 { flags &= ~0o200000 }
+    let fd: Int
+    if objectFd[o].pointee >= 0 { fd = Int(reopen(objectFd[o].pointee, flags, o)) }
+    else { fd = ckpt_open(relocated(bytes(objects[o].pointee.path)), Int32(bitPattern: flags | 0o2000400), 0) }
+    guard fd >= 0 else { refuse(fd) { l in putObject(o, &l); l.put("cannot be opened") } }
+    let number = Int32(truncatingIfNeeded: fd), kind = objects[o].pointee.kind
+    let seekable = kind == CKPT_OBJECT_REGULAR.rawValue || kind == CKPT_OBJECT_DELETED.rawValue || kind == CKPT_OBJECT_MEMFD.rawValue || kind == CKPT_OBJECT_DIRECTORY.rawValue
+    if seekable && r.position != 0 && flags & 0o10000000 == 0 {
+        let e = system(CKPT_SYS_lseek, fd, int(r.position), 0)
+        guard e == int(r.position) else { refuse(e) { l in putObject(o, &l); l.put("cannot be positioned at "); l.put(decimal: r.position) } }
+    }
+    return number
+}
+
+func restoreDescriptors(_ i: Int) {
+    let p = processes[i], floor = state.pointee.fd_floor
+    _ = system(CKPT_SYS_close_range, 0, Int(floor) - 1, 0)
+    for k in 0..<p.pointee.fd_count { place(Int(p.pointee.first_fd + k), from: Int(p.pointee.first_fd)) }
+    _ = system(CKPT_SYS_close_range, Int(floor), Int(Int32.max), 0)
+}
+
+private func place(_ f: Int, from first: Int) {
+    let r = fds[f].pointee, cloexec = r.close_on_exec != 0 ? 0o2000000 : 0
+    var source = descriptionFd[Int(r.description)].pointee, opened = false
+    if source < 0 {
+        for k in first..<f where fds[k].pointee.description == r.description { source = fds[k].pointee.number; break }
+    }
+    if source < 0 { source = openDescription(Int(r.description)); opened = true }
+    let e: Int
+    if source == r.number { e = system(CKPT_SYS_fcntl, Int(source), 2, cloexec != 0 ? 1 : 0); opened = false }
+    else { e = system(CKPT_SYS_dup3, Int(source), Int(r.number), cloexec) }
+    guard e >= 0 else { refuse(e) { l in putThisProcess(&l); l.put("fd "); l.put(signed: Int64(r.number)); l.put(" cannot be placed") } }
+    if opened { _ = ckpt_close(source) }
+}
+
+/// Who gets SIGIO: set when every task that may be named exists.
+func restoreOwners(_ i: Int) {
+    let p = processes[i]
+    for k in 0..<p.pointee.fd_count {
+        let f = fds[p.pointee.first_fd + k].pointee, d = descriptions[f.description].pointee
+        let number = Int(f.number)
+        if d.owner_pid != 0 {
+            var owner = InlineArray<2, Int32>(repeating: 0)
+            owner[0] = d.owner_type
+            owner[1] = pidNow(d.owner_pid)
+            let e = owner.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_fcntl, number, 15, int($0.baseAddress!)) }
+            guard e == 0 || e == -3 else { refuse(e) { l in putThisProcess(&l); l.put("fd "); l.put(signed: Int64(f.number)); l.put(": owner for SIGIO") } }
+        }
+        if d.owner_signal != 0 { _ = system(CKPT_SYS_fcntl, number, 10, Int(d.owner_signal)) }
+        if d.flags & 0o20000 != 0 { _ = system(CKPT_SYS_fcntl, number, 4, Int(d.flags & (0o2000 | 0o4000 | 0o40000 | 0o1000000 | 0o20000))) }
+    }
+}

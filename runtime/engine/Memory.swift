@@ -1,0 +1,172 @@
+// Runs in each process of the tree, on the region's main stack; no allocation, no libc.
+// Replaces the process's memory: everything but the region and the kernel's vdso goes, every recorded VMA comes, filled from the statefile.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let topOfMemory: UInt64 = 0x7fff_ffff_f000
+private let mapShared: Int32 = 1, mapPrivate: Int32 = 2, mapAnonymous: Int32 = 0x20, mapGrowsDown: Int32 = 0x100, mapNoReserve: Int32 = 0x4000, mapNoReplace: Int32 = 0x100000
+
+func restoreMemory(_ i: Int) {
+    let p = processes[i]
+    clearMemory()
+    for k in 0..<p.pointee.vma_count { mapVma(Int(p.pointee.first_vma + k)) }
+    closeMappedFile()
+    placeVdso(i)
+    fillMemory(i)
+    finishVdso(i)
+    for k in 0..<p.pointee.vma_count { finishVma(Int(p.pointee.first_vma + k)) }
+}
+
+private func clearMemory() {
+    let s = state, keepEnd = s.pointee.vdso_home + s.pointee.vdso_home_size
+    _ = ckpt_munmap(0, s.pointee.region_base)
+    _ = ckpt_munmap(keepEnd, topOfMemory - keepEnd)
+}
+
+func refuseVma(_ v: Int, _ r: Int, _ what: StaticString) -> Never {
+    refuse(r) { l in
+        putThisProcess(&l); l.put("memory at 0x"); l.put(hex: vmas[v].pointee.start)
+        if vmas[v].pointee.name != 0 { l.put(" ("); l.put(text: bytes(vmas[v].pointee.name)); l.put(")") }
+        l.put(": "); l.put(what)
+    }
+}
+
+private func has(_ v: Int, _ flag: ckpt_vma_flags) -> Bool { vmas[v].pointee.flags & flag.rawValue != 0 }
+
+/// Writable while it is filled, if anything of it is stored.
+private func fillProtection(_ v: Int) -> Int32 { Int32(vmas[v].pointee.protection) | (vmas[v].pointee.data_offset != 0 ? 3 : 0) }
+
+private func mapVma(_ v: Int) {
+    let r = vmas[v].pointee
+    var flags = mapNoReplace, fd: Int32 = -1, offset: UInt64 = 0, protection = fillProtection(v)
+    if has(v, CKPT_VMA_NORESERVE) { flags |= mapNoReserve }
+    switch ckpt_vma_kind(r.kind) {
+    case CKPT_VMA_ANONYMOUS:
+        flags |= mapPrivate | mapAnonymous | (has(v, CKPT_VMA_GROWSDOWN) ? mapGrowsDown : 0)
+    case CKPT_VMA_FILE:
+        flags |= mapPrivate; fd = fileToMap(v, write: false); offset = r.object_offset
+    case CKPT_VMA_SHARED_FILE:
+        flags |= mapShared; fd = fileToMap(v, write: has(v, CKPT_VMA_MAYWRITE) || r.protection & 2 != 0); offset = r.object_offset
+        protection = Int32(r.protection)
+    case CKPT_VMA_SHARED_ANONYMOUS: return mapStaged(v)
+    case CKPT_VMA_SESSION:
+        flags |= mapShared; fd = state.pointee.segment_fd; offset = r.object_offset
+    default: return
+    }
+    let m = ckpt_mmap(r.start, r.end - r.start, protection, flags, fd, offset)
+    guard !failed(m), UInt64(m) == r.start else { refuseVma(v, failed(m) ? m : -17, "cannot be mapped") }
+    if has(v, CKPT_VMA_HUGEPAGE) { _ = ckpt_madvise(r.start, r.end - r.start, 14) }
+    if has(v, CKPT_VMA_NOHUGEPAGE) { _ = ckpt_madvise(r.start, r.end - r.start, 15) }
+}
+
+/// A second mapping of the staged pages: mremap(2) with an old size of 0.
+private func mapStaged(_ v: Int) {
+    let r = vmas[v].pointee
+    let from = objectStaging[r.object].pointee + r.object_offset
+    let m = system(CKPT_SYS_mremap, int(from), 0, int(r.end - r.start), 3, int(r.start))
+    guard !failed(m), UInt64(m) == r.start else { refuseVma(v, m, "shared memory cannot be mapped") }
+}
+
+/// Neighbouring VMAs mostly map the same file: the last one stays open.
+private func fileToMap(_ v: Int, write: Bool) -> Int32 {
+    let s = state, o = Int(vmas[v].pointee.object)
+    if s.pointee.mapped_fd >= 0 && s.pointee.mapped_object == UInt32(o) && s.pointee.mapped_write == (write ? 1 : 0) { return s.pointee.mapped_fd }
+    closeMappedFile()
+    let flags: Int32 = (write ? 2 : 0) | 0o2000000
+    let r: Int
+    if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, UInt32(bitPattern: flags), o)) }
+    else { r = ckpt_open(relocated(bytes(objects[o].pointee.path)), flags, 0) }
+    guard r >= 0 else { refuseVma(v, r, "its file cannot be opened") }
+    s.pointee.mapped_fd = lift(Int32(truncatingIfNeeded: r), "mapped file")
+    s.pointee.mapped_object = UInt32(o)
+    s.pointee.mapped_write = write ? 1 : 0
+    return s.pointee.mapped_fd
+}
+private func closeMappedFile() {
+    if state.pointee.mapped_fd >= 0 { _ = ckpt_close(state.pointee.mapped_fd) }
+    state.pointee.mapped_fd = -1
+}
+
+/// Calls `body` for each run of a chain; every chunk is checked.
+func forEachRun(from first: UInt64, _ body: (ckpt_run) -> Void) {
+    let chunk = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.chunk))!
+    let file = state.pointee.file_size
+    var at = first, chunks: UInt64 = 0
+    while at != 0 {
+        guard at < file, chunks <= file / 4096 else { refuseStatefile("chunk", at: at, "lies outside the file") }
+        readStatefile(chunk, 32, at: at)
+        let h = chunk.loadUnaligned(as: ckpt_chunk.self)
+        guard h.magic == UInt32(CKPT_CHUNK_MAGIC.rawValue), h.count <= UInt32(CKPT_CHUNK_RUNS.rawValue) else { refuseStatefile("chunk", at: at, "not a chunk of runs") }
+        readStatefile(chunk + 32, UInt64(h.count) * 32, at: at + 32)
+        guard ckpt_crc32c_hw(0, chunk + 32, Int(h.count) * 32) == h.crc else { refuseStatefile("chunk", at: at, "wrong checksum") }
+        let runs = Table<ckpt_run>(at: state.pointee.chunk + 32, count: UInt64(h.count))
+        for k in 0..<runs.count {
+            let run = runs[k].pointee
+            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES.rawValue), run.file_offset <= file, UInt64(run.pages) * 4096 <= file - run.file_offset,
+                  run.address & 4095 == 0 else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file") }
+            body(run)
+        }
+        at = h.next
+        chunks += 1
+    }
+}
+
+/// Reads a run's pages into place and verifies them there.
+func readRun(_ run: ckpt_run, to address: UInt64) {
+    let p = UnsafeMutableRawPointer(bitPattern: UInt(address))!, n = UInt64(run.pages) * 4096
+    readStatefile(p, n, at: run.file_offset)
+    guard ckpt_crc32c_hw(0, p, Int(n)) == run.crc else { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
+}
+
+private func fillMemory(_ i: Int) {
+    let p = processes[i]
+    let vdsoEnd = p.pointee.vdso_address + p.pointee.vdso_size, matches = state.pointee.vdso_matches != 0
+    forEachRun(from: p.pointee.runs) { run in
+        let end = run.address &+ UInt64(run.pages) * 4096
+        if p.pointee.vdso_size != 0 && run.address >= p.pointee.vdso_address && end <= vdsoEnd {
+            if !matches { readRun(run, to: run.address) }
+            return
+        }
+        guard isFillable(i, run.address, end) else { refuseStatefile("run", at: run.file_offset, "names an address outside the process's memory") }
+        readRun(run, to: run.address)
+    }
+}
+
+/// Inside one VMA of which something is stored.
+private func isFillable(_ i: Int, _ start: UInt64, _ end: UInt64) -> Bool {
+    let p = processes[i]
+    var low = Int(p.pointee.first_vma), high = low + Int(p.pointee.vma_count)
+    while low < high {
+        let middle = (low + high) / 2
+        if vmas[middle].pointee.end <= start { low = middle + 1 } else { high = middle }
+    }
+    guard low < Int(p.pointee.first_vma + p.pointee.vma_count) else { return false }
+    let v = vmas[low].pointee
+    return v.start <= start && end <= v.end && start < end && v.data_offset != 0 && v.kind <= CKPT_VMA_FILE.rawValue
+}
+
+/// Final protection, then what madvise(2) and mlock(2) had set.
+private func finishVma(_ v: Int) {
+    let r = vmas[v].pointee, size = r.end - r.start
+    if r.kind > CKPT_VMA_SHARED_ANONYMOUS.rawValue { return }
+    if Int32(r.protection) != fillProtection(v) || r.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
+        let m = ckpt_mprotect(r.start, size, Int32(r.protection))
+        guard m == 0 else { refuseVma(v, m, "its protection cannot be set") }
+    }
+    func advise(_ flag: ckpt_vma_flags, _ advice: Int32) {
+        guard has(v, flag) else { return }
+        let m = ckpt_madvise(r.start, size, advice)
+        guard m == 0 else { refuseVma(v, m, "madvise") }
+    }
+    advise(CKPT_VMA_DONTFORK, 10)
+    advise(CKPT_VMA_WIPEONFORK, 18)
+    advise(CKPT_VMA_DONTDUMP, 16)
+    advise(CKPT_VMA_SEQUENTIAL, 2)
+    advise(CKPT_VMA_RANDOM, 1)
+    if has(v, CKPT_VMA_MERGEABLE) { _ = ckpt_madvise(r.start, size, 12) }
+    if has(v, CKPT_VMA_LOCKED) {
+        let m = system(CKPT_SYS_mlock2, int(r.start), int(size), has(v, CKPT_VMA_LOCKONFAULT) ? 1 : 0)
+        guard m == 0 else { refuseVma(v, m, "cannot be locked; raise the limit on locked memory (ulimit -l)") }
+    }
+}

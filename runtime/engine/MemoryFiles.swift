@@ -1,0 +1,131 @@
+// Runs in the engine before the tree exists, on the region's stack; no allocation, no libc.
+// Objects whose contents are in the statefile: deleted files, memfds, files that --self-contained stored, shared anonymous memory.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+func makeMemoryObjects() {
+    for i in 0..<objects.count {
+        switch objects[i].pointee.kind {
+        case CKPT_OBJECT_DELETED.rawValue: makeDeleted(i)
+        case CKPT_OBJECT_MEMFD.rawValue: makeMemoryFile(i)
+        default: break
+        }
+    }
+    fillShared()
+}
+
+private let deletedMark: StaticString = " (deleted)"
+
+/// A path without the kernel's mark, in the state's path buffer.
+private func withoutMark(_ path: Text) -> UnsafeMutablePointer<CChar> {
+    let out = engine_path()
+    let from = relocated(path)
+    if UnsafePointer(out) != from { _ = copyText(from, to: out, capacity: 4096) }
+    if hasSuffix(Text(out), deletedMark) { out[length(Text(out)) - deletedMark.utf8CodeUnitCount] = 0 }
+    return out
+}
+
+/// A deleted file is made again under its name and deleted again; where that is impossible it is an unnamed file of its folder, or a memfd.
+private func makeDeleted(_ i: Int) {
+    let path = withoutMark(bytes(objects[i].pointee.path))
+    var fd = ckpt_open(Text(path), 0o2000302, 0o600)
+    if fd >= 0 { _ = system(CKPT_SYS_unlink, int(path)) } else {
+        var n = length(Text(path))
+        while n > 1 && path[n - 1] != 47 { n -= 1 }
+        path[n] = 0
+        fd = ckpt_open(Text(path), 0o2000002 | 0o20200000, 0o600)
+        if fd < 0 { fd = system(CKPT_SYS_memfd_create, int(StaticString("deleted").cString), 1) }
+    }
+    guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("deleted file: cannot be made again") } }
+    keep(i, fd)
+}
+
+/// A memfd that holds the object's contents.
+func makeMemoryFile(_ i: Int) {
+    let o = objects[i], mark: StaticString = "/memfd:"
+    var name = Text(withoutMark(bytes(o.pointee.path)))
+    if hasPrefix(name, mark.cString) { name += mark.utf8CodeUnitCount } else {
+        var p = name
+        while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
+    }
+    let sealing = o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals & 1 == 0
+    let fd = system(CKPT_SYS_memfd_create, int(name), 1 | (sealing ? 2 : 0))
+    guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("memfd") } }
+    keep(i, fd)
+}
+
+private func keep(_ i: Int, _ fd: Int) {
+    let n = lift(Int32(truncatingIfNeeded: fd), "file of the tree")
+    objectFd[i].pointee = n
+    copyContent(i, to: n)
+}
+
+/// Mode, owner and seals come when all descriptions are open: they may forbid what we do before.
+func finishMemoryObjects() {
+    for i in 0..<objects.count where objectFd[i].pointee >= 0 {
+        let o = objects[i], fd = Int(objectFd[i].pointee)
+        if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(Int32(93), fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
+        if o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
+        if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals > 1 { _ = system(CKPT_SYS_fcntl, fd, 1033, Int(o.pointee.seals)) }
+    }
+}
+
+/// Zero pages stay holes.
+private func copyContent(_ i: Int, to fd: Int32) {
+    let o = objects[i]
+    var r = system(CKPT_SYS_ftruncate, Int(fd), int(max(o.pointee.size, 0)))
+    guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot get its size") } }
+    let b = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!
+    var at: UInt64 = 0
+    while at < o.pointee.content_size {
+        let n = min(65536, o.pointee.content_size - at)
+        readStatefile(b, n, at: o.pointee.content + at)
+        var page: UInt64 = 0
+        while page < n {
+            let m = min(4096, n - page)
+            if !isZero(b + Int(page), Int(m)) {
+                r = ckpt_pwrite(fd, b + Int(page), Int(m), at + page)
+                guard r == Int(m) else { refuse(r < 0 ? r : -28) { l in putObject(i, &l); l.put("cannot be written") } }
+            }
+            page += m
+        }
+        at += n
+    }
+}
+private func isZero(_ p: UnsafeMutableRawPointer, _ n: Int) -> Bool {
+    var i = 0
+    while i + 8 <= n { if field(p, i, UInt64.self) != 0 { return false }; i += 8 }
+    while i < n { if field(p, i, UInt8.self) != 0 { return false }; i += 1 }
+    return true
+}
+
+/// Shared anonymous memory: whichever process wrote a page into its shared chain.
+private func fillShared() {
+    for p in 0..<processes.count where processes[p].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 {
+        forEachRun(from: processes[p].pointee.shared_runs) { run in
+            guard run.object < objects.count else { refuseStatefile("run", at: run.file_offset, "names no shared object") }
+            let o = Int(run.object), size = UInt64(run.pages) * 4096
+            let isShared = objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue
+            if !isShared { return fillMemoryObject(o, run) }
+            guard run.address & 4095 == 0, run.address <= sharedSize(o), size <= sharedSize(o) - run.address else {
+                refuseStatefile("run", at: run.file_offset, "lies outside its shared object")
+            }
+            readRun(run, to: objectStaging[o].pointee + run.address)
+        }
+    }
+}
+
+/// Pages of a memfd or deleted file that were written through a shared mapping.
+private func fillMemoryObject(_ o: Int, _ run: ckpt_run) {
+    guard objectFd[o].pointee >= 0 else { refuseStatefile("run", at: run.file_offset, "names an object without contents") }
+    let b = state.pointee.copy
+    var done: UInt32 = 0
+    while done < run.pages {
+        let n = min(16, run.pages - done)
+        readStatefile(UnsafeMutableRawPointer(bitPattern: UInt(b))!, UInt64(n) * 4096, at: run.file_offset + UInt64(done) * 4096)
+        let r = ckpt_pwrite(objectFd[o].pointee, UnsafeRawPointer(bitPattern: UInt(b))!, Int(n) * 4096, run.address + UInt64(done) * 4096)
+        guard r == Int(n) * 4096 else { refuse(r) { l in putObject(o, &l); l.put("cannot be written") } }
+        done += n
+    }
+}

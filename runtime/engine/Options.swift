@@ -1,0 +1,143 @@
+// Runs in the engine before the tree exists, on the initial stack; no allocation, no libc.
+// The command line and the environment of a restart.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+/// argc, argv, envp and auxv as the kernel left them.
+struct InitialStack {
+    let sp: UnsafeMutablePointer<UInt64>
+    var argumentCount: Int { Int(sp[0]) }
+    func argument(_ i: Int) -> Text { Text(bitPattern: UInt(sp[1 + i]))! }
+    private var environment: UnsafeMutablePointer<UInt64> { sp + 2 + argumentCount }
+    func variable(_ name: StaticString) -> Text? {
+        var e = environment
+        while let t = Text(bitPattern: UInt(e.pointee)) {
+            let n = name.utf8CodeUnitCount
+            if hasPrefix(t, name.cString) && t[n] == 61 { return t + (n + 1) }
+            e += 1
+        }
+        return nil
+    }
+    func auxiliary(_ type: UInt64) -> UInt64 {
+        var e = environment
+        while e.pointee != 0 { e += 1 }
+        e += 1
+        while e[0] != 0 { if e[0] == type { return e[1] }; e += 2 }
+        return 0
+    }
+}
+
+private let help: StaticString = """
+usage: FILE.ckpt [--pids auto|keep|ns|new] [--relocate OLD=NEW]... [--files keep|truncate]
+                 [--ignore-cpu] [--ignore-clock] [--timing]
+Restarts the process tree that this statefile holds.
+  --pids auto       keep the pids if permitted and free, else in a new pid namespace (default)
+  --pids keep       keep the pids in this pid namespace
+  --pids ns         keep the pids in a new pid namespace
+  --pids new        new pids; programs that remember a pid break
+  --relocate O=N    look for files below O under N instead
+  --files keep      go on when a file has changed since the checkpoint
+  --files truncate  cut files that a task writes to the size that they had
+  --ignore-cpu      go on without a CPU feature that the program may have used
+  --ignore-clock    let the monotonic clock go backwards
+  --timing          print the time of each phase
+
+"""
+
+/// Reads the options; returns the statefile's path.
+func readOptions(_ stack: InitialStack) -> Text {
+    var path: Text? = nil
+    nameProgram(stack.argumentCount > 0 ? stack.argument(0) : StaticString("ckptengine").cString)
+    var i = 1
+    while i < stack.argumentCount {
+        let a = stack.argument(i)
+        func value() -> Text {
+            i += 1
+            guard i < stack.argumentCount else { refuse(.usage) { l in l.put("option "); l.put(text: a); l.put(": a value is missing; try --help") } }
+            return stack.argument(i)
+        }
+        if equal(a, to: "--statefile") { path = value(); nameProgram(path!) }
+        else if equal(a, to: "--pids") { state.pointee.pids = pidsMode(value()) }
+        else if equal(a, to: "--files") { state.pointee.files = filesMode(value()) }
+        else if equal(a, to: "--relocate") { addRelocation(value()) }
+        else if equal(a, to: "--ignore-cpu") { state.pointee.ignore_cpu = 1 }
+        else if equal(a, to: "--ignore-clock") { state.pointee.ignore_clock = 1 }
+        else if equal(a, to: "--timing") { state.pointee.timing = 1 }
+        else if equal(a, to: "--help") || equal(a, to: "-h") { printAndExit(help) }
+        else if equal(a, to: "--version") { printAndExit("ckptengine, statefile version 1\n") }
+        else if let v = valueOf(a, "--pids=") { state.pointee.pids = pidsMode(v) }
+        else if let v = valueOf(a, "--files=") { state.pointee.files = filesMode(v) }
+        else if let v = valueOf(a, "--relocate=") { addRelocation(v) }
+        else { refuse(.usage) { l in l.put("option "); l.put(text: a); l.put(": unknown; try --help") } }
+        i += 1
+    }
+    if let path { return path }
+    state.pointee.exec_face = 1
+    return StaticString("/proc/self/exe").cString
+}
+
+private func valueOf(_ a: Text, _ name: StaticString) -> Text? { hasPrefix(a, name.cString) ? a + name.utf8CodeUnitCount : nil }
+
+private func printAndExit(_ s: StaticString) -> Never {
+    _ = ckpt_write(1, s.utf8Start, s.utf8CodeUnitCount)
+    ckpt_exit_group(0)
+}
+
+/// Messages begin with the statefile's name.
+private func nameProgram(_ path: Text) {
+    var name = path, p = path
+    while p.pointee != 0 { if p.pointee == 47 && p[1] != 0 { name = p + 1 }; p += 1 }
+    _ = copyText(name, to: engine_program(), capacity: 64)
+}
+
+private func pidsMode(_ v: Text) -> UInt32 {
+    if equal(v, to: "auto") { return ENGINE_PIDS_AUTO.rawValue }
+    if equal(v, to: "keep") { return ENGINE_PIDS_KEEP.rawValue }
+    if equal(v, to: "ns") { return ENGINE_PIDS_NS.rawValue }
+    if equal(v, to: "new") { return ENGINE_PIDS_NEW.rawValue }
+    refuse(.usage) { l in l.put("--pids "); l.put(text: v); l.put(": unknown; one of auto, keep, ns, new") }
+}
+private func filesMode(_ v: Text) -> UInt32 {
+    if equal(v, to: "keep") { return ENGINE_FILES_KEEP.rawValue }
+    if equal(v, to: "truncate") { return ENGINE_FILES_TRUNCATE.rawValue }
+    refuse(.usage) { l in l.put("--files "); l.put(text: v); l.put(": unknown; one of keep, truncate") }
+}
+
+/// Copied: the initial stack is gone when the files are opened.
+private func addRelocation(_ v: Text) {
+    let s = state
+    var n = 0
+    while v[n] != 0 && v[n] != 61 { n += 1 }
+    guard v[n] == 61, n > 0, v[0] == 47, v[n + 1] == 47 else {
+        refuse(.usage) { l in l.put("--relocate "); l.put(text: v); l.put(": not OLD=NEW with two absolute paths") }
+    }
+    let used = Int(s.pointee.relocation_used), total = length(v)
+    guard s.pointee.relocations < 64, used + total + 1 < 32768 else { refuse(.usage) { $0.put("--relocate: too many; at most 64") } }
+    for k in 0...total { engine_relocation_text(UInt32(used + k)).pointee = v[k] }
+    engine_relocation_text(UInt32(used + n)).pointee = 0
+    engine_relocation_old(s.pointee.relocations).pointee = UInt32(used)
+    engine_relocation_new(s.pointee.relocations).pointee = UInt32(used + n + 1)
+    s.pointee.relocations += 1
+    s.pointee.relocation_used = UInt32(used + total + 1)
+}
+
+/// The path after --relocate, in the state's path buffer; the first pair that fits counts.
+func relocated(_ path: Text) -> Text {
+    for i in 0..<state.pointee.relocations {
+        let old = Text(engine_relocation_text(engine_relocation_old(i).pointee)), new = Text(engine_relocation_text(engine_relocation_new(i).pointee))
+        var n = length(old)
+        while n > 1 && old[n - 1] == 47 { n -= 1 }
+        var same = 0
+        while same < n && path[same] == old[same] { same += 1 }
+        guard same == n, path[n] == 0 || path[n] == 47 else { continue }
+        var m = length(new)
+        while m > 1 && new[m - 1] == 47 { m -= 1 }
+        let out = engine_path()
+        guard m + length(path) - n < 4096 else { continue }
+        for k in 0..<m { out[k] = new[k] }
+        _ = copyText(path + n, to: out + m, capacity: 4096)
+        return Text(out)
+    }
+    return path
+}

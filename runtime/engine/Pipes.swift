@@ -1,0 +1,93 @@
+// Runs in the engine before the tree exists, on the region's stack; no allocation, no libc.
+// Pipes and FIFOs with what is in them.  All their descriptions are opened here and inherited, so that no end is missing at any moment.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+func makePipes() {
+    for i in 0..<objects.count {
+        if objects[i].pointee.kind == CKPT_OBJECT_PIPE.rawValue { makePipe(i) }
+        if objects[i].pointee.kind == CKPT_OBJECT_FIFO.rawValue { openFifo(i) }
+    }
+}
+
+private let accessMode: UInt32 = 3, writeOnly: UInt32 = 1
+
+private func putPipe(_ i: Int, _ l: inout Line) {
+    if objects[i].pointee.kind == CKPT_OBJECT_FIFO.rawValue { putObject(i, &l) } else { l.put("pipe "); l.put(decimal: objects[i].pointee.inode); l.put(": ") }
+}
+
+private func makePipe(_ i: Int) {
+    var ends = InlineArray<2, Int32>(repeating: -1)
+    let r = ends.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_pipe2, int($0.baseAddress!), 0o2004000) }
+    guard r == 0 else { refuse(r) { l in putPipe(i, &l); l.put("cannot be made") } }
+    let read = lift(ends[0], "pipe"), write = lift(ends[1], "pipe")
+    setSize(i, write)
+    fill(i, write)
+    var usedRead = false, usedWrite = false
+    for d in 0..<descriptions.count where descriptions[d].pointee.object == i {
+        let mode = descriptions[d].pointee.flags & accessMode
+        let end = mode == writeOnly ? write : read
+        let taken = mode == writeOnly ? usedWrite : usedRead
+        if mode == 2 || taken { descriptionFd[d].pointee = reopen(end, descriptions[d].pointee.flags, i) }
+        else if mode == writeOnly { usedWrite = true; descriptionFd[d].pointee = write }
+        else { usedRead = true; descriptionFd[d].pointee = read }
+        setFlags(descriptionFd[d].pointee, descriptions[d].pointee.flags)
+    }
+    if !usedRead { _ = ckpt_close(read) }
+    if !usedWrite { _ = ckpt_close(write) }
+}
+
+private func setSize(_ i: Int, _ fd: Int32) {
+    let size = objects[i].pointee.size
+    guard size > 0 else { return }
+    if system(CKPT_SYS_fcntl, Int(fd), 1032) == int(size) { return }
+    let r = system(CKPT_SYS_fcntl, Int(fd), 1031, int(size))
+    guard r >= 0 else {
+        refuse(r) { l in putPipe(i, &l); l.put("cannot hold "); l.put(decimal: size); l.put(" bytes (raise sysctl fs.pipe-max-size or fs.pipe-user-pages-soft)") }
+    }
+}
+
+private func fill(_ i: Int, _ fd: Int32) {
+    let o = objects[i], b = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!
+    var at: UInt64 = 0
+    while at < o.pointee.content_size {
+        let n = min(65536, o.pointee.content_size - at)
+        readStatefile(b, n, at: o.pointee.content + at)
+        let r = ckpt_write(fd, b, Int(n))
+        guard r > 0 else { refuse(r) { l in putPipe(i, &l); l.put("its contents do not fit") } }
+        at += UInt64(r)
+    }
+}
+
+/// Another description of the same file.
+func reopen(_ fd: Int32, _ flags: UInt32, _ object: Int) -> Int32 {
+    var l = Line()
+    l.put("/proc/self/fd/"); l.put(signed: Int64(fd))
+    let r = l.withCString { ckpt_open($0, Int32(bitPattern: flags & reopenable | 0o2004000), 0) }
+    guard r >= 0 else { refuse(r) { l in putObject(object, &l); l.put("cannot be opened again") } }
+    return lift(Int32(truncatingIfNeeded: r), "file of the tree")
+}
+/// Access mode, APPEND, NONBLOCK, SYNC, DIRECT, LARGEFILE, NOATIME, PATH.
+private let reopenable: UInt32 = 3 | 0o2000 | 0o4000 | 0o4010000 | 0o40000 | 0o100000 | 0o1000000 | 0o10000000
+
+/// The flags that F_SETFL can change; O_ASYNC comes last, with its owner.
+func setFlags(_ fd: Int32, _ flags: UInt32) { _ = system(CKPT_SYS_fcntl, Int(fd), 4, Int(flags & (0o2000 | 0o4000 | 0o40000 | 0o1000000))) }
+
+/// A FIFO is opened for both first: no open waits for a partner, and what is written stays in it.
+private func openFifo(_ i: Int) {
+    let path = relocated(bytes(objects[i].pointee.path))
+    let r = ckpt_open(path, 0o2004002, 0)
+    guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be opened") } }
+    let both = lift(Int32(truncatingIfNeeded: r), "FIFO")
+    setSize(i, both)
+    fill(i, both)
+    for d in 0..<descriptions.count where descriptions[d].pointee.object == i {
+        let flags = descriptions[d].pointee.flags
+        let o = ckpt_open(relocated(bytes(objects[i].pointee.path)), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
+        guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
+        descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
+        setFlags(descriptionFd[d].pointee, flags)
+    }
+    _ = ckpt_close(both)
+}

@@ -1,0 +1,70 @@
+// Runs in each process of the tree, on the region's main stack; no allocation, no libc.
+// Becomes the recorded process.  The order matters: memory first (it needs descriptors of ours), then what the kernel keeps about it,
+// then descriptors, then tasks; limits and credentials last, since they may forbid all of the former.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+func becomeProcess(_ i: Int) -> Never {
+    takeTerminal(i)
+    restoreMemory(i)
+    restoreLayout(i)
+    restoreProcFiles(i)
+    restoreDescriptors(i)
+    restoreActions(i)
+    restoreProcessAttributes(i)
+    let main = createTasks(i)
+    restoreOwners(i)
+    restoreTimers(i)
+    restorePending(i)
+    restoreLimits(i)
+    openTasks(i)
+    guard let main else { leaveAsMainTask(i) }
+    becomeTask(main)
+}
+
+/// The main process's own group becomes the terminal's foreground group, as it was its shell's job.
+private func takeTerminal(_ i: Int) {
+    guard state.pointee.foreground != 0, UInt32(i) == tree.pointee.root, nodes[i].pointee.pgid == nodes[i].pointee.pid, nodes[i].pointee.sid == 0 else { return }
+    let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
+    guard fd >= 0 else { return }
+    var group = Int32(truncatingIfNeeded: system(CKPT_SYS_getpgid, 0))
+    _ = system(CKPT_SYS_ioctl, fd, 0x5410, int(&group))
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+}
+
+/// What the kernel knows of the layout: brk, arguments, environment, auxv, and which file /proc/PID/exe shows.
+private func restoreLayout(_ i: Int) {
+    let p = processes[i]
+    var m = ckpt_prctl_mm_map()
+    m.start_code = p.pointee.start_code; m.end_code = p.pointee.end_code
+    m.start_data = p.pointee.start_data; m.end_data = p.pointee.end_data
+    m.start_brk = p.pointee.start_brk; m.brk = p.pointee.brk
+    m.start_stack = p.pointee.start_stack
+    m.arg_start = p.pointee.arg_start; m.arg_end = p.pointee.arg_end
+    m.env_start = p.pointee.env_start; m.env_end = p.pointee.env_end
+    m.auxv = UInt64(UInt(bitPattern: bytes(p.pointee.auxv))); m.auxv_size = p.pointee.auxv_size
+    let fd = openExe(Int(p.pointee.exe))
+    m.exe_fd = UInt32(bitPattern: fd)
+    var r = ckpt_prctl(35, 14, int(&m), MemoryLayout<ckpt_prctl_mm_map>.size, 0)
+    if r == -1 || r == -13 {
+        // Not permitted here (no namespace, no capability): /proc/PID/exe goes on showing the engine.
+        m.exe_fd = UInt32.max
+        r = ckpt_prctl(35, 14, int(&m), MemoryLayout<ckpt_prctl_mm_map>.size, 0)
+    }
+    _ = ckpt_close(fd)
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("its memory layout (prctl PR_SET_MM_MAP)") } }
+}
+private func openExe(_ o: Int) -> Int32 {
+    let r: Int
+    if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, 0, o)) } else { r = ckpt_open(relocated(bytes(objects[o].pointee.path)), 0o2000000, 0) }
+    guard r >= 0 else { refuse(r) { l in putThisProcess(&l); putObject(o, &l); l.put("its program cannot be opened") } }
+    return lift(Int32(truncatingIfNeeded: r), "program")
+}
+
+/// A main thread that had left leaves again; the others wait for that, since the runtime unmaps the engine under it.
+private func leaveAsMainTask(_ i: Int) -> Never {
+    let word = leaderGone[i]
+    _ = system(CKPT_SYS_set_tid_address, int(word))
+    ckpt_exit_thread(0)
+}

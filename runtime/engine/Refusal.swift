@@ -1,0 +1,94 @@
+// Runs in every process of a restart, on its own stacks; no allocation, no libc.
+// The one way to fail: the first failure is written on the board (or, before there is one, on standard error) with what, why and the
+// remedy; the stage becomes ABORT and everybody ends.  Nothing half-restored runs the application's code.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+enum Exit: Int32 { case usage = 64, badStatefile = 65, lacks = 69, internalError = 70, systemCall = 71, temporary = 75 }
+
+/// Ends the restart.  `body` words the failure: object, cause; remedy.
+func refuse(_ code: Exit, _ body: (inout Line) -> Void) -> Never {
+    var line = Line()
+    line.put(text: engine_program()); line.put(": restart: ")
+    body(&line)
+    line.put("\n")
+    publish(code, line, taken: false)
+}
+/// The same for a system call that failed with `result` (a negative errno).
+func refuse(_ result: Int, _ body: (inout Line) -> Void) -> Never {
+    let code: Exit = result == -11 || result == -12 ? .temporary : .systemCall
+    refuse(code) { l in body(&l); l.put(": "); putError(result, &l) }
+}
+/// A pid or tid is in use: another way to give pids may still succeed.
+func refuseTaken(pid: Int32, _ result: Int) -> Never {
+    var line = Line()
+    line.put(text: engine_program())
+    line.put(": restart: pid "); line.put(signed: Int64(pid))
+    if result == -17 { line.put(": in use by another process; end that process, or use --pids ns") }
+    else { line.put(": cannot be chosen: "); putError(result, &line); line.put("; use --pids ns, or --pids new") }
+    line.put("\n")
+    publish(.temporary, line, taken: true)
+}
+
+private func publish(_ code: Exit, _ line: borrowing Line, taken: Bool) -> Never {
+    guard state.pointee.scratch != 0 else { line.write(to: Descriptor(2)); ckpt_exit_group(code.rawValue) }
+    if ckpt_cas(&board.pointee.failure, 0, 1) {
+        line.copy(to: engine_board_text(board), capacity: 1024)
+        board.pointee.text_length = UInt32(line.count)
+        board.pointee.exit_code = code.rawValue
+        board.pointee.pid_taken = taken ? 1 : 0
+        ckpt_store(&board.pointee.failure, 2)
+    }
+    abortStage()
+    if state.pointee.is_engine != 0 { endFailed() }
+    ckpt_exit_group(code.rawValue)
+}
+
+func abortStage() {
+    ckpt_store(&board.pointee.stage, ENGINE_STAGE_ABORT.rawValue)
+    _ = ckpt_futex_wake(&board.pointee.stage, Int32.max)
+    _ = ckpt_futex_wake(&board.pointee.ready, Int32.max)
+}
+
+/// The runtime's trap function: an overflow or an index out of bounds is a bug of ours.
+@c(ckpt_trap) func trap() -> Never { refuse(.internalError) { $0.put("internal error in the restart engine; report it with the statefile") } }
+
+func putError(_ result: Int, _ l: inout Line) {
+    switch -result {
+    case 1: l.put("Operation not permitted")
+    case 2: l.put("No such file or directory")
+    case 3: l.put("No such process")
+    case 5: l.put("Input/output error")
+    case 6: l.put("No such device or address")
+    case 9: l.put("Bad file descriptor")
+    case 11: l.put("Resource temporarily unavailable")
+    case 12: l.put("Cannot allocate memory")
+    case 13: l.put("Permission denied")
+    case 14: l.put("Bad address")
+    case 16: l.put("Device or resource busy")
+    case 17: l.put("File exists")
+    case 20: l.put("Not a directory")
+    case 21: l.put("Is a directory")
+    case 22: l.put("Invalid argument")
+    case 23, 24: l.put("Too many open files")
+    case 26: l.put("Text file busy")
+    case 27: l.put("File too large")
+    case 28: l.put("No space left on device")
+    case 30: l.put("Read-only file system")
+    case 38: l.put("Function not implemented")
+    case 40: l.put("Too many levels of symbolic links")
+    case 95: l.put("Operation not supported")
+    case 122: l.put("Disk quota exceeded")
+    default: l.put("errno "); l.put(signed: Int64(-result))
+    }
+}
+
+/// "pid 812 (make)" as every message about a process starts.
+func putProcess(_ i: Int, _ l: inout Line) {
+    let p = processes[i]
+    l.put("pid "); l.put(signed: Int64(p.pointee.pid))
+    if p.pointee.comm != 0 { l.put(" ("); l.put(text: bytes(p.pointee.comm)); l.put(")") }
+    l.put(": ")
+}
+func putThisProcess(_ l: inout Line) { putProcess(Int(state.pointee.process), &l) }

@@ -1,0 +1,114 @@
+// Runs in the engine, on its own stacks; no allocation, no libc.  Short names for the state, the board and the tables.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+typealias Text = UnsafePointer<CChar>
+typealias State = UnsafeMutablePointer<engine_state>
+
+@inline(__always) var state: State { engine_state() }
+
+/// The board lies at a fixed place of the region: its first page after the stacks.
+@inline(__always) var board: UnsafeMutablePointer<engine_board> {
+    UnsafeMutablePointer(bitPattern: UInt(state.pointee.scratch))!
+}
+
+/// An array that lies in the region or in a table; every access is checked.
+struct Table<Element> {
+    let base: UnsafeMutablePointer<Element>
+    let count: Int
+    init(at address: UInt64, count: UInt64) {
+        base = UnsafeMutableRawPointer(bitPattern: UInt(address))!.assumingMemoryBound(to: Element.self)
+        self.count = Int(count)
+    }
+    subscript(i: Int) -> UnsafeMutablePointer<Element> {
+        @inline(__always) get { precondition(i >= 0 && i < count); return base + i }
+    }
+    subscript(i: UInt32) -> UnsafeMutablePointer<Element> { @inline(__always) get { self[Int(i)] } }
+}
+
+@inline(__always) private func table<E>(_ kind: ckpt_table, _ type: E.Type) -> Table<E> {
+    Table(at: engine_table(kind.rawValue).pointee, count: engine_table_count(kind.rawValue).pointee)
+}
+var processes: Table<ckpt_process_record> { table(CKPT_TABLE_PROCESS, ckpt_process_record.self) }
+var tasks: Table<ckpt_task_record> { table(CKPT_TABLE_TASK, ckpt_task_record.self) }
+var vmas: Table<ckpt_vma_record> { table(CKPT_TABLE_VMA, ckpt_vma_record.self) }
+var objects: Table<ckpt_object_record> { table(CKPT_TABLE_OBJECT, ckpt_object_record.self) }
+var descriptions: Table<ckpt_description_record> { table(CKPT_TABLE_DESCRIPTION, ckpt_description_record.self) }
+var fds: Table<ckpt_fd_record> { table(CKPT_TABLE_FD, ckpt_fd_record.self) }
+var pendings: Table<ckpt_pending_record> { table(CKPT_TABLE_PENDING, ckpt_pending_record.self) }
+var timers: Table<ckpt_timer_record> { table(CKPT_TABLE_TIMER, ckpt_timer_record.self) }
+var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
+var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
+
+/// A text of the BYTES table, by its offset; verified to be NUL-terminated.
+func bytes(_ offset: UInt32) -> Text {
+    let t: Table<CChar> = table(CKPT_TABLE_BYTES, CChar.self)
+    return Text(t[Int(offset)])
+}
+
+var descriptionFd: Table<Int32> { Table(at: state.pointee.description_fd, count: UInt64(descriptions.count)) }
+var objectFd: Table<Int32> { Table(at: state.pointee.object_fd, count: UInt64(objects.count)) }
+var objectStaging: Table<UInt64> { Table(at: state.pointee.object_staging, count: UInt64(objects.count)) }
+var nodes: Table<BirthNode> { Table(at: state.pointee.nodes, count: state.pointee.node_count) }
+
+/// The new pid of each node of the plan, on the board.
+var nodePids: Table<Int32> { Table(at: state.pointee.scratch + boardSize, count: maximumNodes) }
+/// How many stages each node has completed, on the board.
+var nodeReached: Table<UInt32> { Table(at: state.pointee.scratch + boardSize + maximumNodes * 4, count: maximumNodes) }
+/// Cleared by the kernel when a main thread that had left has left again, on the board.
+var leaderGone: Table<UInt32> { Table(at: state.pointee.scratch + boardSize + maximumNodes * 8, count: UInt64(processes.count)) }
+/// The new tid of each task, on the board.
+var taskTids: Table<Int32> {
+    Table(at: state.pointee.scratch + boardSize + maximumNodes * 8 + UInt64(processes.count) * 4, count: UInt64(tasks.count))
+}
+/// Set when a process is restored: its tasks may go on; on the board.
+var processOpen: Table<UInt32> {
+    Table(at: state.pointee.scratch + boardSize + maximumNodes * 8 + UInt64(processes.count + tasks.count) * 4, count: UInt64(processes.count))
+}
+let boardSize: UInt64 = 4096
+/// Temporary leaders come on top of the processes.
+var maximumNodes: UInt64 { UInt64(processes.count) * 3 + 4 }
+/// Bytes of the board with its arrays.
+var boardBytes: UInt64 { pageAlignUp(boardSize + maximumNodes * 8 + UInt64(processes.count * 2 + tasks.count) * 4) }
+
+func length(_ t: Text) -> Int {
+    var n = 0
+    while t[n] != 0 { n &+= 1 }
+    return n
+}
+func equal(_ a: Text, _ b: Text) -> Bool {
+    var i = 0
+    while a[i] == b[i] { if a[i] == 0 { return true }; i &+= 1 }
+    return false
+}
+func equal(_ a: Text, to b: StaticString) -> Bool { equal(a, b.cString) }
+func hasPrefix(_ t: Text, _ prefix: Text) -> Bool {
+    var i = 0
+    while prefix[i] != 0 { if t[i] != prefix[i] { return false }; i &+= 1 }
+    return true
+}
+func hasSuffix(_ t: Text, _ suffix: StaticString) -> Bool {
+    let n = length(t), m = suffix.utf8CodeUnitCount
+    return n >= m && equal(t + (n - m), suffix.cString)
+}
+/// Copies a text with its NUL; false when it does not fit.
+func copyText(_ from: Text, to: UnsafeMutablePointer<CChar>, capacity: Int) -> Bool {
+    var i = 0
+    while i < capacity { to[i] = from[i]; if from[i] == 0 { return true }; i &+= 1 }
+    if capacity > 0 { to[capacity - 1] = 0 }
+    return false
+}
+
+/// A kernel structure seen through its bytes.
+@inline(__always) func field<T>(_ p: UnsafeRawPointer, _ offset: Int, _ type: T.Type) -> T { p.loadUnaligned(fromByteOffset: offset, as: type) }
+
+@inline(__always) func system(_ n: Int32, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0, _ f: Int = 0) -> Int {
+    ckpt_syscall(Int(n), a, b, c, d, e, f)
+}
+@inline(__always) func system(_ n: some RawRepresentable<UInt32>, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0, _ f: Int = 0) -> Int {
+    ckpt_syscall(Int(n.rawValue), a, b, c, d, e, f)
+}
+@inline(__always) func failed(_ r: Int) -> Bool { r < 0 && r > -4096 }
+@inline(__always) func int(_ p: UnsafeRawPointer) -> Int { Int(bitPattern: p) }
+@inline(__always) func int(_ v: UInt64) -> Int { Int(bitPattern: UInt(v)) }

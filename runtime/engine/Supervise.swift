@@ -1,0 +1,184 @@
+// Runs in the engine, and in the init process of its namespace, when the tree has been released; on the region's main stack.
+// The shell sees the restart as the program: signals go to the main process, its stops and its exit are ours.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let sigkill = 9, sigchld: Int32 = 17, sigcont: Int32 = 18, sigstop = 19, sigio: Int32 = 29
+
+/// What this process supervises: in the engine's own pid numbers, 0 when the main process is behind an init process.
+private struct Supervised { var main: Int32, group: Int32, sameGroup: Bool }
+
+private func mainNode() -> Int { Int(tree.pointee.root) }
+
+/// Is the engine's process group the terminal's foreground group?
+func noteForeground() {
+    state.pointee.engine_group = Int32(truncatingIfNeeded: system(CKPT_SYS_getpgid, 0))
+    let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
+    guard fd >= 0 else { return }
+    var group: Int32 = 0
+    if system(CKPT_SYS_ioctl, fd, 0x540f, int(&group)) == 0 && group == state.pointee.engine_group { state.pointee.foreground = 1 }
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+}
+
+/// SIGTTOU is blocked: a background process may do this.
+private func giveTerminal(to group: Int32) {
+    let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
+    guard fd >= 0 else { return }
+    var group = group
+    _ = system(CKPT_SYS_ioctl, fd, 0x5410, int(&group))
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+}
+
+/// The group that has the terminal now, in our numbers.
+private func terminalGroup() -> Int32 {
+    let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
+    guard fd >= 0 else { return 0 }
+    var group: Int32 = 0
+    _ = system(CKPT_SYS_ioctl, fd, 0x540f, int(&group))
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+    return group
+}
+
+/// Holds nothing open that the outside or the tree waits for.
+private func dropDescriptors(keeping report: Int32) {
+    let null = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
+    if null >= 0 { for n in 0..<3 { _ = system(CKPT_SYS_dup2, null, n) } }
+    if report < 0 { _ = system(CKPT_SYS_close_range, 3, Int(Int32.max), 0); return }
+    if report > 3 { _ = system(CKPT_SYS_close_range, 3, Int(report) - 1, 0) }
+    _ = system(CKPT_SYS_close_range, Int(report) + 1, Int(Int32.max), 0)
+}
+
+/// A process that maps the segment is a member of the session: the engine is none.
+func leaveSession() { _ = ckpt_munmap(state.pointee.segment, pageAlignUp(ckpt_session_size())) }
+
+private func nextSignal(_ info: inout ckpt_siginfo) -> Int32 {
+    var all = UInt64.max
+    return Int32(truncatingIfNeeded: system(CKPT_SYS_rt_sigtimedwait, int(&all), int(&info), 0, 8))
+}
+
+/// Should a signal that the engine got go on to the main process?  The terminal has sent its own to the whole group already.
+private func isForwarded(_ info: ckpt_siginfo, _ s: Supervised) -> Bool {
+    if info.si_signo == sigchld || info.si_signo == CKPT_SIGCKPT.rawValue { return false }
+    return info.si_code <= 0 || !s.sameGroup
+}
+
+/// In the engine, to the end.
+func supervise() -> Never {
+    let s = state, isOutside = s.pointee.init_pid > 0
+    let n = nodes[mainNode()].pointee
+    var it = Supervised(main: 0, group: 0, sameGroup: n.pgid == 0)
+    if !isOutside { it.main = nodePids[mainNode()].pointee; it.group = n.pgid == 0 ? 0 : pidNow(n.pgid) }
+    else if s.pointee.init_node == Int32(mainNode()) { it.main = s.pointee.init_pid }
+    dropDescriptors(keeping: isOutside ? s.pointee.report : -1)
+    while true {
+        var info = ckpt_siginfo()
+        let signal = nextSignal(&info)
+        if signal < 0 { continue }
+        if isOutside && signal == sigio { readReports(it); continue }
+        if signal == sigchld { reap(it); continue }
+        if signal == sigcont { resume(it); continue }
+        if isForwarded(info, it) { _ = system(CKPT_SYS_kill, Int(isOutside ? s.pointee.init_pid : it.main), Int(signal)) }
+    }
+}
+
+private func reap(_ it: Supervised) {
+    while true {
+        var wait: Int32 = 0
+        // WNOHANG, WUNTRACED
+        let pid = system(CKPT_SYS_wait4, -1, int(&wait), 1 | 2, 0)
+        if pid <= 0 { return }
+        if it.main != 0 && Int32(pid) == it.main { follow(wait, it) }
+        else if Int32(pid) == state.pointee.init_pid && wait & 0xff != 0x7f {
+            readReports(it)
+            end(with: wait)
+        }
+    }
+}
+
+/// ns: the init process writes a wait status for each change of the main process.
+private func readReports(_ it: Supervised) {
+    var wait: Int32 = 0
+    while ckpt_read(state.pointee.report, &wait, 4) == 4 { follow(wait, it) }
+}
+
+private func follow(_ wait: Int32, _ it: Supervised) {
+    if wait & 0xff != 0x7f { end(with: wait) }
+    let signal = (wait >> 8) & 0xff
+    // TSTP, TTIN, TTOU: the shell stops its job.  A SIGSTOP was meant for that process alone.
+    guard signal >= 20 && signal <= 22 else { return }
+    if state.pointee.foreground != 0 { state.pointee.main_group = terminalGroup() }
+    _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), sigstop)
+}
+
+/// The shell has continued its job: the main process's group goes on, in the foreground if we are.
+private func resume(_ it: Supervised) {
+    let s = state
+    if s.pointee.foreground != 0 && s.pointee.main_group > 0 && terminalGroup() == s.pointee.engine_group { giveTerminal(to: s.pointee.main_group) }
+    if s.pointee.init_pid > 0 { _ = system(CKPT_SYS_kill, Int(s.pointee.init_pid), Int(sigcont)) }
+    else { _ = system(CKPT_SYS_kill, Int(it.group > 0 ? -it.group : it.main), Int(sigcont)) }
+}
+
+/// Ends as the main process did.
+private func end(with wait: Int32) -> Never {
+    if state.pointee.foreground != 0 && nodes[mainNode()].pointee.pgid != 0 { giveTerminal(to: state.pointee.engine_group) }
+    let signal = wait & 0x7f
+    if signal != 0 {
+        var none = ckpt_rlimit(), action = ckpt_sigaction(), unblocked: UInt64 = 0
+        _ = system(CKPT_SYS_prlimit64, 0, 4, int(&none), 0)
+        _ = ckpt_rt_sigaction(signal, &action, nil)
+        _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), Int(signal))
+        _ = ckpt_rt_sigprocmask(2, &unblocked, nil)
+        ckpt_exit_group(128 + signal)
+    }
+    ckpt_exit_group((wait >> 8) & 0xff)
+}
+
+/// In the init process of a namespace: reaps, forwards, reports; leaves when it has no child any more.
+func superviseAsInit() -> Never {
+    let s = state
+    waitFor(ENGINE_STAGE_RELEASED)
+    _ = ckpt_prctl(1, 0, 0, 0, 0)
+    dropDescriptors(keeping: s.pointee.report)
+    let main = nodePids[mainNode()].pointee, group = nodes[mainNode()].pointee.pgid
+    while true {
+        reapAsInit(main)
+        var info = ckpt_siginfo()
+        let signal = nextSignal(&info)
+        if signal <= 0 || signal == sigchld { continue }
+        _ = system(CKPT_SYS_kill, Int(signal == sigcont && group > 0 ? -pidNow(group) : main), Int(signal))
+    }
+}
+private func reapAsInit(_ main: Int32) {
+    while true {
+        var wait: Int32 = 0
+        let pid = system(CKPT_SYS_wait4, -1, int(&wait), 1 | 2, 0)
+        if pid == -10 { ckpt_exit_group(0) }
+        if pid <= 0 { return }
+        if Int32(pid) == main { _ = ckpt_write(state.pointee.report, &wait, 4) }
+    }
+}
+
+/// In the engine: the restart has failed.  Everything made so far ends; then the reason is told, or the next way tried.
+func endFailed() -> Never {
+    let s = state
+    killTree()
+    if s.pointee.segment != 0 && s.pointee.segment_made != 0 { ckpt_store(ckpt_phase_word(session), 1 << 8 | CKPT_PHASE_END.rawValue); _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max) }
+    var patience = 0
+    while ckpt_load(&board.pointee.failure) == 1 && patience < 100 { patience += 1; pauseBriefly() }
+    if board.pointee.pid_taken != 0 && s.pointee.pids == ENGINE_PIDS_AUTO.rawValue && s.pointee.mode == ENGINE_PIDS_KEEP.rawValue { attempt(ENGINE_PIDS_NS) }
+    if s.pointee.foreground != 0 { giveTerminal(to: s.pointee.engine_group) }
+    removeSegment()
+    let fd = s.pointee.standard.2 >= 0 ? s.pointee.standard.2 : 2
+    if ckpt_load(&board.pointee.failure) == 2 {
+        _ = ckpt_write(fd, engine_board_text(board), Int(board.pointee.text_length))
+        ckpt_exit_group(board.pointee.exit_code)
+    }
+    let message: StaticString = "restart: the tree ended before it was complete; try again\n"
+    _ = ckpt_write(fd, message.utf8Start, message.utf8CodeUnitCount)
+    ckpt_exit_group(Exit.internalError.rawValue)
+}
+private func pauseBriefly() {
+    var t = ckpt_timespec(sec: 0, nsec: 10_000_000)
+    _ = system(CKPT_SYS_nanosleep, int(&t), 0)
+}

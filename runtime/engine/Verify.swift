@@ -1,0 +1,129 @@
+// Runs in the engine before the tree exists; no allocation, no system call.
+// Every index, range and text offset of the tables is checked once, here: later code may use them.  A statefile is an input like any other.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private func bad(_ table: StaticString, _ i: Int, _ why: StaticString) -> Never {
+    refuse(.badStatefile) { l in
+        l.put("statefile: "); l.put(table); l.put(" record "); l.put(decimal: UInt64(i)); l.put(": "); l.put(why); l.put("; the file is damaged, take another")
+    }
+}
+private func within(_ first: UInt32, _ count: UInt32, _ total: Int) -> Bool { UInt64(first) + UInt64(count) <= UInt64(total) }
+private func isText(_ offset: UInt32) -> Bool { UInt64(offset) < engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee }
+private func isData(_ offset: UInt64, _ size: UInt64, _ file: UInt64) -> Bool { offset <= file && size <= file - offset }
+private let topOfMemory: UInt64 = 0x7fff_ffff_f000
+private let none = ckpt_no_index()
+
+/// All tables against each other and the size of the file.
+func verifyTables(fileSize: UInt64) {
+    for t in [CKPT_TABLE_TREE, CKPT_TABLE_PROCESS, CKPT_TABLE_TASK, CKPT_TABLE_VMA, CKPT_TABLE_BYTES] as InlineArray<5, ckpt_table> { requireTable(t) }
+    emptyTables()
+    let end = engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee
+    guard Table<CChar>(at: engine_table(CKPT_TABLE_BYTES.rawValue).pointee, count: end)[Int(end) - 1].pointee == 0 else { bad("BYTES", 0, "its last text has no end") }
+    verifyTree()
+    for i in 0..<processes.count { verifyProcess(i, fileSize) }
+    for i in 0..<tasks.count { verifyTask(i) }
+    for i in 0..<vmas.count { verifyVma(i, fileSize) }
+    for i in 0..<objects.count { verifyObject(i, fileSize) }
+    for i in 0..<descriptions.count {
+        let d = descriptions[i].pointee
+        guard d.object < objects.count, d.standard >= -1, d.standard <= 2 else { bad("DESCRIPTION", i, "names no object") }
+    }
+    for i in 0..<fds.count {
+        let f = fds[i].pointee
+        guard f.process < processes.count, f.description < descriptions.count, f.number >= 0, f.number < 1 << 30 else { bad("FD", i, "names no description") }
+    }
+    for i in 0..<pendings.count where pendings[i].pointee.info.si_signo < 1 || pendings[i].pointee.info.si_signo > 64 { bad("PENDING", i, "no such signal") }
+    for i in 0..<timers.count where timers[i].pointee.process >= processes.count || timers[i].pointee.id < 0 { bad("TIMER", i, "names no process") }
+}
+
+private func requireTable(_ t: ckpt_table) {
+    if engine_table(t.rawValue).pointee == 0 || engine_table_count(t.rawValue).pointee == 0 {
+        refuse(.badStatefile) { l in l.put("statefile: table "); l.put(decimal: UInt64(t.rawValue)); l.put(": missing; the file is damaged, take another") }
+    }
+}
+/// A table that is not in the file has no entries: it gets the address of one that is.
+private func emptyTables() {
+    for t: UInt32 in 1..<12 where engine_table(t).pointee == 0 {
+        engine_table(t).pointee = engine_table(CKPT_TABLE_TREE.rawValue).pointee
+        engine_table_count(t).pointee = 0
+    }
+}
+
+private func verifyTree() {
+    let t = tree.pointee
+    guard t.root < processes.count, t.page_size == 4096 else { bad("TREE", 0, "names no main process, or pages of another size") }
+    guard isText(t.name), isText(t.command) else { bad("TREE", 0, "a text outside the BYTES") }
+    let id = engine_tree_session_id(tree)
+    for i in 0..<16 where !((id[i] >= 48 && id[i] <= 57) || (id[i] >= 97 && id[i] <= 102)) { bad("TREE", 0, "a session id that is none") }
+    guard id[16] == 0 else { bad("TREE", 0, "a session id that is none") }
+}
+
+private func verifyProcess(_ i: Int, _ file: UInt64) {
+    let p = processes[i]
+    guard p.pointee.pid > 0, p.pointee.parent == none || (p.pointee.parent < processes.count && p.pointee.parent != i) else { bad("PROCESS", i, "its pid or parent") }
+    if p.pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }
+    guard within(p.pointee.first_task, p.pointee.task_count, tasks.count), p.pointee.task_count > 0 else { bad("PROCESS", i, "its tasks") }
+    guard within(p.pointee.first_vma, p.pointee.vma_count, vmas.count), p.pointee.vma_count > 0 else { bad("PROCESS", i, "its VMAs") }
+    guard within(p.pointee.first_fd, p.pointee.fd_count, fds.count) else { bad("PROCESS", i, "its descriptors") }
+    guard within(p.pointee.first_pending, p.pointee.pending_count, pendings.count), within(p.pointee.first_timer, p.pointee.timer_count, timers.count),
+          within(p.pointee.first_group, p.pointee.group_count, groups.count) else { bad("PROCESS", i, "its signals, timers or groups") }
+    guard p.pointee.process_slot < UInt32(CKPT_MAX_PROCESSES.rawValue), p.pointee.runs < file, p.pointee.shared_runs < file else { bad("PROCESS", i, "its slot or pages") }
+    guard isText(p.pointee.auxv), UInt64(p.pointee.auxv) + UInt64(p.pointee.auxv_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee,
+          isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
+    guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
+    guard inMemory(p.pointee.session_address, ckpt_session_size()) else { bad("PROCESS", i, "its session segment") }
+    if p.pointee.vdso_size != 0 { guard inMemory(p.pointee.vdso_address, p.pointee.vdso_size) else { bad("PROCESS", i, "its vdso") } }
+    if p.pointee.vvar_size != 0 { guard inMemory(p.pointee.vvar_address, p.pointee.vvar_size) else { bad("PROCESS", i, "its vvar") } }
+    verifyProcessTasks(i)
+    verifyProcessVmas(i)
+    for k in 0..<p.pointee.fd_count where fds[p.pointee.first_fd + k].pointee.process != UInt32(i) { bad("PROCESS", i, "another process's descriptor") }
+}
+private func inMemory(_ start: UInt64, _ size: UInt64) -> Bool { start & 4095 == 0 && start >= 4096 && start < topOfMemory && size <= topOfMemory - start }
+
+private func verifyProcessTasks(_ i: Int) {
+    let p = processes[i]
+    var leaders = 0, main = false
+    for k in 0..<p.pointee.task_count {
+        let t = tasks[p.pointee.first_task + k]
+        guard t.pointee.process == UInt32(i) else { bad("PROCESS", i, "another process's task") }
+        if t.pointee.is_leader != 0 { leaders += 1 }
+        if t.pointee.tid == p.pointee.pid { main = true }
+    }
+    guard leaders == 1 else { bad("PROCESS", i, "not exactly one leader among its tasks") }
+    guard main || p.pointee.flags & CKPT_PROCESS_LEADER_GONE.rawValue != 0 else { bad("PROCESS", i, "no main task") }
+}
+private func verifyProcessVmas(_ i: Int) {
+    let p = processes[i]
+    var last: UInt64 = 0
+    for k in 0..<p.pointee.vma_count {
+        let v = vmas[p.pointee.first_vma + k]
+        guard v.pointee.start >= last else { bad("VMA", Int(p.pointee.first_vma + k), "not in order") }
+        last = v.pointee.end
+    }
+}
+
+private func verifyTask(_ i: Int) {
+    let t = tasks[i]
+    guard t.pointee.tid > 0, t.pointee.process < processes.count, t.pointee.slot < UInt32(CKPT_MAX_TASKS.rawValue) else { bad("TASK", i, "its tid, process or slot") }
+    guard within(t.pointee.first_pending, t.pointee.pending_count, pendings.count) else { bad("TASK", i, "its pending signals") }
+    guard t.pointee.resume_rip != 0, t.pointee.resume_rsp != 0 else { bad("TASK", i, "no place to go on") }
+}
+
+private func verifyVma(_ i: Int, _ file: UInt64) {
+    let v = vmas[i].pointee
+    guard v.start < v.end, inMemory(v.start, v.end - v.start), v.end & 4095 == 0, v.protection < 8, v.kind <= CKPT_VMA_VVAR.rawValue else { bad("VMA", i, "its range or kind") }
+    guard isText(v.name), v.data_offset < file || v.data_offset == 0 else { bad("VMA", i, "its name or data") }
+    let needsObject = v.kind == CKPT_VMA_FILE.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue || v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue
+    guard !needsObject || (v.object < objects.count && v.object_offset & 4095 == 0 && v.object_offset < 1 << 56) else { bad("VMA", i, "its object") }
+    if v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue { guard objects[v.object].pointee.kind == CKPT_OBJECT_SHMEM.rawValue else { bad("VMA", i, "its object is no shared memory") } }
+}
+
+private func verifyObject(_ i: Int, _ file: UInt64) {
+    let o = objects[i].pointee
+    guard o.kind >= CKPT_OBJECT_REGULAR.rawValue, o.kind <= CKPT_OBJECT_MEMFD.rawValue, isText(o.path) else { bad("OBJECT", i, "its kind or path") }
+    guard isText(o.build_id), UInt64(o.build_id) + UInt64(o.build_id_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee else { bad("OBJECT", i, "its build-id") }
+    guard isData(o.content, o.content_size, file) else { bad("OBJECT", i, "its content lies outside the file") }
+    if o.kind == CKPT_OBJECT_SHMEM.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
+}
