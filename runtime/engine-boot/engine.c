@@ -36,13 +36,3 @@ __attribute__((naked)) void boot_continue_at(void (*entry)(uint64_t), uint64_t f
 __attribute__((naked)) void boot_resume(uint64_t rsp, uint64_t rip) {
     __asm__ volatile("movq %rdi, %rsp\n\tjmpq *%rsi");
 }
-void boot_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *r) {
-    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(subleaf));
-}
-uint64_t boot_xgetbv(void) {
-    uint32_t a, d, r[4];
-    boot_cpuid(1, 0, r);
-    if (!(r[2] & (1u << 27))) return 0;
-    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
-    return (uint64_t)d << 32 | a;
-}

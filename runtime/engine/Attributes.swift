@@ -24,7 +24,7 @@ private func readNumber(_ path: StaticString, hexadecimal: Bool) -> Int64? {
     let fd = Int32(truncatingIfNeeded: ckpt_open(path.cString, 0o2000000, 0))
     guard fd >= 0 else { return nil }
     var text = InlineArray<32, UInt8>(repeating: 0)
-    let n = text.mutableSpan.withUnsafeMutableBytes { ckpt_read(fd, $0.baseAddress!, 31) }
+    let n = withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 31) }
     _ = ckpt_close(fd)
     var v: Int64 = 0, i = 0
     let negative = n > 0 && text[0] == 45

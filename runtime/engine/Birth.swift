@@ -35,7 +35,7 @@ func fork(pid: Int32, flags: UInt64 = 0, argument: UInt64, _ entry: @convention(
         a.flags = flags
         a.exit_signal = flags & cloneParent != 0 ? 0 : 17
         a.stack = state.pointee.stacks
-        a.stack_size = UInt64(ENGINE_MAIN_STACK.rawValue)
+        a.stack_size = UInt64(ENGINE_MAIN_STACK)
         if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
         return boot_clone3(&a, entry, argument)
     }
@@ -164,7 +164,7 @@ func confirmZombies(of parent: Int32) {
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && nodes[n].pointee.zombie != 0 {
         var info = InlineArray<16, UInt64>(repeating: 0), r = -4
         // waitid(P_PID, WNOWAIT | WEXITED | __WALL)
-        while r == -4 { r = info.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_waitid, 1, Int(nodePids[n].pointee), int($0.baseAddress!), 0x41000004, 0) } }
+        while r == -4 { r = withUnsafeMutableBytes(of: &info) { system(CKPT_SYS_waitid, 1, Int(nodePids[n].pointee), int($0.baseAddress!), 0x41000004, 0) } }
     }
 }
 

@@ -41,7 +41,7 @@ func waitFor(_ stage: engine_stage) {
 
 /// The builder opens a stage for everybody.
 func openStage(_ stage: engine_stage) {
-    guard ckpt_cas(&board.pointee.stage, stage.rawValue - 1, stage.rawValue) else { return abortBuilder() }
+    guard ckpt_cas(&board.pointee.stage, stage.rawValue - 1, stage.rawValue) else { abortBuilder() }
     _ = ckpt_futex_wake(&board.pointee.stage, Int32.max)
 }
 
@@ -110,7 +110,7 @@ private func processIsDead(_ pid: Int32) -> Bool {
     let fd = line.withCString { Int32(truncatingIfNeeded: ckpt_open($0, 0o2000000, 0)) }
     guard fd >= 0 else { return system(CKPT_SYS_kill, Int(pid), 0) == -3 }
     var text = InlineArray<512, UInt8>(repeating: 0)
-    let n = text.mutableSpan.withUnsafeMutableBytes { ckpt_read(fd, $0.baseAddress!, 512) }
+    let n = withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 512) }
     _ = ckpt_close(fd)
     var i = n - 1
     while i > 0 && text[i] != 41 { i -= 1 }     // the last ')' ends the name

@@ -10,7 +10,7 @@ struct Capabilities: Equatable { var effective: UInt64 = 0, permitted: UInt64 = 
 func currentCapabilities() -> Capabilities {
     var header: (UInt32, Int32) = (0x20080522, 0)
     var data = InlineArray<6, UInt32>(repeating: 0)
-    _ = withUnsafeMutableBytes(of: &header) { h in data.mutableSpan.withUnsafeMutableBytes { system(Int32(125), int(h.baseAddress!), int($0.baseAddress!)) } }
+    _ = withUnsafeMutableBytes(of: &header) { h in withUnsafeMutableBytes(of: &data) { system(125, int(h.baseAddress!), int($0.baseAddress!)) } }
     return Capabilities(effective: UInt64(data[0]) | UInt64(data[3]) << 32, permitted: UInt64(data[1]) | UInt64(data[4]) << 32,
                         inheritable: UInt64(data[2]) | UInt64(data[5]) << 32)
 }
@@ -20,13 +20,13 @@ private func setCapabilities(_ c: Capabilities) -> Int {
     data[0] = UInt32(truncatingIfNeeded: c.effective); data[3] = UInt32(truncatingIfNeeded: c.effective >> 32)
     data[1] = UInt32(truncatingIfNeeded: c.permitted); data[4] = UInt32(truncatingIfNeeded: c.permitted >> 32)
     data[2] = UInt32(truncatingIfNeeded: c.inheritable); data[5] = UInt32(truncatingIfNeeded: c.inheritable >> 32)
-    return withUnsafeMutableBytes(of: &header) { h in data.mutableSpan.withUnsafeMutableBytes { system(Int32(126), int(h.baseAddress!), int($0.baseAddress!)) } }
+    return withUnsafeMutableBytes(of: &header) { h in withUnsafeMutableBytes(of: &data) { system(126, int(h.baseAddress!), int($0.baseAddress!)) } }
 }
 
 /// Real, effective and saved user or group id.
 func currentIds(_ group: Bool) -> InlineArray<3, UInt32> {
     var ids = InlineArray<3, UInt32>(repeating: 0)
-    _ = ids.mutableSpan.withUnsafeMutableBytes { system(group ? Int32(120) : Int32(118), int($0.baseAddress!), int($0.baseAddress! + 4), int($0.baseAddress! + 8)) }
+    _ = withUnsafeMutableBytes(of: &ids) { system(group ? 120 : 118, int($0.baseAddress!), int($0.baseAddress! + 4), int($0.baseAddress! + 8)) }
     return ids
 }
 
@@ -36,11 +36,11 @@ func groupsDiffer() -> Bool {
     return false
 }
 private func groupsMatch(_ i: Int) -> Bool {
-    let p = processes[i], n = system(Int32(115), 0, 0)
+    let p = processes[i], n = system(115, 0, 0)
     guard n == Int(p.pointee.group_count) else { return false }
     if n == 0 { return true }
     let list = UnsafeMutablePointer<UInt32>(bitPattern: UInt(state.pointee.copy))!
-    guard n <= 16384, system(Int32(115), n, int(list)) == n else { return false }
+    guard n <= 16384, system(115, n, int(list)) == n else { return false }
     for k in 0..<n where list[k] != groups[p.pointee.first_group + UInt32(k)].pointee { return false }
     return true
 }
@@ -92,10 +92,10 @@ private func restoreGroups(_ i: Int) {
 
 /// On a task's small stack: up to 256 groups are compared, more are simply set.
 private func groupsEqual(_ i: Int) -> Bool {
-    let p = processes[i], n = system(Int32(115), 0, 0)
+    let p = processes[i], n = system(115, 0, 0)
     guard n == Int(p.pointee.group_count), n <= 256 else { return false }
     var list = InlineArray<256, UInt32>(repeating: 0)
-    _ = list.mutableSpan.withUnsafeMutableBytes { system(Int32(115), n, int($0.baseAddress!)) }
+    _ = withUnsafeMutableBytes(of: &list) { system(115, n, int($0.baseAddress!)) }
     for k in 0..<n where list[k] != groups[p.pointee.first_group + UInt32(k)].pointee { return false }
     return true
 }
@@ -109,8 +109,8 @@ private func restoreIds(_ i: Int) {
     r = system(CKPT_SYS_setresuid, Int(engine_uid(p, 0).pointee), Int(engine_uid(p, 1).pointee), Int(engine_uid(p, 2).pointee))
     guard r == 0 else { refuseCredentials(i, r, "its user") }
     // setfsuid(2), setfsgid(2)
-    if engine_uid(p, 3).pointee != engine_uid(p, 1).pointee { _ = system(Int32(122), Int(engine_uid(p, 3).pointee)) }
-    if engine_gid(p, 3).pointee != engine_gid(p, 1).pointee { _ = system(Int32(123), Int(engine_gid(p, 3).pointee)) }
+    if engine_uid(p, 3).pointee != engine_uid(p, 1).pointee { _ = system(122, Int(engine_uid(p, 3).pointee)) }
+    if engine_gid(p, 3).pointee != engine_gid(p, 1).pointee { _ = system(123, Int(engine_gid(p, 3).pointee)) }
     if kept == 0 { _ = ckpt_prctl(8, 0, 0, 0, 0) }
 }
 

@@ -82,7 +82,7 @@ func restoreOwners(_ i: Int) {
             var owner = InlineArray<2, Int32>(repeating: 0)
             owner[0] = d.owner_type
             owner[1] = pidNow(d.owner_pid)
-            let e = owner.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_fcntl, number, 15, int($0.baseAddress!)) }
+            let e = withUnsafeMutableBytes(of: &owner) { system(CKPT_SYS_fcntl, number, 15, int($0.baseAddress!)) }
             guard e == 0 || e == -3 else { refuse(e) { l in putThisProcess(&l); l.put("fd "); l.put(signed: Int64(f.number)); l.put(": owner for SIGIO") } }
         }
         if d.owner_signal != 0 { _ = system(CKPT_SYS_fcntl, number, 10, Int(d.owner_signal)) }

@@ -19,7 +19,7 @@ func buildInNamespace() {
 /// A pipe on which process 1 reports the main process's changes; it wakes the engine by SIGIO.
 private func makeReportPipe() {
     var ends = InlineArray<2, Int32>(repeating: -1)
-    let r = ends.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_pipe2, int($0.baseAddress!), 0o2004000) }
+    let r = withUnsafeMutableBytes(of: &ends) { system(CKPT_SYS_pipe2, int($0.baseAddress!), 0o2004000) }
     guard r == 0 else { refuse(r) { $0.put("pipe to the first process of the pid namespace") } }
     state.pointee.report = lift(ends[0], "pipe")
     state.pointee.report_writer = lift(ends[1], "pipe")
@@ -57,7 +57,7 @@ private func waitForInit() {
         if interrupted() { refuse(.temporary) { $0.put("interrupted by a signal; nothing was restarted") } }
         var info = InlineArray<16, UInt64>(repeating: 0)
         // waitid(P_PID, WNOHANG | WEXITED | WNOWAIT)
-        let r = info.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_waitid, 1, Int(s.pointee.init_pid), int($0.baseAddress!), 0x1000005, 0) }
+        let r = withUnsafeMutableBytes(of: &info) { system(CKPT_SYS_waitid, 1, Int(s.pointee.init_pid), int($0.baseAddress!), 0x1000005, 0) }
         if r != 0 || info[0] & 0xffff_ffff != 0 { endFailed() }
         var limit = ckpt_timespec(sec: 0, nsec: 50_000_000)
         _ = ckpt_futex_wait(&board.pointee.ready, 0, &limit)

@@ -31,33 +31,12 @@ private func featureName(_ word: Int, _ bit: Int) -> StaticString? {
     }
 }
 
-/// The nine words as the checkpoint recorded them, of this CPU.
-private func currentWord(_ word: Int) -> UInt32 {
-    var r = InlineArray<4, UInt32>(repeating: 0)
-    func leaf(_ l: UInt32, _ sub: UInt32, _ register: Int) -> UInt32 {
-        r.mutableSpan.withUnsafeMutableBufferPointer { p in
-            boot_cpuid(l & 0x8000_0000, 0, p.baseAddress!)
-            if p[0] < l { p[0] = 0; p[1] = 0; p[2] = 0; p[3] = 0 } else { boot_cpuid(l, sub, p.baseAddress!) }
-        }
-        return r[register]
-    }
-    switch word {
-    case 0: return leaf(1, 0, 2)
-    case 1: return leaf(1, 0, 3)
-    case 2: return leaf(7, 0, 1)
-    case 3: return leaf(7, 0, 2)
-    case 4: return leaf(7, 0, 3)
-    case 5: return leaf(7, 1, 0)
-    case 6: return leaf(0x8000_0001, 0, 2)
-    case 7: return leaf(0x8000_0001, 0, 3)
-    default: return leaf(0xd, 1, 0)
-    }
-}
-
 func checkCpu() {
     if state.pointee.ignore_cpu != 0 { return }
+    var here = InlineArray<9, UInt32>(repeating: 0)
+    withUnsafeMutableBytes(of: &here) { ckpt_cpu_words($0.baseAddress!.assumingMemoryBound(to: UInt32.self)) }
     for word in 0..<9 {
-        let missing = ckpt_tree_cpuid(tree)[word] & dependable(word) & ~currentWord(word)
+        let missing = ckpt_tree_cpuid(tree)[word] & dependable(word) & ~here[word]
         if missing == 0 { continue }
         let bit = missing.trailingZeroBitCount
         refuse(.lacks) { l in
@@ -66,7 +45,7 @@ func checkCpu() {
             l.put(", which the program may use; restart it on a machine that has it, or use --ignore-cpu")
         }
     }
-    let lost = tree.pointee.xcr0 & ~boot_xgetbv()
+    let lost = tree.pointee.xcr0 & ~ckpt_xgetbv()
     if lost != 0 {
         refuse(.lacks) { l in
             l.put("CPU: this machine lacks the extended state 0x"); l.put(hex: lost)

@@ -97,13 +97,13 @@ func forEachRun(from first: UInt64, _ body: (ckpt_run) -> Void) {
         guard at < file, chunks <= file / 4096 else { refuseStatefile("chunk", at: at, "lies outside the file") }
         readStatefile(chunk, 32, at: at)
         let h = chunk.loadUnaligned(as: ckpt_chunk.self)
-        guard h.magic == UInt32(CKPT_CHUNK_MAGIC.rawValue), h.count <= UInt32(CKPT_CHUNK_RUNS.rawValue) else { refuseStatefile("chunk", at: at, "not a chunk of runs") }
+        guard h.magic == UInt32(CKPT_CHUNK_MAGIC), h.count <= UInt32(CKPT_CHUNK_RUNS) else { refuseStatefile("chunk", at: at, "not a chunk of runs") }
         readStatefile(chunk + 32, UInt64(h.count) * 32, at: at + 32)
         guard ckpt_crc32c_hw(0, chunk + 32, Int(h.count) * 32) == h.crc else { refuseStatefile("chunk", at: at, "wrong checksum") }
         let runs = Table<ckpt_run>(at: state.pointee.chunk + 32, count: UInt64(h.count))
         for k in 0..<runs.count {
             let run = runs[k].pointee
-            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES.rawValue), run.file_offset <= file, UInt64(run.pages) * 4096 <= file - run.file_offset,
+            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES), run.file_offset <= file, UInt64(run.pages) * 4096 <= file - run.file_offset,
                   run.address & 4095 == 0 else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file") }
             body(run)
         }

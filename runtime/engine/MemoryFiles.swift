@@ -65,7 +65,7 @@ private func keep(_ i: Int, _ fd: Int) {
 func finishMemoryObjects() {
     for i in 0..<objects.count where objectFd[i].pointee >= 0 {
         let o = objects[i], fd = Int(objectFd[i].pointee)
-        if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(Int32(93), fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
+        if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(93, fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
         if o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
         if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals > 1 { _ = system(CKPT_SYS_fcntl, fd, 1033, Int(o.pointee.seals)) }
     }

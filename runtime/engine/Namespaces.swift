@@ -105,7 +105,7 @@ func readClockOffsets() {
     var text = InlineArray<256, UInt8>(repeating: 0)
     let fd = Int32(truncatingIfNeeded: ckpt_open(StaticString("/proc/self/timens_offsets").cString, 0o2000000, 0))
     guard fd >= 0 else { return }
-    let n = text.mutableSpan.withUnsafeMutableBytes { ckpt_read(fd, $0.baseAddress!, 255) }
+    let n = withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 255) }
     _ = ckpt_close(fd)
     var i = 0
     func number() -> Int64 {

@@ -103,7 +103,7 @@ private func checkWritten(_ i: Int, _ path: Text, _ size: UInt64) {
         }
     }
     // truncate(2)
-    let r = system(Int32(76), int(path), int(o.pointee.size))
+    let r = system(76, int(path), int(o.pointee.size))
     guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be truncated") } }
 }
 
@@ -129,7 +129,7 @@ private func buildIdMatches(_ i: Int, _ path: Text) -> Bool {
     for k in 0..<min(phnum, 64) {
         let at = phoff &+ UInt64(k) * 56
         var ph = InlineArray<7, UInt64>(repeating: 0)
-        let got = ph.mutableSpan.withUnsafeMutableBytes { ckpt_pread(fd, $0.baseAddress!, 56, at) }
+        let got = withUnsafeMutableBytes(of: &ph) { ckpt_pread(fd, $0.baseAddress!, 56, at) }
         guard got == 56 else { return false }
         guard UInt32(truncatingIfNeeded: ph[0]) == 4, ph[4] <= 4096 else { continue }
         let n = ckpt_pread(fd, b, Int(ph[4]), ph[1])

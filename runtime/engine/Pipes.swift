@@ -19,7 +19,7 @@ private func putPipe(_ i: Int, _ l: inout Line) {
 
 private func makePipe(_ i: Int) {
     var ends = InlineArray<2, Int32>(repeating: -1)
-    let r = ends.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_pipe2, int($0.baseAddress!), 0o2004000) }
+    let r = withUnsafeMutableBytes(of: &ends) { system(CKPT_SYS_pipe2, int($0.baseAddress!), 0o2004000) }
     guard r == 0 else { refuse(r) { l in putPipe(i, &l); l.put("cannot be made") } }
     let read = lift(ends[0], "pipe"), write = lift(ends[1], "pipe")
     setSize(i, write)

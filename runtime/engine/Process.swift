@@ -11,6 +11,7 @@ func becomeProcess(_ i: Int) -> Never {
     restoreLayout(i)
     restoreProcFiles(i)
     restoreDescriptors(i)
+    restoreLocks(i)
     restoreActions(i)
     restoreProcessAttributes(i)
     let main = createTasks(i)

@@ -4,6 +4,7 @@
 import CkptABI
 import EngineBoot
 import Freestanding
+import CkptMemory
 
 private let shared: Int32 = 0x01, privately: Int32 = 0x02, fixed: Int32 = 0x10, anonymously: Int32 = 0x20, noReserve: Int32 = 0x4000, noReplace: Int32 = 0x100000
 
@@ -20,7 +21,7 @@ private func planLayout() -> Layout {
     var most: UInt64 = 0
     for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 { most = max(most, UInt64(processes[i].pointee.task_count)) }
     state.pointee.stack_count = most + 1
-    l.stacks = UInt64(ENGINE_MAIN_STACK.rawValue) + (most + 1) * UInt64(ENGINE_TASK_STACK.rawValue)
+    l.stacks = UInt64(ENGINE_MAIN_STACK) + (most + 1) * UInt64(ENGINE_TASK_STACK)
     l.tables = pageAlignUp(state.pointee.scratch_size)
     l.board = boardBytes
     l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128)
@@ -58,7 +59,7 @@ func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
     s.pointee.image_base = base
     s.pointee.image_size = l.image
     copyImage(l.image)
-    boot_continue_at(entry, boot_image_start(), base, s.pointee.stacks + UInt64(ENGINE_MAIN_STACK.rawValue), boot_image_start())
+    boot_continue_at(entry, boot_image_start(), base, s.pointee.stacks + UInt64(ENGINE_MAIN_STACK), boot_image_start())
 }
 
 /// Maps `size` bytes where no process of the tree, nor we ourselves, have anything.
@@ -88,9 +89,9 @@ private func mapFixed(_ at: UInt64, _ size: UInt64, _ flags: Int32, _ fd: Int32)
 /// All tables were laid out one after the other, from the first one's address on.
 private func copyTables(to at: UInt64) {
     var first = UInt64.max
-    for t: UInt32 in 1..<12 { first = min(first, engine_table(t).pointee) }
+    for t: UInt32 in 1..<UInt32(ENGINE_TABLES) { first = min(first, engine_table(t).pointee) }
     _ = memcpy(UnsafeMutableRawPointer(bitPattern: UInt(at))!, UnsafeRawPointer(bitPattern: UInt(first))!, Int(state.pointee.scratch_size))
-    for t: UInt32 in 1..<12 { engine_table(t).pointee += at &- first }
+    for t: UInt32 in 1..<UInt32(ENGINE_TABLES) { engine_table(t).pointee += at &- first }
 }
 
 private func layArrays(_ at: UInt64) {

@@ -19,12 +19,12 @@ struct FileStatus {
 }
 func status(path: Text, follow: Bool = true) -> (result: Int, status: FileStatus) {
     var s = FileStatus()
-    let r = s.words.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_newfstatat, -100, int(path), int($0.baseAddress!), follow ? 0 : 0x100) }
+    let r = withUnsafeMutableBytes(of: &s.words) { system(CKPT_SYS_newfstatat, -100, int(path), int($0.baseAddress!), follow ? 0 : 0x100) }
     return (r, s)
 }
 func status(fd: Int32) -> FileStatus {
     var s = FileStatus()
-    _ = s.words.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_fstat, Int(fd), int($0.baseAddress!)) }
+    _ = withUnsafeMutableBytes(of: &s.words) { system(CKPT_SYS_fstat, Int(fd), int($0.baseAddress!)) }
     return s
 }
 
@@ -50,7 +50,7 @@ func findSessionDirectory(_ stack: InitialStack) {
 /// Creates the segment's file.  The old id is taken when it is free: children of the tree find it in their environment.
 func createSegment() {
     let directory = Text(engine_session_directory()), owner = sessionOwner()
-    if system(CKPT_SYS_mkdir, int(directory), 0o700) == 0 { _ = system(Int32(92), int(directory), Int(owner.uid), Int(owner.gid)) }
+    if system(CKPT_SYS_mkdir, int(directory), 0o700) == 0 { _ = system(92, int(directory), Int(owner.uid), Int(owner.gid)) }
     let st = status(path: directory, follow: false)
     guard st.result == 0, st.status.kind == 0o040000, st.status.uid == owner.uid, st.status.mode & 0o077 == 0 else {
         refuse(.systemCall) { l in l.put("sessions directory "); l.put(text: directory); l.put(": not a folder of this user with mode 0700; set CKPT_DIR to one") }
@@ -87,12 +87,12 @@ private func slotsUsed() -> (processes: UInt32, tasks: UInt32) {
 
 /// Allocated now: a full file system is our error and never a SIGBUS in the application.
 private func sizeSegment(_ fd: Int32, _ uid: UInt32, _ gid: UInt32) {
-    if uid != currentIds(false)[1] { _ = system(Int32(93), Int(fd), Int(uid), Int(gid)) }
+    if uid != currentIds(false)[1] { _ = system(93, Int(fd), Int(uid), Int(gid)) }
     var r = system(CKPT_SYS_ftruncate, Int(fd), Int(ckpt_session_size()))
     let used = slotsUsed(), arena = UInt64(timers.count) * 40 + UInt64(processes.count) * 8
-    if r == 0 { r = system(CKPT_SYS_fallocate, Int(fd), 0, 0, Int(CKPT_OFFSET_PROCESSES.rawValue) + Int(used.processes) * 4096) }
-    if r == 0 { r = system(CKPT_SYS_fallocate, Int(fd), 0, Int(CKPT_OFFSET_TASKS.rawValue), Int(used.tasks) * 256) }
-    if r == 0 && arena > 0 { r = system(CKPT_SYS_fallocate, Int(fd), 0, Int(CKPT_OFFSET_ARENA.rawValue), Int(arena)) }
+    if r == 0 { r = system(CKPT_SYS_fallocate, Int(fd), 0, 0, Int(CKPT_OFFSET_PROCESSES) + Int(used.processes) * 4096) }
+    if r == 0 { r = system(CKPT_SYS_fallocate, Int(fd), 0, Int(CKPT_OFFSET_TASKS), Int(used.tasks) * 256) }
+    if r == 0 && arena > 0 { r = system(CKPT_SYS_fallocate, Int(fd), 0, Int(CKPT_OFFSET_ARENA), Int(arena)) }
     guard r == 0 else { refuse(r) { l in l.put("session segment "); l.put(text: Text(engine_segment_path())); l.put(": no room for it; set CKPT_DIR to a folder with space") } }
     let st = status(fd: fd)
     state.pointee.segment_device = st.device
@@ -107,8 +107,8 @@ var session: UnsafeMutablePointer<ckpt_session> { UnsafeMutablePointer(bitPatter
 func fillSegment() {
     let s = session, used = slotsUsed()
     s.pointee = ckpt_session()
-    s.pointee.abi_version = UInt32(CKPT_ABI_VERSION.rawValue)
-    s.pointee.header_size = UInt32(CKPT_SESSION_HEADER.rawValue)
+    s.pointee.abi_version = UInt32(CKPT_ABI_VERSION)
+    s.pointee.header_size = UInt32(CKPT_SESSION_HEADER)
     s.pointee.size = ckpt_session_size()
     var name = Text(engine_segment_path())
     var p = name

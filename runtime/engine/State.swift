@@ -2,6 +2,7 @@
 import CkptABI
 import EngineBoot
 import Freestanding
+import CkptMemory
 
 typealias Text = UnsafePointer<CChar>
 typealias State = UnsafeMutablePointer<engine_state>
@@ -38,6 +39,7 @@ var descriptions: Table<ckpt_description_record> { table(CKPT_TABLE_DESCRIPTION,
 var fds: Table<ckpt_fd_record> { table(CKPT_TABLE_FD, ckpt_fd_record.self) }
 var pendings: Table<ckpt_pending_record> { table(CKPT_TABLE_PENDING, ckpt_pending_record.self) }
 var timers: Table<ckpt_timer_record> { table(CKPT_TABLE_TIMER, ckpt_timer_record.self) }
+var locks: Table<ckpt_lock_record> { table(CKPT_TABLE_LOCK, ckpt_lock_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
 var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
 
@@ -103,12 +105,8 @@ func copyText(_ from: Text, to: UnsafeMutablePointer<CChar>, capacity: Int) -> B
 /// A kernel structure seen through its bytes.
 @inline(__always) func field<T>(_ p: UnsafeRawPointer, _ offset: Int, _ type: T.Type) -> T { p.loadUnaligned(fromByteOffset: offset, as: type) }
 
-@inline(__always) func system(_ n: Int32, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0, _ f: Int = 0) -> Int {
-    ckpt_syscall(Int(n), a, b, c, d, e, f)
-}
-@inline(__always) func system(_ n: some RawRepresentable<UInt32>, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0, _ f: Int = 0) -> Int {
-    ckpt_syscall(Int(n.rawValue), a, b, c, d, e, f)
-}
+@inline(__always) @discardableResult
+func system(_ n: Int, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0, _ f: Int = 0) -> Int { ckpt_syscall(n, a, b, c, d, e, f) }
 @inline(__always) func failed(_ r: Int) -> Bool { r < 0 && r > -4096 }
 @inline(__always) func int(_ p: UnsafeRawPointer) -> Int { Int(bitPattern: p) }
 @inline(__always) func int(_ v: UInt64) -> Int { Int(bitPattern: UInt(v)) }

@@ -3,6 +3,7 @@
 import CkptABI
 import EngineBoot
 import Freestanding
+import CkptMemory
 
 func refuseStatefile(_ record: StaticString, at offset: UInt64, _ why: StaticString) -> Never {
     refuse(.badStatefile) { l in
@@ -35,7 +36,7 @@ func readStatefile(_ p: UnsafeMutableRawPointer, _ n: UInt64, at offset: UInt64)
 func statefileSize() -> UInt64 {
     var st = InlineArray<18, UInt64>(repeating: 0)
     let fd = state.pointee.statefile
-    let r = st.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_fstat, Int(fd), int($0.baseAddress!)) }
+    let r = withUnsafeMutableBytes(of: &st) { system(CKPT_SYS_fstat, Int(fd), int($0.baseAddress!)) }
     guard r == 0 else { refuse(r) { $0.put("statefile: fstat") } }
     return st[6]
 }
@@ -43,10 +44,10 @@ func statefileSize() -> UInt64 {
 /// The superblock, checked against its own checksum and the file's size.
 func readSuperblock() -> ckpt_superblock {
     var sb = ckpt_superblock()
-    let at = UInt64(CKPT_SUPERBLOCK_OFFSET.rawValue), size = statefileSize()
+    let at = UInt64(CKPT_SUPERBLOCK_OFFSET), size = statefileSize()
     guard readExactly(&sb, UInt64(MemoryLayout<ckpt_superblock>.size), at: at) else { refuseStatefile("superblock", at: at, "the file ends before it") }
     guard sb.magic == ckpt_statefile_magic() else { refuseStatefile("superblock", at: at, "not a statefile") }
-    guard sb.version == UInt32(CKPT_STATEFILE_VERSION.rawValue), sb.size == UInt32(MemoryLayout<ckpt_superblock>.size) else {
+    guard sb.version == UInt32(CKPT_STATEFILE_VERSION), sb.size == UInt32(MemoryLayout<ckpt_superblock>.size) else {
         refuseStatefile("superblock", at: at, "written by another version")
     }
     let crc = withUnsafeBytes(of: &sb) { ckpt_crc32c_hw(0, $0.baseAddress!, 128) }
@@ -71,6 +72,7 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_TIMER.rawValue: MemoryLayout<ckpt_timer_record>.stride
     case CKPT_TABLE_GROUP.rawValue: 4
     case CKPT_TABLE_BYTES.rawValue: 1
+    case CKPT_TABLE_LOCK.rawValue: MemoryLayout<ckpt_lock_record>.stride
     default: 0
     }
 }

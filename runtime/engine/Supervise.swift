@@ -59,7 +59,7 @@ private func nextSignal(_ info: inout ckpt_siginfo) -> Int32 {
 
 /// Should a signal that the engine got go on to the main process?  The terminal has sent its own to the whole group already.
 private func isForwarded(_ info: ckpt_siginfo, _ s: Supervised) -> Bool {
-    if info.si_signo == sigchld || info.si_signo == CKPT_SIGCKPT.rawValue { return false }
+    if info.si_signo == sigchld || info.si_signo == CKPT_SIGCKPT { return false }
     return info.si_code <= 0 || !s.sameGroup
 }
 

@@ -15,7 +15,7 @@ func createTasks(_ i: Int) -> Int? {
     for k in 0..<p.pointee.task_count {
         let t = Int(p.pointee.first_task + k)
         if tasks[t].pointee.tid == p.pointee.pid { main = t; taskTids[t].pointee = ckpt_getpid(); continue }
-        createTask(t, state.pointee.stacks + UInt64(ENGINE_MAIN_STACK.rawValue) + stack * UInt64(ENGINE_TASK_STACK.rawValue))
+        createTask(t, state.pointee.stacks + UInt64(ENGINE_MAIN_STACK) + stack * UInt64(ENGINE_TASK_STACK))
         stack += 1
     }
     if main != nil { leaderGone[i].pointee = 0 }
@@ -28,7 +28,7 @@ private func createTask(_ t: Int, _ stack: UInt64) {
         var a = ckpt_clone_args()
         a.flags = threadFlags
         a.stack = stack
-        a.stack_size = UInt64(ENGINE_TASK_STACK.rawValue)
+        a.stack_size = UInt64(ENGINE_TASK_STACK)
         if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
         return boot_clone3(&a, taskEntry, UInt64(t))
     }
@@ -145,7 +145,7 @@ private func restoreScheduling(_ t: Int) {
 }
 private func restoreAffinity(_ t: Int) {
     var now = InlineArray<16, UInt64>(repeating: 0), same = true, any = false
-    let n = now.mutableSpan.withUnsafeMutableBytes { system(CKPT_SYS_sched_getaffinity, 0, 128, int($0.baseAddress!)) }
+    let n = withUnsafeMutableBytes(of: &now) { system(CKPT_SYS_sched_getaffinity, 0, 128, int($0.baseAddress!)) }
     let wanted = ckpt_record_affinity(tasks[t])
     for k in 0..<16 { if wanted[k] != now[k] { same = false }; if wanted[k] != 0 { any = true } }
     guard n > 0, !same, any else { return }

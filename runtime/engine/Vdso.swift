@@ -48,7 +48,7 @@ private func readMapsLine(_ line: Text) {
     let start = hexadecimal(line, &i)
     i += 1
     let end = hexadecimal(line, &i)
-    guard s.pointee.vdso_pieces < UInt32(ENGINE_VDSO_PIECES.rawValue) else { return }
+    guard s.pointee.vdso_pieces < UInt32(ENGINE_VDSO_PIECES) else { return }
     engine_vdso_piece(s.pointee.vdso_pieces).pointee = engine_piece(start: start, size: end - start)
     s.pointee.vdso_pieces += 1
     if isText { s.pointee.vdso_text = start; s.pointee.vdso_text_size = end - start }

@@ -13,11 +13,11 @@ private func within(_ first: UInt32, _ count: UInt32, _ total: Int) -> Bool { UI
 private func isText(_ offset: UInt32) -> Bool { UInt64(offset) < engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee }
 private func isData(_ offset: UInt64, _ size: UInt64, _ file: UInt64) -> Bool { offset <= file && size <= file - offset }
 private let topOfMemory: UInt64 = 0x7fff_ffff_f000
-private let none = ckpt_no_index()
+private var none: UInt32 { ckpt_no_index() }
 
 /// All tables against each other and the size of the file.
 func verifyTables(fileSize: UInt64) {
-    for t in [CKPT_TABLE_TREE, CKPT_TABLE_PROCESS, CKPT_TABLE_TASK, CKPT_TABLE_VMA, CKPT_TABLE_BYTES] as InlineArray<5, ckpt_table> { requireTable(t) }
+    requireTable(CKPT_TABLE_TREE); requireTable(CKPT_TABLE_PROCESS); requireTable(CKPT_TABLE_TASK); requireTable(CKPT_TABLE_VMA); requireTable(CKPT_TABLE_BYTES)
     emptyTables()
     let end = engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee
     guard Table<CChar>(at: engine_table(CKPT_TABLE_BYTES.rawValue).pointee, count: end)[Int(end) - 1].pointee == 0 else { bad("BYTES", 0, "its last text has no end") }
@@ -35,6 +35,7 @@ func verifyTables(fileSize: UInt64) {
         guard f.process < processes.count, f.description < descriptions.count, f.number >= 0, f.number < 1 << 30 else { bad("FD", i, "names no description") }
     }
     for i in 0..<pendings.count where pendings[i].pointee.info.si_signo < 1 || pendings[i].pointee.info.si_signo > 64 { bad("PENDING", i, "no such signal") }
+    for i in 0..<locks.count where locks[i].pointee.process >= processes.count { bad("LOCK", i, "names no process") }
     for i in 0..<timers.count where timers[i].pointee.process >= processes.count || timers[i].pointee.id < 0 { bad("TIMER", i, "names no process") }
 }
 
@@ -45,7 +46,7 @@ private func requireTable(_ t: ckpt_table) {
 }
 /// A table that is not in the file has no entries: it gets the address of one that is.
 private func emptyTables() {
-    for t: UInt32 in 1..<12 where engine_table(t).pointee == 0 {
+    for t: UInt32 in 1..<UInt32(ENGINE_TABLES) where engine_table(t).pointee == 0 {
         engine_table(t).pointee = engine_table(CKPT_TABLE_TREE.rawValue).pointee
         engine_table_count(t).pointee = 0
     }
@@ -69,7 +70,7 @@ private func verifyProcess(_ i: Int, _ file: UInt64) {
     guard within(p.pointee.first_fd, p.pointee.fd_count, fds.count) else { bad("PROCESS", i, "its descriptors") }
     guard within(p.pointee.first_pending, p.pointee.pending_count, pendings.count), within(p.pointee.first_timer, p.pointee.timer_count, timers.count),
           within(p.pointee.first_group, p.pointee.group_count, groups.count) else { bad("PROCESS", i, "its signals, timers or groups") }
-    guard p.pointee.process_slot < UInt32(CKPT_MAX_PROCESSES.rawValue), p.pointee.runs < file, p.pointee.shared_runs < file else { bad("PROCESS", i, "its slot or pages") }
+    guard p.pointee.process_slot < UInt32(CKPT_MAX_PROCESSES), p.pointee.runs < file, p.pointee.shared_runs < file else { bad("PROCESS", i, "its slot or pages") }
     guard isText(p.pointee.auxv), UInt64(p.pointee.auxv) + UInt64(p.pointee.auxv_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee,
           isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
     guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
@@ -106,7 +107,7 @@ private func verifyProcessVmas(_ i: Int) {
 
 private func verifyTask(_ i: Int) {
     let t = tasks[i]
-    guard t.pointee.tid > 0, t.pointee.process < processes.count, t.pointee.slot < UInt32(CKPT_MAX_TASKS.rawValue) else { bad("TASK", i, "its tid, process or slot") }
+    guard t.pointee.tid > 0, t.pointee.process < processes.count, t.pointee.slot < UInt32(CKPT_MAX_TASKS) else { bad("TASK", i, "its tid, process or slot") }
     guard within(t.pointee.first_pending, t.pointee.pending_count, pendings.count) else { bad("TASK", i, "its pending signals") }
     guard t.pointee.resume_rip != 0, t.pointee.resume_rsp != 0 else { bad("TASK", i, "no place to go on") }
 }

@@ -26,7 +26,11 @@ public struct BirthNode {
     public var joinsLast: Bool { leadsGroup != 0 && pgid != pid }
 }
 public enum Birth { public static let direct: UInt8 = 0, sibling: UInt8 = 1, adopted: UInt8 = 2 }
-public enum BirthError: Error { case cycle, full }
+/// A struct: a public enum would bring Hashable and with it a random seed.
+public struct BirthError: Error {
+    public let isCycle: Bool
+    static let cycle = BirthError(isCycle: true), full = BirthError(isCycle: false)
+}
 
 public struct BirthPlan {
     let nodes: UnsafeMutableBufferPointer<BirthNode>
@@ -61,7 +65,7 @@ public struct BirthPlan {
                 }
                 i += 1
             }
-            if left == before { throw .cycle }
+            if left == before { throw BirthError.cycle }
         }
         try planGroups()
     }
@@ -107,7 +111,7 @@ public struct BirthPlan {
     }
 
     private mutating func addTemporary(pid: Int32, sid: Int32, parent: Int) throws(BirthError) -> Int {
-        guard count < nodes.count else { throw .full }
+        guard count < nodes.count else { throw BirthError.full }
         var n = BirthNode(pid: pid, sid: sid, pgid: pid, parent: Int32(parent), record: -1)
         n.creator = Int32(parent); n.planned = 1; n.leadsGroup = 1
         nodes[count] = n

@@ -8,7 +8,7 @@
 #include "ckpt_statefile.h"
 
 enum {
-    ENGINE_TABLES = 12,                 // tables are numbered from 1 (enum ckpt_table)
+    ENGINE_TABLES = 13,                 // tables are numbered from 1 (enum ckpt_table)
     ENGINE_RELOCATIONS = 64,
     ENGINE_RELOCATION_TEXT = 32768,
     ENGINE_MAIN_STACK = 128 << 10,      // the restoring task's own
@@ -91,8 +91,8 @@ struct engine_state {
 
 // Shared by every process of one restart.  After it: int32_t pids[nodes], uint32_t leader_gone[processes], int32_t tids[tasks].
 struct engine_board {
-    uint32_t stage __attribute__((aligned(64)));            // futex word
-    uint32_t arrived[ENGINE_STAGES] __attribute__((aligned(64)));
+    uint32_t stage;            // futex word
+    uint32_t arrived[ENGINE_STAGES];
     uint32_t progress;
     uint32_t ready;                     // futex word: the builder says that the tree is complete
     uint32_t failure;                   // 0, 1: being written, 2: written
@@ -110,8 +110,6 @@ long boot_clone3(struct ckpt_clone_args *_Nonnull arguments, void (*_Nonnull ent
 _Noreturn void boot_continue_at(void (*_Nonnull entry)(uint64_t), uint64_t from, uint64_t to, uint64_t stack_top, uint64_t argument);
 // Leaves the engine: into the runtime's signal handler, in restored memory.
 _Noreturn void boot_resume(uint64_t rsp, uint64_t rip);
-void boot_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull registers);
-uint64_t boot_xgetbv(void);
 
 CKPT_INLINE char *_Nonnull engine_program(void) { return engine_state()->program; }
 CKPT_INLINE char *_Nonnull engine_path(void) { return engine_state()->path; }
