@@ -108,18 +108,20 @@ func readClockOffsets() {
     let n = withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 255) }
     _ = ckpt_close(fd)
     var i = 0
-    func number() -> Int64 {
-        while i < n && text[i] != 45 && !(text[i] >= 48 && text[i] <= 57) { i += 1 }
-        let negative = i < n && text[i] == 45
-        if negative { i += 1 }
-        var v: Int64 = 0
-        while i < n && text[i] >= 48 && text[i] <= 57 { v = v &* 10 &+ Int64(text[i] - 48); i += 1 }
-        return negative ? -v : v
-    }
-    let ms = number(), mn = number(), bs = number(), bn = number()
+    let ms = number(text, n, &i), mn = number(text, n, &i), bs = number(text, n, &i), bn = number(text, n, &i)
     state.pointee.own_monotonic = ms &* 1_000_000_000 &+ mn
     state.pointee.own_boottime = bs &* 1_000_000_000 &+ bn
     state.pointee.clock_offsets_known = 1
+}
+
+/// The next decimal number of a text of `n` bytes.
+private func number(_ text: InlineArray<256, UInt8>, _ n: Int, _ i: inout Int) -> Int64 {
+    while i < n && text[i] != 45 && !(text[i] >= 48 && text[i] <= 57) { i += 1 }
+    let negative = i < n && text[i] == 45
+    if negative { i += 1 }
+    var v: Int64 = 0
+    while i < n && text[i] >= 48 && text[i] <= 57 { v = v &* 10 &+ Int64(text[i] - 48); i += 1 }
+    return negative ? -v : v
 }
 
 /// The first process of a pid namespace gives it a /proc of its own; where that is forbidden the old one stays.

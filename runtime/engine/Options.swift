@@ -52,15 +52,10 @@ func readOptions(_ stack: InitialStack) -> Text {
     var i = 1
     while i < stack.argumentCount {
         let a = stack.argument(i)
-        func value() -> Text {
-            i += 1
-            guard i < stack.argumentCount else { refuse(.usage) { l in l.put("option "); l.put(text: a); l.put(": a value is missing; try --help") } }
-            return stack.argument(i)
-        }
-        if equal(a, to: "--statefile") { path = value(); nameProgram(path!) }
-        else if equal(a, to: "--pids") { state.pointee.pids = pidsMode(value()) }
-        else if equal(a, to: "--files") { state.pointee.files = filesMode(value()) }
-        else if equal(a, to: "--relocate") { addRelocation(value()) }
+        if equal(a, to: "--statefile") { path = value(stack, &i); nameProgram(path!) }
+        else if equal(a, to: "--pids") { state.pointee.pids = pidsMode(value(stack, &i)) }
+        else if equal(a, to: "--files") { state.pointee.files = filesMode(value(stack, &i)) }
+        else if equal(a, to: "--relocate") { addRelocation(value(stack, &i)) }
         else if equal(a, to: "--ignore-cpu") { state.pointee.ignore_cpu = 1 }
         else if equal(a, to: "--ignore-clock") { state.pointee.ignore_clock = 1 }
         else if equal(a, to: "--timing") { state.pointee.timing = 1 }
@@ -77,6 +72,13 @@ func readOptions(_ stack: InitialStack) -> Text {
     return StaticString("/proc/self/exe").cString
 }
 
+/// The argument after option `i`.
+private func value(_ stack: InitialStack, _ i: inout Int) -> Text {
+    let option = stack.argument(i)
+    i += 1
+    guard i < stack.argumentCount else { refuse(.usage) { l in l.put("option "); l.put(text: option); l.put(": a value is missing; try --help") } }
+    return stack.argument(i)
+}
 private func valueOf(_ a: Text, _ name: StaticString) -> Text? { hasPrefix(a, name.cString) ? a + name.utf8CodeUnitCount : nil }
 
 private func printAndExit(_ s: StaticString) -> Never {

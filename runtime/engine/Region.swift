@@ -8,10 +8,13 @@ import CkptMemory
 
 private let shared: Int32 = 0x01, privately: Int32 = 0x02, fixed: Int32 = 0x10, anonymously: Int32 = 0x20, noReserve: Int32 = 0x4000, noReplace: Int32 = 0x100000
 
+/// One page more than the segment has: what maps exactly the segment is a member of the session, and the engine is none.
+var segmentMapping: UInt64 { pageAlignUp(ckpt_session_size()) + 4096 }
+
 /// Sizes of the region's parts, in their order.
 private struct Layout {
     var image: UInt64 = 0, stacks: UInt64 = 0, tables: UInt64 = 0, buffers: UInt64 = 2 * 65536, board: UInt64 = 0, arrays: UInt64 = 0, staging: UInt64 = 0
-    var segment = pageAlignUp(ckpt_session_size())
+    var segment = segmentMapping
     var total: UInt64 { image + stacks + tables + buffers + board + arrays + staging + segment }
 }
 

@@ -97,7 +97,7 @@ private func sizeSegment(_ fd: Int32, _ uid: UInt32, _ gid: UInt32) {
     let st = status(fd: fd)
     state.pointee.segment_device = st.device
     state.pointee.segment_inode = st.inode
-    let m = ckpt_mmap(state.pointee.segment, pageAlignUp(ckpt_session_size()), 3, 0x11, fd, 0)
+    let m = ckpt_mmap(state.pointee.segment, segmentMapping, 3, 0x11, fd, 0)
     guard !failed(m) else { refuse(m) { $0.put("session segment: cannot be mapped") } }
 }
 

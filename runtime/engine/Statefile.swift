@@ -16,6 +16,8 @@ func openStatefile(_ path: Text) {
     let r = ckpt_open(path, 0o2000000, 0)
     guard r >= 0 else { refuse(r) { $0.put("statefile: cannot be opened") } }
     state.pointee.statefile = Int32(truncatingIfNeeded: r)
+    // flock(LOCK_SH): as long as the tree lives, ckptctl must not turn the file over.
+    _ = system(73, r, 1 | 4)
 }
 
 private func readExactly(_ p: UnsafeMutableRawPointer, _ n: UInt64, at offset: UInt64) -> Bool {

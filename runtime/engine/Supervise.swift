@@ -40,17 +40,20 @@ private func terminalGroup() -> Int32 {
     return group
 }
 
-/// Holds nothing open that the outside or the tree waits for.
-private func dropDescriptors(keeping report: Int32) {
+/// Holds nothing open that the outside or the tree waits for; only the statefile, locked (ckptctl doesn't turn it over meanwhile), and the reports.
+private func dropDescriptors() {
     let null = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
     if null >= 0 { for n in 0..<3 { _ = system(CKPT_SYS_dup2, null, n) } }
-    if report < 0 { _ = system(CKPT_SYS_close_range, 3, Int(Int32.max), 0); return }
-    if report > 3 { _ = system(CKPT_SYS_close_range, 3, Int(report) - 1, 0) }
-    _ = system(CKPT_SYS_close_range, Int(report) + 1, Int(Int32.max), 0)
+    let s = state
+    var from = 3
+    let kept = (min(s.pointee.statefile, s.pointee.report), max(s.pointee.statefile, s.pointee.report))
+    if kept.0 >= 0 { _ = system(CKPT_SYS_close_range, from, Int(kept.0) - 1, 0); from = Int(kept.0) + 1 }
+    if Int(kept.1) > from { _ = system(CKPT_SYS_close_range, from, Int(kept.1) - 1, 0) }
+    _ = system(CKPT_SYS_close_range, max(from, Int(kept.1) + 1), Int(Int32.max), 0)
 }
 
-/// A process that maps the segment is a member of the session: the engine is none.
-func leaveSession() { _ = ckpt_munmap(state.pointee.segment, pageAlignUp(ckpt_session_size())) }
+/// The engine and an init process have no part in the barrier any more.
+func leaveSession() { _ = ckpt_munmap(state.pointee.segment, segmentMapping) }
 
 private func nextSignal(_ info: inout ckpt_siginfo) -> Int32 {
     var all = UInt64.max
@@ -70,7 +73,7 @@ func supervise() -> Never {
     var it = Supervised(main: 0, group: 0, sameGroup: n.pgid == 0)
     if !isOutside { it.main = nodePids[mainNode()].pointee; it.group = n.pgid == 0 ? 0 : pidNow(n.pgid) }
     else if s.pointee.init_node == Int32(mainNode()) { it.main = s.pointee.init_pid }
-    dropDescriptors(keeping: isOutside ? s.pointee.report : -1)
+    dropDescriptors()
     while true {
         var info = ckpt_siginfo()
         let signal = nextSignal(&info)
@@ -139,7 +142,7 @@ func superviseAsInit() -> Never {
     let s = state
     waitFor(ENGINE_STAGE_RELEASED)
     _ = ckpt_prctl(1, 0, 0, 0, 0)
-    dropDescriptors(keeping: s.pointee.report)
+    dropDescriptors()
     let main = nodePids[mainNode()].pointee, group = nodes[mainNode()].pointee.pgid
     while true {
         reapAsInit(main)
