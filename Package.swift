@@ -58,7 +58,7 @@ let package = Package(
         .target(name: "CkptReport", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Report"),
         .target(name: "CkptSession", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Session"),
         .target(name: "CkptStatefile", dependencies: ["CkptABI", "CElf", "CkptSystem", "CkptReport"], path: "Sources/Statefile"),
-        .target(name: "CkptUnwind", dependencies: ["CUnwind", "CkptABI", "CkptSystem", "CkptStatefile"], path: "Sources/Unwind"),
+        .target(name: "CkptUnwind", dependencies: ["CUnwind", "CElf", "CkptABI", "CkptReport", "CkptSystem", "CkptStatefile"], path: "Sources/Unwind"),
         .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind",
                 .product(name: "Logging", package: "swift-log")], path: "Sources/Initiator"),
         .executableTarget(name: "ckptctl", dependencies: ["CkptInitiator", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptReport", "CkptSystem",
@@ -67,7 +67,7 @@ let package = Package(
 
         // The freestanding sources once more as ordinary Swift (a symbolic link), for unit tests.
         .target(name: "FreestandingHosted", dependencies: ["CkptABI"], path: "Tests/FreestandingHosted"),
-        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem"], path: "Tests/UnitTests"),
+        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem", "CkptUnwind"], path: "Tests/UnitTests"),
         .target(name: "HarnessC", path: "Tests/HarnessC"),
         .testTarget(name: "ScenarioTests", dependencies: ["CkptABI", "HarnessC"], path: "Tests/ScenarioTests"),
     ]

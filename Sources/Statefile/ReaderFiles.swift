@@ -52,3 +52,23 @@ extension Statefile {
         for chain in [p.runs, p.shared_runs] { try forEachRun(from: chain) { body($0.pages) } }
     }
 }
+
+extension Statefile {
+    /// The file behind a mapping, and whether it is still the same.
+    public func mappedObject(_ vma: ckpt_vma_record) -> (path: String, isUnchanged: Bool)? {
+        if vma.kind == CKPT_VMA_VDSO.rawValue { return ("[vdso]", false) }
+        guard vma.isFile else { return nil }
+        let object = objects[Int(vma.object)]
+        return (string(object.path), object.kind == CKPT_OBJECT_REGULAR.rawValue && isUnchanged(Int(vma.object)))
+    }
+}
+
+extension ProcessMemory {
+    /// Where the image (program, library, vdso) begins that `address` lies in.
+    public func imageBase(of address: UInt64) -> UInt64? {
+        guard let vma = vma(at: address) else { return nil }
+        if vma.kind == CKPT_VMA_VDSO.rawValue { return vma.start }
+        guard vma.isFile else { return nil }
+        return vmas.last { $0.start <= address && $0.isFile && $0.object == vma.object && $0.object_offset == 0 }?.start
+    }
+}

@@ -3,6 +3,7 @@ import CkptABI
 import CkptReport
 import CkptStatefile
 import CkptSystem
+import CkptUnwind
 
 struct StatefileSummary {
     private let statefile: Statefile
@@ -17,8 +18,16 @@ struct StatefileSummary {
         }
     }
 
-    init(_ statefile: Statefile) throws {
+    /// By process index.
+    private let stacks: [Int: [StatefileStacks.Task]]
+
+    init(_ statefile: Statefile, stacks wanted: Bool) throws {
         self.statefile = statefile
+        var stacks: [Int: [StatefileStacks.Task]] = [:]
+        for i in statefile.processes.indices where wanted && statefile.processes[i].task_count > 0 {
+            stacks[i] = try StatefileStacks(statefile, process: i).tasks()
+        }
+        self.stacks = stacks
         processes = try statefile.processes.map { p in
             var stored: UInt64 = 0
             try statefile.storedPages(p) { stored += UInt64($0) * 4096 }
@@ -40,7 +49,19 @@ struct StatefileSummary {
             table.add([String(l.record.pid), l.parent.map { String($0) } ?? "-", String(l.record.pgid), String(l.record.sid), String(l.record.task_count),
                        sizeText(l.stored), sizeText(l.virtual), l.state, l.comm])
         }
-        return text + table.rendered()
+        text += table.rendered()
+        for i in stacks.keys.sorted() {
+            for task in stacks[i]! {
+                text += "\npid \(processes[i].record.pid) task \(task.tid) '\(printable(task.name))'\n"
+                for (n, frame) in task.frames.enumerated() { text += "  #\(n) \(frame.text)\n" }
+            }
+        }
+        return text
+    }
+
+    private func threads(_ i: Int) -> JSON {
+        guard let stacks = stacks[i] else { return .list(statefile.tasks(of: processes[i].record).map { JSON($0.tid) }) }
+        return .list(stacks.map { ["tid": JSON($0.tid), "name": .text($0.name), "stack": .list($0.frames.map { .text($0.text) })] })
     }
 
     var json: JSON {
@@ -48,11 +69,12 @@ struct StatefileSummary {
         return ["name": .text(statefile.string(t.name)), "command": .text(statefile.string(t.command)), "host": .text(statefile.string(t.host)),
                 "kernel": .text(statefile.string(t.kernel)), "taken": JSON(seconds), "face": .text(statefile.face.rawValue),
                 "size": JSON(statefile.superblock.file_size), "session": .text(sessionID), "root": JSON(statefile.processes[Int(t.root)].pid),
-                "processes": .list(processes.map { line in
-                    ["pid": JSON(line.record.pid), "parent": line.parent.map { JSON($0) } ?? .null, "group": JSON(line.record.pgid), "session": JSON(line.record.sid),
+                "processes": .list(processes.indices.map { i in
+                    let line = processes[i]
+                    return ["pid": JSON(line.record.pid), "parent": line.parent.map { JSON($0) } ?? .null, "group": JSON(line.record.pgid), "session": JSON(line.record.sid),
                      "command": .text(line.comm), "state": .text(line.state), "zombie": .bool(line.isZombie), "stored": JSON(line.stored), "mapped": JSON(line.virtual),
                      "executable": line.isZombie ? .null : .text(statefile.objectPath(line.record.exe)),
-                     "threads": .list(statefile.tasks(of: line.record).map { JSON($0.tid) })]
+                     "threads": threads(i)]
                 })]
     }
 

@@ -8,6 +8,7 @@ struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Shows one session, or what is in a statefile.")
     @Argument(help: "A session (name, id or pid), or a statefile.") var what: String
     @Flag(help: "Print JSON.") var json = false
+    @Flag(help: "Of a statefile: also every task's stack.") var stacks = false
 
     func run() throws {
         let found = what.contains("/") ? [] : Sessions.find(what)
@@ -25,7 +26,8 @@ struct Status: ParsableCommand {
     }
 
     private func showStatefile() throws {
-        let summary = try StatefileSummary(Statefile(path: what))
+        let statefile = try Statefile(path: what)
+        let summary = try StatefileSummary(statefile, stacks: stacks)
         if json { try output(summary.json) } else { try output(summary.text) }
     }
 }
