@@ -27,6 +27,7 @@ import Testing
     @Test func `programs that block and override every signal are checkpointed and keep their view`() { undisturbed("behaviour-signals", checkpoints: 30) }
     @Test func `a checkpoint may arrive at a handler's entry and at its sigreturn`() { undisturbed("behaviour-handlers", checkpoints: 60) }
     @Test func `system and popen in flight are not disturbed`() { undisturbed("behaviour-system", checkpoints: 20) }
+    @Test func `a sub-reaper that waits for any child all the time sees no snapshot`() { undisturbed("behaviour-reaper", ["256"], checkpoints: 6) }
     @Test func `a smallest alternate stack is not overrun`() { feature("behaviour-altstack") }
     @Test func `stopped tasks are checkpointed as stopped and come back stopped`() { feature("behaviour-stopped") }
 
@@ -73,6 +74,20 @@ import Testing
             s.go()
             try s.expect(.exited(0))
             if !s.output.contains("ok\n") { throw Failure("printed \(s.output)") }
+        }
+    }
+
+    @Test func `a tree checkpointed with --stop stays stopped until it is told to go on`() {
+        scenario("stop") { s in
+            try s.start([try s.installation.program("tree-fork")])
+            try s.waitUntilReady()
+            try s.checkpoint(options: ["--stop"])
+            s.go()
+            if let status = Children.wait(s.pid, limit: 0.5) { throw Failure("it ran on: \(status)") }
+            let state = read("/proc/\(s.pid)/stat").split(separator: ")").last?.prefix(2) ?? ""
+            if state != " T" { throw Failure("the main process is in state\(state), not T") }
+            Children.signal(tagged: s.tag, SIGCONT)
+            try s.expect(.exited(0), output: "ok\n")
         }
     }
 

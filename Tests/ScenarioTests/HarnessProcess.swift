@@ -88,28 +88,24 @@ enum Children {
         return !(waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_signo == SIGCHLD)
     }
 
-    static func any(tagged tag: String) -> Bool {
+    /// Processes that carry `tag` in their environment.
+    static func pids(tagged tag: String) -> [pid_t] {
         let needle = Data("CKPT_SCENARIO=\(tag)\0".utf8)
-        return ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).contains { entry in
-            guard let pid = pid_t(entry), pid != getpid() else { return false }
-            return FileManager.default.contents(atPath: "/proc/\(pid)/environ")?.range(of: needle) != nil
+        return ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }.filter { pid in
+            pid != getpid() && FileManager.default.contents(atPath: "/proc/\(pid)/environ")?.range(of: needle) != nil
         }
     }
+    static func any(tagged tag: String) -> Bool { !pids(tagged: tag).isEmpty }
+    static func signal(tagged tag: String, _ signal: Int32) { for pid in pids(tagged: tag) { Glibc.kill(pid, signal) } }
 
     /// Ends every process that carries `tag` in its environment; true if there was one.
     @discardableResult static func kill(tagged tag: String) -> Bool {
-        let needle = Data("CKPT_SCENARIO=\(tag)\0".utf8)
         var any = false
         for _ in 0 ..< 50 {
-            var found = false
-            for entry in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
-                guard let pid = pid_t(entry), pid != getpid(), let file = FileManager.default.contents(atPath: "/proc/\(pid)/environ"), file.range(of: needle) != nil
-                else { continue }
-                found = true
-                Glibc.kill(pid, SIGKILL)
-            }
+            let found = pids(tagged: tag)
+            for pid in found { Glibc.kill(pid, SIGKILL) }
             reapStrays()
-            if !found { return any }
+            if found.isEmpty { return any }
             any = true
             usleep(20_000)
         }
