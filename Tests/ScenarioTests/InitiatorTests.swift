@@ -21,6 +21,7 @@ import Testing
                     throw Failure("ckptctl did not pause at \(phase): \(read(s.path("initiator.err")))")
                 }
                 kill(initiator, signal)
+                kill(initiator, SIGCONT)           // it paused by stopping itself
                 let died = now()
                 let before = beats(s)
                 guard let status = Children.wait(initiator, limit: 10) else { throw Failure("the initiator hangs") }
