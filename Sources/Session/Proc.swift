@@ -62,6 +62,7 @@ public struct ProcMapping: Sendable {
     public var start: UInt64, end: UInt64, protection: UInt32, isShared: Bool, offset: UInt64
     public var device: UInt64, inode: UInt64, name: String
     public var flags: Set<String> = []      // VmFlags of smaps
+    public var anonymousBytes: UInt64 = 0   // smaps: Anonymous + Swap, the pages that are this process's own
     public var size: UInt64 { end - start }
 
     public init?(_ line: Substring) {
@@ -98,7 +99,11 @@ public struct ProcMapping: Sendable {
             let first = line.utf8.first ?? 0
             if first >= 0x30 && first <= 0x39 || first >= 0x61 && first <= 0x66 {
                 if let m = ProcMapping(line) { result.append(m) }
-            } else if line.hasPrefix("VmFlags:"), !result.isEmpty {
+            } else if result.isEmpty {
+                continue
+            } else if line.hasPrefix("Anonymous:") || line.hasPrefix("Swap:") {
+                result[result.count - 1].anonymousBytes += (line.split(separator: " ").dropFirst().first.flatMap { UInt64($0) } ?? 0) * 1024
+            } else if line.hasPrefix("VmFlags:") {
                 result[result.count - 1].flags = Set(line.dropFirst(8).split(separator: " ").map(String.init))
             }
         }

@@ -105,8 +105,17 @@ public enum Path {
     }
 }
 
+public typealias FileStatus = stat
+
 extension stat {
     public var deviceNumber: UInt64 { UInt64(st_dev) }
     public var inodeNumber: UInt64 { UInt64(st_ino) }
     public var kind: UInt32 { UInt32(st_mode) & S_IFMT }
+}
+
+extension Path {
+    /// Names a file that was opened with O_TMPFILE (linkat(2) on /proc/self/fd).
+    public static func linkOpenFile(_ file: File, to path: String) throws(SystemError) {
+        try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path, AT_SYMLINK_FOLLOW) }
+    }
 }

@@ -65,3 +65,6 @@ public enum Kernel {
     }
     public static func random(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255) } }
 }
+extension Kernel {
+    public static func sleep(microseconds: Int) { usleep(useconds_t(microseconds)) }
+}

@@ -1,0 +1,103 @@
+// The initiator's side of the barrier.  Tasks only ever wait for the phase word; everything here that waits is bounded and names who is missing.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+import Logging
+
+final class Barrier {
+    let segment: Segment
+    let generation: UInt32
+    private let log: Logger
+    private let lock: RobustLock
+    private var isOpen = true
+    private var session: UnsafeMutablePointer<ckpt_session> { segment.pointer }
+
+    /// Takes the session's lock, which the kernel gives back if we die, and clears what the last operation left.
+    init(_ segment: Segment, _ log: Logger) throws(CheckpointFailure) {
+        self.segment = segment; self.log = log
+        lock = RobustLock(at: ckpt_lock_mutex(segment.pointer))
+        let deadline = Kernel.clock(1) + 500_000_000
+        while !lock.tryLock() {
+            if Kernel.clock(1) > deadline {
+                throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "another operation on this session is under way", remedy: "wait for it to end")])
+            }
+            Kernel.sleep(milliseconds: 5)
+        }
+        let s = segment.pointer
+        generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
+        do throws(SystemError) {
+            try segment.file.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
+        } catch {
+            lock.unlock()
+            throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(segment.path): \(error.text)", remedy: "free memory or set CKPT_DIR to a folder with room")])
+        }
+        s.pointee.failure = ckpt_failure()
+        s.pointee.tasks_used = 0; s.pointee.processes_used = 0; s.pointee.left = 0; s.pointee.snapshots_done = 0
+        s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0
+        s.pointee.expected = UInt32.max
+    }
+
+    deinit { if isOpen { abort() }; lock.unlock() }
+
+    var tasksUsed: Int { min(Int(ckpt_load(&session.pointee.tasks_used)), Int(CKPT_MAX_TASKS)) }
+    var failed: Bool { ckpt_load(&session.pointee.failure.code) != 0 }
+
+    /// Starts a phase in which nobody has to arrive.
+    func enter(_ phase: ckpt_phase) throws(CheckpointFailure) {
+        if failed { throw broken() }
+        set(phase)
+    }
+
+    /// Starts a phase and waits until `count` of them have done their part.
+    func run(_ phase: ckpt_phase, expecting count: Int, patience: Int, progress: (() -> UInt64)? = nil, missing: () -> String) throws(CheckpointFailure) {
+        if failed { throw broken() }
+        if count == 0 { return }
+        ckpt_store(ckpt_arrived_word(session), 0)
+        ckpt_store(&session.pointee.expected, UInt32(count))
+        set(phase)
+        var deadline = Kernel.clock(1) + UInt64(patience) * 1_000_000
+        var last = progress?() ?? 0
+        while true {
+            let arrived = ckpt_load(ckpt_arrived_word(session))
+            if failed { throw broken() }
+            if arrived >= UInt32(count) { return }
+            let now = Kernel.clock(1)
+            if let p = progress?(), p != last { last = p; deadline = now + UInt64(patience) * 1_000_000 }
+            if now > deadline {
+                throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: missing() + " did not arrive in time", remedy: "try again")])
+            }
+            Kernel.wait(ckpt_arrived_word(session), whileEqual: arrived, milliseconds: 50)
+        }
+    }
+
+    private func broken() -> CheckpointFailure {
+        let f = session.pointee.failure
+        return CheckpointFailure([Problem(.refused, "checkpoint", object: segment.name, cause: "pid \(f.pid)", words(for: f))])
+    }
+
+    private func set(_ phase: ckpt_phase) {
+        ckpt_store(ckpt_phase_word(session), generation << 8 | phase.rawValue)
+        Kernel.wakeAll(ckpt_phase_word(session))
+    }
+
+    /// Opens the call: from now on a task that gets SIGCKPT joins.
+    func open() { set(CKPT_PHASE_CALL) }
+
+    /// Lets everybody go and waits (briefly: they only have to leave) until they have, so that the slots can be used again.
+    func release() { close(CKPT_PHASE_RELEASE) }
+    func abort() { if isOpen { close(CKPT_PHASE_ABORT) } }
+    func end() { isOpen = false; set(CKPT_PHASE_END) }
+
+    private func close(_ phase: ckpt_phase) {
+        isOpen = false
+        let joined = tasksUsed
+        set(phase)
+        let deadline = Kernel.clock(1) + 1_000_000_000
+        while Kernel.clock(1) < deadline, Int(ckpt_load(&session.pointee.left)) < joined {
+            if joined > 0 { Kernel.sleep(microseconds: 50) }
+        }
+    }
+    /// Nothing under way any more.
+    func idle() { set(CKPT_PHASE_IDLE) }
+}

@@ -1,0 +1,282 @@
+// The call: finds every task of the session, looks whether it may be signalled, signals it, and waits until all are in their handlers.
+// Membership is what /proc shows at this moment: tasks that appear meanwhile are found by looking again until a look finds nothing new.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+import CkptUnwind
+import Logging
+
+/// A live process of the session, as it is being called.
+final class CalledProcess {
+    let pid: Int32                      // as we see it
+    let startTime: UInt64
+    let address: UInt64                 // of its segment mapping
+    var ownPid: Int32                   // as it sees itself
+    var depth: Int                      // pid namespaces between us and it
+    var signalled: Set<Int32> = []      // tids as we see them
+    var ownTids: [Int32: Int32] = [:]   // ours → its own
+    var isStopped = false
+    var leaderIsGone = false
+    init(pid: Int32, startTime: UInt64, address: UInt64, ownPid: Int32, depth: Int) {
+        self.pid = pid; self.startTime = startTime; self.address = address; self.ownPid = ownPid; self.depth = depth
+    }
+}
+
+final class Census {
+    private(set) var processes: [CalledProcess] = []
+    private(set) var zombies: [ProcStat] = []
+    private let segment: Segment, barrier: Barrier, patience: Int, log: Logger
+    private var known: [Int32: UInt64] = [:]            // pid → start time of members
+    private var strangers: [Int32: UInt64] = [:]        // pid → start time of processes that are none of ours
+    private var waitingFor: [Int32: String] = [:]       // children that are on their way to becoming members
+    private var arrivedTasks: Set<Int64> = []
+    private var countedSlots = 0
+    private let seized = SeizedTasks()
+    private var continued: [Int32] = []
+
+    init(_ segment: Segment, _ barrier: Barrier, patience: Int, _ log: Logger) {
+        self.segment = segment; self.barrier = barrier; self.patience = patience; self.log = log
+    }
+
+    func callEverybody() throws(CheckpointFailure) {
+        let start = Kernel.clock(1), deadline = start + UInt64(patience) * 1_000_000
+        try look()
+        if processes.isEmpty { throw failure(.noSession, "no process is left in it") }
+        try reserveSlots()
+        barrier.open()
+        var idleRounds = 0
+        while true {
+            for p in processes { try call(p) }
+            collectArrivals()
+            if barrier.failed { throw failure(.refused, words(for: segment.pointer.pointee.failure)) }
+            if allIn() {
+                // Everybody known stands still, so nobody new can appear: one more look decides.
+                let before = processes.count
+                try look()
+                if processes.count == before && waitingFor.isEmpty && allIn() { break }
+            } else if idleRounds % 8 == 7 { try look() }
+            let now = Kernel.clock(1)
+            if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw failure(.temporary, vforkCause) }
+            if now > deadline { throw whoIsMissing() }
+            idleRounds += 1
+            // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.
+            if idleRounds % 150 == 0 { signalAgain() }
+            Kernel.wait(&segment.pointer.pointee.tasks_used, whileEqual: 0, milliseconds: 0)
+            Kernel.sleep(microseconds: idleRounds < 20 ? 100 : 1000)
+        }
+        try findZombies()
+    }
+
+    // MARK: who there is
+
+    private func look() throws(CheckpointFailure) {
+        waitingFor = [:]
+        var children: [ProcStat] = []
+        for pid in Proc.processes() where known[pid] == nil {
+            guard let stat = ProcStat(pid: pid) else { continue }
+            if stat.isZombie || strangers[pid] == stat.startTime { continue }
+            if stat.flags & 0x200000 != 0 { strangers[pid] = stat.startTime; continue }     // PF_KTHREAD
+            if let address = Proc.mapping(of: segment.identity, in: pid) { try add(stat, address) } else { children.append(stat) }
+        }
+        // A child of a member that does not map the segment is on its way through exec, or will never come.
+        var family = Set(known.keys)
+        var grew = true
+        while grew {
+            grew = false
+            for c in children where family.contains(c.parent) && !family.contains(c.pid) {
+                family.insert(c.pid); grew = true
+                if isSnapshot(c) { continue }
+                if ProcStat(pid: c.pid)?.startTime == c.startTime { try examineChild(c) }
+            }
+        }
+        for c in children where !family.contains(c.pid) { strangers[c.pid] = c.startTime }
+    }
+
+    private func add(_ stat: ProcStat, _ address: UInt64) throws(CheckpointFailure) {
+        guard let status = ProcStatus(pid: stat.pid) else { return }
+        // A vfork child shares its parent's memory, and so its segment; it is never stopped.
+        if known[stat.parent] != nil, (try? Kernel.compare(stat.pid, stat.parent, .memory)) == 0 {
+            waitingFor[stat.pid] = "vfork"
+            return
+        }
+        if isBetweenImages(status) { waitingFor[stat.pid] = "exec"; return }
+        try mayBeSignalled(stat.pid, status)
+        let own = status.namespacePids
+        known[stat.pid] = stat.startTime
+        processes.append(CalledProcess(pid: stat.pid, startTime: stat.startTime, address: address, ownPid: own.last ?? stat.pid, depth: own.count))
+    }
+
+    private func isSnapshot(_ stat: ProcStat) -> Bool {
+        // An earlier checkpoint's snapshot has left its terminal session and blocks everything; its exit signal is 0.
+        for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) where segment.process(i).pointee.snapshot_pid != 0 {
+            if segment.process(i).pointee.snapshot_pid == ProcStatus(pid: stat.pid)?.namespacePids.last { return true }
+        }
+        return false
+    }
+
+    /// What must hold right before a task is signalled: it handles SIGCKPT, and nobody stands between us and its handler.
+    private func mayBeSignalled(_ pid: Int32, _ status: ProcStatus) throws(CheckpointFailure) {
+        if status["Seccomp"] == "1" {
+            throw failure(.refused, "pid \(pid): it runs under strict seccomp, where the runtime may not work", "end it, or start it outside the session")
+        }
+        if let tracer = status["TracerPid"], tracer != "0" {
+            throw failure(.refused, "pid \(pid): it is being traced by pid \(tracer)", "detach the debugger or tracer")
+        }
+        if status.hex("SigCgt") & ckpt_sigckpt_bit() == 0 {
+            throw failure(.refused, "pid \(pid): it no longer handles SIGCKPT (signal \(CKPT_SIGCKPT)); its handlers were reset by a raw system call", "restart the program under ckrun")
+        }
+    }
+
+    /// SIGCKPT stays blocked from before an exec until the new image's constructor has installed the handler.
+    private func isBetweenImages(_ status: ProcStatus) -> Bool {
+        status.hex("SigCgt") & ckpt_sigckpt_bit() == 0 && status.hex("SigBlk") & ckpt_sigckpt_bit() != 0
+    }
+
+    private func examineChild(_ stat: ProcStat) throws(CheckpointFailure) {
+        let exe = "/proc/\(stat.pid)/exe"
+        if let path = try? Path.link(exe), let isStatic = Executable.isStatic(exe), isStatic {
+            // Only when the exec is over: the image before it was the parent's.
+            throw failure(.refused, "pid \(stat.pid) (\(stat.comm)): \(path) is statically linked, so the runtime is not in it", "use a dynamically linked build, or start it outside the session")
+        }
+        waitingFor[stat.pid] = "exec"
+    }
+
+    private func findZombies() throws(CheckpointFailure) {
+        for pid in Proc.processes() {
+            guard let stat = ProcStat(pid: pid), stat.isZombie, known[stat.parent] != nil, !isSnapshot(stat) else { continue }
+            zombies.append(stat)
+        }
+    }
+
+    // MARK: calling them
+
+    private func call(_ p: CalledProcess) throws(CheckpointFailure) {
+        for tid in Proc.threads(of: p.pid) where !p.signalled.contains(tid) {
+            guard let stat = ProcStat(pid: p.pid, tid: tid) else { continue }
+            if stat.isZombie {
+                if tid == p.pid { p.leaderIsGone = true; p.signalled.insert(tid) }
+                continue
+            }
+            // The pid must still be the one we looked at, and what we learned about it still true.
+            guard ProcStat(pid: p.pid)?.startTime == p.startTime, let status = ProcStatus(pid: p.pid, tid: tid) else { continue }
+            if isBetweenImages(status) { continue }
+            try mayBeSignalled(p.pid, status)
+            if stat.state == "t" { throw failure(.refused, "pid \(p.pid): it is stopped by a debugger", "detach the debugger") }
+            do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {
+                if error.errno == 3 { continue }
+                throw failure(.refused, "pid \(p.pid): SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")
+            }
+            p.signalled.insert(tid)
+            p.ownTids[tid] = p.depth > 1 ? status.namespacePids.last ?? tid : tid
+            if stat.isStopped { try runStopped(p, tid) }
+        }
+    }
+
+    private func signalAgain() {
+        for p in processes {
+            p.signalled = p.signalled.filter { tid in
+                (tid == p.pid && p.leaderIsGone) || p.isStopped || (p.ownTids[tid].map { arrivedTasks.contains(key(p.ownPid, $0)) } ?? false)
+            }
+        }
+    }
+
+    /// A stopped task runs its handler under ptrace, which nobody notices; where that is forbidden SIGCONT does it, which its parent sees.
+    private func runStopped(_ p: CalledProcess, _ tid: Int32) throws(CheckpointFailure) {
+        p.isStopped = true
+        if continued.contains(p.pid) { return }
+        do throws(SystemError) { try seized.run(tid) } catch {
+            log.notice("pid \(p.pid) is stopped and may not be traced: it is continued and stopped again")
+            continued.append(p.pid)
+            Kernel.kill(pid: p.pid, 18)
+        }
+    }
+
+    func letStoppedTasksGo() {
+        for pid in continued { Kernel.kill(pid: pid, 19) }
+        seized.release()
+    }
+
+    // MARK: who is in
+
+    private func collectArrivals() {
+        let used = barrier.tasksUsed
+        for i in countedSlots..<used {
+            let t = segment.task(i)
+            // A slot that is claimed and not yet filled is looked at again.
+            if ckpt_load(&t.pointee.status) != CKPT_PHASE_CALL.rawValue { countedSlots = i; collectLater(i, used); return }
+            arrivedTasks.insert(key(t.pointee.pid, t.pointee.tid))
+        }
+        countedSlots = used
+    }
+    private func collectLater(_ from: Int, _ to: Int) {
+        for i in from..<to where ckpt_load(&segment.task(i).pointee.status) == CKPT_PHASE_CALL.rawValue {
+            arrivedTasks.insert(key(segment.task(i).pointee.pid, segment.task(i).pointee.tid))
+        }
+    }
+    private func key(_ pid: Int32, _ tid: Int32) -> Int64 { Int64(pid) << 32 | Int64(tid) }
+
+    private func allIn() -> Bool {
+        var live: [CalledProcess] = []
+        var complete = true
+        for p in processes {
+            let tids = Proc.threads(of: p.pid)
+            guard let stat = ProcStat(pid: p.pid), stat.startTime == p.startTime, !tids.isEmpty else { known[p.pid] = nil; continue }
+            if stat.isZombie && tids.count == 1 { known[p.pid] = nil; continue }       // it ended before it arrived
+            live.append(p)
+            for tid in tids {
+                if tid == p.pid && p.leaderIsGone { continue }
+                guard let own = p.ownTids[tid], arrivedTasks.contains(key(p.ownPid, own)) else { complete = false; break }
+            }
+        }
+        processes = live
+        return complete
+    }
+
+    private func whoIsMissing() -> CheckpointFailure {
+        var problems: [Problem] = []
+        for (pid, why) in waitingFor.sorted(by: { $0.key < $1.key }) {
+            let comm = ProcStat(pid: pid)?.comm ?? "?"
+            problems.append(problem(.refused, why == "vfork" ? "pid \(pid) (\(comm)): \(vforkCause)" : "pid \(pid) (\(comm)): it does not run the runtime: a set-uid program, or one that was started without LD_PRELOAD",
+                                    remedy: "start it outside the session, or let it end"))
+        }
+        for p in processes {
+            for tid in Proc.threads(of: p.pid) where !(tid == p.pid && p.leaderIsGone) {
+                if let own = p.ownTids[tid], arrivedTasks.contains(key(p.ownPid, own)) { continue }
+                problems.append(problem(.temporary, "pid \(p.pid) tid \(tid): did not arrive in \(patience / 1000) s: " + whereItIs(p.pid, tid), remedy: "try again, or raise --timeout"))
+            }
+        }
+        if problems.isEmpty { problems.append(problem(.temporary, "new processes appear faster than they can be stopped", remedy: "try again")) }
+        return CheckpointFailure(problems)
+    }
+
+    private func whereItIs(_ pid: Int32, _ tid: Int32) -> String {
+        var text = "state \(ProcStat(pid: pid, tid: tid)?.state ?? "?")"
+        if let call = try? Path.text("/proc/\(pid)/task/\(tid)/syscall"), let n = call.split(separator: " ").first.flatMap({ Int($0) }) {
+            text += ", in \(systemCallName(n))"
+        }
+        return text
+    }
+
+    // MARK: failures and room
+
+    /// The slots' blocks exist before anybody writes to them: a full file system is our error, never a SIGBUS of the application.
+    private func reserveSlots() throws(CheckpointFailure) {
+        let threads = processes.reduce(0) { $0 + Proc.threads(of: $1.pid).count }
+        let tasks = min(threads * 2 + 64, Int(CKPT_MAX_TASKS)), slots = min(processes.count * 2 + 32, Int(CKPT_MAX_PROCESSES))
+        do throws(SystemError) {
+            try segment.file.allocate(at: UInt64(CKPT_OFFSET_PROCESSES), count: UInt64(slots) * 4096)
+            try segment.file.allocate(at: UInt64(CKPT_OFFSET_TASKS), count: UInt64(tasks) * 256)
+            try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA), count: 1 << 20)
+        } catch { throw failure(.system, "\(segment.path): \(error.text)", "free memory, or set CKPT_DIR to a folder with room before ckrun") }
+    }
+    private func problem(_ status: ExitStatus, _ cause: String, remedy: String? = nil) -> Problem {
+        Problem(status, "checkpoint", object: segment.name, cause: cause, remedy: remedy)
+    }
+    private func failure(_ status: ExitStatus, _ cause: String, _ remedy: String? = nil) -> CheckpointFailure {
+        CheckpointFailure([problem(status, cause, remedy: remedy)])
+    }
+}
+
+extension Int { var int32: Int32 { Int32(self) } }
+extension UInt32 { var int32: Int32 { Int32(self) } }

@@ -1,0 +1,154 @@
+// The checkpoint, from the call to the commit.  The function `checkpoint` is the list of phases; each phase has a file of its own.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+import Logging
+
+public enum Afterwards: Sendable { case run, kill, stop }
+public enum FacePreference: String, Sendable, CaseIterable { case auto, core, exec }
+
+public struct CheckpointOptions: Sendable {
+    public var output: String
+    public var afterwards = Afterwards.run
+    public var face = FacePreference.auto
+    public var selfContained = false
+    /// How long tasks may take to arrive, in milliseconds.
+    public var patience = 10_000
+    /// Called at the start of each phase (CKPT_PAUSE, progress).
+    public var onPhase: @Sendable (String) -> Void = { _ in }
+    public init(output: String) { self.output = output }
+}
+
+/// What was done and how long each phase took.
+public struct CheckpointReport: Sendable {
+    public var phases: [(name: String, nanoseconds: UInt64)] = []
+    public var pause: UInt64 = 0            // ns from the first signal to the release
+    public var processes = 0, tasks = 0
+    public var fileSize: UInt64 = 0, memoryBytes: UInt64 = 0
+    public var face = ""
+    public var remarks: [String] = []
+}
+
+/// Everything that stands in the way, one line each; nothing has changed for the tasks.
+public struct CheckpointFailure: Error, Sendable {
+    public var problems: [Problem]
+    public init(_ problems: [Problem]) { self.problems = problems }
+    public var status: ExitStatus { problems.first?.status ?? .internal }
+}
+
+public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Logger) throws(CheckpointFailure) -> CheckpointReport {
+    let attempts = 8
+    for attempt in 1...attempts {
+        do throws(CheckpointFailure) {
+            return try Operation(segment, options, log).run()
+        } catch {
+            // A vfork child that waits for a stopped task: everybody goes on, and we come back when it has executed.
+            guard error.status == .temporary, attempt < attempts, error.problems.allSatisfy({ $0.cause.contains(vforkCause) }) else { throw error }
+            Kernel.sleep(milliseconds: 20 * attempt)
+        }
+    }
+    throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: vforkCause)])
+}
+let vforkCause = "a vfork child does not get to its exec"
+
+/// One attempt.  The barrier's lock is held, and the statefile has no name, for as long as it lives.
+final class Operation {
+    let segment: Segment
+    let options: CheckpointOptions
+    let log: Logger
+    var report = CheckpointReport()
+    private var phaseStart: UInt64 = 0
+    private var phaseName = ""
+
+    init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger) { self.segment = segment; self.options = options; self.log = log }
+
+    func run() throws(CheckpointFailure) -> CheckpointReport {
+        let draft = try Draft(options.output, name: segment.name)
+        let barrier = try Barrier(segment, log)
+        let census = Census(segment, barrier, patience: options.patience, log)
+        do throws(CheckpointFailure) {
+            phase("call")
+            let pauseStart = Kernel.clock(1)
+            try census.callEverybody()
+            phase("stopped")
+            try barrier.enter(CKPT_PHASE_STOPPED)
+            phase("record")
+            let tree = try observe(census, segment, options)
+            try drainPending(tree, barrier)
+            try recordTimers(tree, barrier)
+            phase("system")
+            let content = try gatherSystem(tree, segment, options, draft)
+            phase("memory")
+            let plan = try planMemory(tree, content, segment, draft, options)
+            let server = try ChannelServer(segment, draft.file, generation: barrier.generation)
+            defer { server.stop() }
+            try saveMemory(tree, plan, barrier, server)
+            if options.afterwards == .run {
+                phase("release")
+                barrier.release()
+                census.letStoppedTasksGo()
+                report.pause = Kernel.clock(1) - pauseStart
+                phase("write")
+                try awaitSnapshots(tree, barrier, server)
+            }
+            phase("commit")
+            try commit(tree, content, plan, draft)
+            finish(tree, census, barrier, pauseStart)
+        } catch {
+            barrier.abort()
+            census.letStoppedTasksGo()
+            let failure = failureOfATask(error)
+            throw failure
+        }
+        phase("")
+        return report
+    }
+
+    /// Ends the phase before and starts one; its name is what --timing prints and CKPT_PAUSE takes.
+    func phase(_ name: String) {
+        let now = Kernel.clock(1)
+        if !phaseName.isEmpty { report.phases.append((phaseName, now - phaseStart)) }
+        phaseName = name
+        if name.isEmpty { return }
+        log.debug("phase \(name)")
+        options.onPhase(name)
+        phaseStart = Kernel.clock(1)
+    }
+
+    func problem(_ status: ExitStatus, _ cause: String..., remedy: String? = nil) -> Problem {
+        var p = Problem(status, "checkpoint", object: segment.name, remedy: remedy)
+        p.cause = cause
+        return p
+    }
+
+    /// When the barrier broke because a task failed, the task's word counts, not ours.
+    private func failureOfATask(_ error: CheckpointFailure) -> CheckpointFailure {
+        let failure = segment.pointer.pointee.failure
+        guard failure.code != 0, failure.code != CKPT_ERROR_INITIATOR.rawValue else { return error }
+        return CheckpointFailure([problem(.refused, "pid \(failure.pid)", words(for: failure))])
+    }
+
+    /// --kill, --stop, and the release of those who waited for the commit.
+    private func finish(_ tree: ObservedTree, _ census: Census, _ barrier: Barrier, _ pauseStart: UInt64) {
+        segment.pointer.pointee.checkpoints += 1
+        switch options.afterwards {
+        case .run:
+            reapSnapshots(tree, barrier)
+            return
+        case .kill:
+            // END first: should we die now, whoever is left ends by itself instead of running on without the others.
+            barrier.end()
+            for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 9) }
+            let deadline = Kernel.clock(1) + 5_000_000_000
+            while Kernel.clock(1) < deadline, tree.processes.contains(where: { $0.stillLives }) { Kernel.sleep(milliseconds: 1) }
+            Path.remove(segment.path)
+        case .stop:
+            for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 19) }
+            barrier.release()
+        }
+        census.letStoppedTasksGo()
+        report.pause = Kernel.clock(1) - pauseStart
+    }
+}

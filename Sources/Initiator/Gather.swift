@@ -1,0 +1,244 @@
+// The system phase: which descriptors are one description, what each stands for, and the contents that only exist in the kernel (pipes, deleted files).
+// Nothing is consumed: an aborted checkpoint leaves no trace.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+/// One open file description and who holds it.
+private struct OpenFile {
+    var sample: ObservedDescriptor
+    var samplePid: Int32
+    var holders: [(process: Int, number: Int32)] = []
+    var users: Set<Int> = []
+    var standard: Int32 = -1        // lowest of 0, 1, 2 at which anybody holds it
+}
+
+extension Operation {
+    func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
+        let content = SystemContent(Refusals(session: segment.name), draft, options)
+        var files = groupByDescription(tree)
+        var numbers: [Int: [(number: Int32, description: UInt32)]] = [:]
+        let pipes = PipeEnds(files.map { ($0.sample, $0.samplePid) })
+        let terminals = Set(files.filter { $0.standard >= 0 && isTerminal($0.sample) }.map(\.sample.rdev))
+        for i in files.indices {
+            if files[i].standard < 0, isTerminal(files[i].sample), terminals.contains(files[i].sample.rdev) {
+                files[i].standard = files.first { $0.standard >= 0 && $0.sample.rdev == files[i].sample.rdev }!.standard
+            }
+            guard let object = content.object(of: files[i], pipes) else { continue }
+            var d = ckpt_description_record()
+            d.object = object
+            d.flags = files[i].sample.statusFlags
+            d.position = files[i].sample.position
+            d.users = UInt32(files[i].users.count)
+            d.standard = content.tables.objects[Int(object)].kind == CKPT_OBJECT_OUTSIDE.rawValue ? files[i].standard : -1
+            if files[i].sample.canWrite && files[i].sample.mode & FileType.mask == FileType.regular { content.tables.objects[Int(object)].written = 1 }
+            let index = UInt32(content.tables.descriptions.count)
+            content.tables.descriptions.append(d)
+            for h in files[i].holders { numbers[h.process, default: []].append((h.number, index)) }
+        }
+        for p in tree.live { content.addPlaces(p) }
+        try content.refusals.check()
+        for (i, p) in tree.processes.enumerated() {
+            let first = content.tables.fds.count
+            let descriptions = Dictionary(uniqueKeysWithValues: (numbers[i] ?? []).map { ($0.number, $0.description) })
+            for d in p.descriptors {
+                guard let description = descriptions[d.number] else { continue }
+                content.tables.fds.append(ckpt_fd_record(process: UInt32(i), number: d.number, description: description, close_on_exec: d.closeOnExec ? 1 : 0))
+                content.addLocks(d, process: i, p)
+            }
+            content.fdRange[ObjectIdentifier(p)] = (first, content.tables.fds.count - first)
+        }
+        try content.refusals.check()
+        return content
+    }
+}
+
+/// Descriptors that may be one description have the same inode, position and flags; kcmp(2) decides.
+private func groupByDescription(_ tree: ObservedTree) -> [OpenFile] {
+    struct Key: Hashable { var link: String, device: UInt64, inode: UInt64, position: UInt64, flags: UInt32 }
+    var files: [OpenFile] = []
+    var candidates: [Key: [Int]] = [:]
+    for (i, p) in tree.processes.enumerated() {
+        for d in p.descriptors {
+            let key = Key(link: d.link, device: d.device, inode: d.inode, position: d.position, flags: d.statusFlags)
+            var match: Int?
+            for c in candidates[key] ?? [] where (try? Kernel.compare(p.pid, files[c].samplePid, .file, d.number, files[c].sample.number)) == 0 { match = c; break }
+            if match == nil {
+                match = files.count
+                files.append(OpenFile(sample: d, samplePid: p.pid))
+                candidates[key, default: []].append(files.count - 1)
+            }
+            files[match!].holders.append((i, d.number))
+            files[match!].users.insert(i)
+            if d.number <= 2 && (files[match!].standard < 0 || d.number < files[match!].standard) { files[match!].standard = d.number }
+        }
+    }
+    return files
+}
+
+func isTerminal(_ d: ObservedDescriptor) -> Bool {
+    let major = d.rdev >> 8 & 0xfff
+    return d.mode & FileType.mask == FileType.character && (major == 4 || (major >= 136 && major <= 143) || d.rdev == 0x501)
+}
+
+/// Which ends of each pipe the tree holds.
+struct PipeEnds {
+    private var readers: [UInt64: String] = [:], writers: [UInt64: String] = [:]
+    init(_ all: [(ObservedDescriptor, Int32)]) {
+        for (d, pid) in all where d.mode & FileType.mask == FileType.fifo {
+            if d.canRead { readers[d.inode] = "/proc/\(pid)/fd/\(d.number)" }
+            if d.canWrite { writers[d.inode] = "/proc/\(pid)/fd/\(d.number)" }
+        }
+    }
+    func reader(_ inode: UInt64) -> String? { readers[inode] }
+    func writer(_ inode: UInt64) -> String? { writers[inode] }
+    /// True when somebody outside the tree holds the end that the tree doesn't.
+    func leadsOutside(_ inode: UInt64) throws(SystemError) -> Bool {
+        switch (readers[inode], writers[inode]) {
+        case (let r?, nil): return try Pipe.otherEndIsOpen(r, reading: true)
+        case (nil, let w?): return try Pipe.otherEndIsOpen(w, reading: false)
+        default: return false
+        }
+    }
+}
+
+extension SystemContent {
+    fileprivate func object(of f: OpenFile, _ pipes: PipeEnds) -> UInt32? {
+        let d = f.sample, pid = f.samplePid
+        if d.flags & 0o20000 != 0 {
+            refusals.add(pid: pid, fd: d.number, "\(d.link): it sends signals for input (O_ASYNC)", "use poll instead of SIGIO, or close it")
+            return nil
+        }
+        if d.flags & 0o10000000 != 0 {
+            refusals.add(pid: pid, fd: d.number, "\(d.link): it was opened with O_PATH", "close it")
+            return nil
+        }
+        switch d.mode & FileType.mask {
+        case FileType.regular: return regular(d, pid)
+        case FileType.directory where !d.link.hasSuffix(" (deleted)"):
+            return objectByPath(CKPT_OBJECT_DIRECTORY, d.link, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
+        case FileType.character: return device(f)
+        case FileType.fifo: return pipe(f, pipes)
+        default:
+            let (what, remedy) = SystemContent.kindByName(d)
+            refusals.add(pid: pid, fd: d.number, what, remedy)
+            return nil
+        }
+    }
+
+    private func regular(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {
+        let isMemory = d.link.hasPrefix("/memfd:"), suffix = " (deleted)"
+        if !isMemory && !(d.link.hasSuffix(suffix) && d.links == 0) {
+            if d.link.hasSuffix(suffix) {
+                refusals.add(pid: pid, fd: d.number, "\(d.link): its name was removed while another hard link remains", "close it, or remove the other link as well")
+                return nil
+            }
+            return objectByPath(CKPT_OBJECT_REGULAR, d.link, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
+        }
+        let path = String(d.link.dropLast(suffix.count))
+        return deleted(path: isMemory ? String(path.dropFirst(7)) : path, isMemory: isMemory, device: d.device, inode: d.inode, at: "/proc/\(pid)/fd/\(d.number)", pid: pid, fd: d.number)
+    }
+
+    /// A file without a name: its contents go into the statefile.
+    private func deleted(path: String, isMemory: Bool, device: UInt64, inode: UInt64, at open: String, pid: Int32, fd: Int32) -> UInt32? {
+        let kind = isMemory ? CKPT_OBJECT_MEMFD : CKPT_OBJECT_DELETED
+        let key = ObjectKey(kind: CKPT_OBJECT_DELETED.rawValue, device: device, inode: inode, path: "")
+        if let index = known(key) { return index }
+        do throws(SystemError) {
+            let s = try Path.status(open)
+            var o = record(kind, s, path)
+            o.content = try store(contentsOf: open, size: UInt64(s.st_size)); o.content_size = UInt64(s.st_size)
+            o.flags = CKPT_OBJECT_OPENED.rawValue
+            if isMemory { o.seals = Seals.of(open) }
+            return append(o, key)
+        } catch {
+            refusals.add(pid: pid, fd: fd, "\(path) (deleted): its contents can't be read: \(error.text)", "close it")
+            return nil
+        }
+    }
+
+    private func device(_ f: OpenFile) -> UInt32? {
+        let d = f.sample, restorable: Set<UInt64> = [0x103, 0x105, 0x107, 0x108, 0x109, 0x500]     // null, zero, full, random, urandom, /dev/tty
+        if restorable.contains(d.rdev) {
+            return objectByPath(CKPT_OBJECT_DEVICE, d.link, device: d.device, inode: d.inode, mapped: false, pid: f.samplePid, fd: d.number)
+        }
+        if isTerminal(d) && f.standard >= 0 { return outside(d) }
+        if isTerminal(d) {
+            refusals.add(pid: f.samplePid, fd: d.number, "terminal \(d.link) that is no standard stream", "close it")
+        } else {
+            refusals.add(pid: f.samplePid, fd: d.number, "device \(d.link)", "close it before the checkpoint")
+        }
+        return nil
+    }
+
+    private func outside(_ d: ObservedDescriptor) -> UInt32? {
+        let key = ObjectKey(kind: CKPT_OBJECT_OUTSIDE.rawValue, device: d.device, inode: d.inode, path: d.link)
+        if let index = known(key) { return index }
+        var o = ckpt_object_record()
+        o.kind = CKPT_OBJECT_OUTSIDE.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; o.rdev = d.rdev; o.path = tables.text(d.link)
+        return append(o, key)
+    }
+
+    private func pipe(_ f: OpenFile, _ pipes: PipeEnds) -> UInt32? {
+        let d = f.sample, isNamed = d.link.hasPrefix("/")
+        let kind = isNamed ? CKPT_OBJECT_FIFO : CKPT_OBJECT_PIPE
+        let key = ObjectKey(kind: kind.rawValue, device: d.device, inode: d.inode, path: "")
+        if let index = known(key) { return index }
+        do throws(SystemError) {
+            if try pipes.leadsOutside(d.inode) && !isNamed {
+                if f.standard >= 0 { return outside(d) }
+                refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): the other end of this pipe is outside the session", "start the other program under the same ckrun, or use a file or a FIFO")
+                return nil
+            }
+            var o = ckpt_object_record()
+            o.kind = kind.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; o.uid = d.uid; o.gid = d.gid
+            o.path = tables.text(isNamed ? d.link : "")
+            if isNamed {
+                guard let s = try? Path.status(d.link), s.inodeNumber == d.inode else {
+                    refusals.add(pid: f.samplePid, fd: d.number, "FIFO \(d.link): it has no name any more", "close it")
+                    return nil
+                }
+            }
+            if let end = pipes.reader(d.inode) ?? pipes.writer(d.inode) {
+                let (bytes, size) = try Pipe.contents(end)
+                if !bytes.isEmpty && d.flags & 0o40000 != 0 {
+                    refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): a pipe in packet mode (O_DIRECT) with unread packets", "read it empty first")
+                    return nil
+                }
+                o.size = UInt64(size)
+                if !bytes.isEmpty { o.content = try store(bytes); o.content_size = UInt64(bytes.count) }
+            }
+            return append(o, key)
+        } catch {
+            refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): it can't be read: \(error.call): \(error.text)", "try again")
+            return nil
+        }
+    }
+
+    fileprivate func addLocks(_ d: ObservedDescriptor, process: Int, _ p: ObservedProcess) {
+        for l in d.locks {
+            if l.kind.rawValue == 0 { refusals.add(pid: p.pid, fd: d.number, "\(d.link): a lease", "give the lease back before the checkpoint"); continue }
+            // A POSIX lock shows at every descriptor of its file; it belongs to one process.
+            if l.kind == CKPT_LOCK_POSIX && tables.locks.contains(where: { $0.process == UInt32(process) && $0.kind == l.kind.rawValue && $0.start == l.start && $0.length == l.length && sameObject($0.fd, d.number, process) }) { continue }
+            tables.locks.append(ckpt_lock_record(process: UInt32(process), kind: l.kind.rawValue, fd: d.number, exclusive: l.isExclusive ? 1 : 0, start: l.start, length: l.length))
+        }
+    }
+    private func sameObject(_ a: Int32, _ b: Int32, _ process: Int) -> Bool {
+        func object(_ n: Int32) -> UInt32? { tables.fds.last { $0.process == UInt32(process) && $0.number == n }.map { tables.descriptions[Int($0.description)].object } }
+        return object(a) == object(b)
+    }
+
+    /// What a descriptor is called, and what to do about it.
+    static func kindByName(_ d: ObservedDescriptor) -> (String, String) {
+        if d.mode & FileType.mask == FileType.socket { return ("socket \(d.link)", "close it before the checkpoint, or use a pipe or a file") }
+        if d.mode & FileType.mask == FileType.block { return ("block device \(d.link)", "close it before the checkpoint") }
+        if d.mode & FileType.mask == FileType.directory { return ("directory \(d.link)", "close it before the checkpoint") }
+        let names = ["[eventpoll]": "epoll instance", "[eventfd]": "eventfd", "[timerfd]": "timerfd", "[signalfd]": "signalfd", "inotify": "inotify queue",
+                     "[fanotify]": "fanotify queue", "[pidfd]": "pidfd", "[io_uring]": "io_uring", "[userfaultfd]": "userfaultfd", "[perf_event]": "performance counter",
+                     "bpf-map": "BPF map", "bpf-prog": "BPF program"]
+        for (key, name) in names where d.link == "anon_inode:" + key { return (name, "close it before the checkpoint") }
+        return (d.link, "close it before the checkpoint")
+    }
+}

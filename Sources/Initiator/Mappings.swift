@@ -1,0 +1,182 @@
+// The plan of the memory: one record per VMA, a place in the statefile for what of it must be stored, and the ranges that tell each process what to write.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+final class MemoryPlan {
+    var ranges: [ObjectIdentifier: [ckpt_range]] = [:]
+    var vmaRange: [ObjectIdentifier: (first: Int, count: Int)] = [:]
+    var sessionAddress: [ObjectIdentifier: UInt64] = [:]
+    var memoryEnd: UInt64 = 0
+    var totalBytes: UInt64 = 0
+    fileprivate var dumped: Set<UInt32> = []        // shared objects that some process writes
+    fileprivate var dumpedParts: [UInt32: [(UInt64, UInt64)]] = [:]
+}
+
+extension Operation {
+    func planMemory(_ tree: ObservedTree, _ content: SystemContent, _ segment: Segment, _ draft: Draft, _ options: CheckpointOptions) throws(CheckpointFailure) -> MemoryPlan {
+        let plan = MemoryPlan()
+        let hasSwap = ((try? Path.text("/proc/swaps"))?.split(separator: "\n").count ?? 1) > 1
+        for (i, p) in tree.processes.enumerated() where !p.isZombie {
+            let first = content.tables.vmas.count
+            var ranges: [ckpt_range] = []
+            for m in p.mappings {
+                guard let vma = content.vma(m, p, segment) else { continue }
+                var v = vma
+                v.process = UInt32(i)
+                if let range = plan.range(m, &v, content, draft, p, hasSwap: hasSwap) { ranges.append(range) }
+                if v.kind == CKPT_VMA_SESSION.rawValue { plan.sessionAddress[ObjectIdentifier(p)] = m.start }
+                content.tables.vmas.append(v)
+            }
+            plan.vmaRange[ObjectIdentifier(p)] = (first, content.tables.vmas.count - first)
+            plan.ranges[ObjectIdentifier(p)] = ranges
+            plan.totalBytes += ranges.reduce(0) { $0 + ($1.end - $1.start) }
+        }
+        try content.refusals.check()
+        plan.memoryEnd = (draft.end + 65535) & ~65535
+        draft.moveEnd(to: plan.memoryEnd)
+        try handOut(plan, tree, segment)
+        do throws(SystemError) { try draft.file.truncate(to: plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4) * 131072) } catch {
+            throw CheckpointFailure([problem(.system, "\(options.output)", "\(error.text)", remedy: "a process reserves more address space than this file system's largest file; choose another with -o")])
+        }
+        return plan
+    }
+
+    /// The ranges go into the arena, where the processes read them.
+    private func handOut(_ plan: MemoryPlan, _ tree: ObservedTree, _ segment: Segment) throws(CheckpointFailure) {
+        for p in tree.live {
+            let ranges = plan.ranges[ObjectIdentifier(p)] ?? []
+            let size = UInt64(ranges.count * MemoryLayout<ckpt_range>.stride)
+            let used = ckpt_load64(&segment.pointer.pointee.arena_used)
+            do throws(SystemError) { try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + used, count: size + 8) } catch {
+                throw CheckpointFailure([problem(.system, segment.path, error.text, remedy: "free memory, or set CKPT_DIR to a folder with room before ckrun")])
+            }
+            let at = ckpt_arena_claim(segment.pointer, size)
+            guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "more mappings than the session's arena holds")]) }
+            let list = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: ckpt_range.self)
+            for (i, r) in ranges.enumerated() { list[i] = r }
+            let slot = segment.process(p.slot)
+            slot.pointee.ranges_offset = at
+            slot.pointee.ranges_count = UInt32(ranges.count)
+            slot.pointee.ranges_early = UInt32(ranges.filter { $0.kind == CKPT_RANGE_SHARED.rawValue && $0.file_offset != 0 }.count)
+        }
+    }
+}
+
+extension SystemContent {
+    /// The record of one mapping; nil: nothing that a restart makes (vsyscall), or refused.
+    func vma(_ m: ProcMapping, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? {
+        if m.name == "[vsyscall]" { return nil }
+        var v = ckpt_vma_record()
+        v.start = m.start; v.end = m.end; v.protection = m.protection; v.object = ckpt_no_index(); v.name = tables.text(m.name)
+        v.flags = vmaFlags(m)
+        let isDeleted = m.name.hasSuffix(" (deleted)")
+        if m.inode == segment.identity.inode && m.device == segment.identity.device { v.kind = CKPT_VMA_SESSION.rawValue; return v }
+        if m.name == "[vdso]" { v.kind = CKPT_VMA_VDSO.rawValue; return v }
+        if m.name.hasPrefix("[vvar") { v.kind = CKPT_VMA_VVAR.rawValue; return v }
+        if refuse(m, p) { return nil }
+        if m.isShared {
+            v.object_offset = m.offset
+            if m.name.hasPrefix("/dev/zero") || isDeleted {
+                v.kind = CKPT_VMA_SHARED_ANONYMOUS.rawValue
+                if let open = openDeleted(m) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = open; return v }
+                v.object = sharedObject(m)
+                return v
+            }
+            v.kind = CKPT_VMA_SHARED_FILE.rawValue
+        } else if m.inode == 0 || m.name.hasPrefix("/dev/zero") || (isDeleted && openDeleted(m) == nil) {
+            v.kind = CKPT_VMA_ANONYMOUS.rawValue
+            if m.name == "[heap]" { v.flags |= CKPT_VMA_HEAP.rawValue }
+            if m.name == "[stack]" { v.flags |= CKPT_VMA_STACK.rawValue }
+            return v
+        } else {
+            v.kind = CKPT_VMA_FILE.rawValue
+        }
+        v.object_offset = m.offset
+        guard let object = openDeleted(m) ?? objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { return nil }
+        v.object = object
+        tables.objects[Int(object)].flags |= CKPT_OBJECT_MAPPED.rawValue
+        return v
+    }
+
+    private func vmaFlags(_ m: ProcMapping) -> UInt32 {
+        let bits: [(String, ckpt_vma_flags)] = [
+            ("gd", CKPT_VMA_GROWSDOWN), ("nr", CKPT_VMA_NORESERVE), ("lo", CKPT_VMA_LOCKED), ("lf", CKPT_VMA_LOCKONFAULT), ("dc", CKPT_VMA_DONTFORK), ("wf", CKPT_VMA_WIPEONFORK),
+            ("dd", CKPT_VMA_DONTDUMP), ("hg", CKPT_VMA_HUGEPAGE), ("nh", CKPT_VMA_NOHUGEPAGE), ("mg", CKPT_VMA_MERGEABLE), ("sr", CKPT_VMA_SEQUENTIAL), ("rr", CKPT_VMA_RANDOM)]
+        var flags = bits.reduce(UInt32(0)) { m.flags.contains($1.0) ? $0 | $1.1.rawValue : $0 }
+        if m.isShared && m.flags.contains("mw") { flags |= CKPT_VMA_MAYWRITE.rawValue }
+        return flags
+    }
+
+    private func refuse(_ m: ProcMapping, _ p: ObservedProcess) -> Bool {
+        func no(_ what: String, _ remedy: String) -> Bool { refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(what)", remedy); return true }
+        if m.flags.contains("ht") { return no("huge pages of hugetlbfs", "use transparent huge pages instead") }
+        if m.flags.contains("um") || m.flags.contains("uw") { return no("registered with a userfaultfd", "unregister it before the checkpoint") }
+        if m.flags.contains("sl") { return no("sealed by mseal", "run it without memory sealing") }
+        if m.name.hasPrefix("/SYSV") { return no("System V shared memory \(m.name)", "use POSIX shared memory or MAP_SHARED | MAP_ANONYMOUS") }
+        if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
+        if (m.flags.contains("io") || m.flags.contains("pf")) && !m.name.hasPrefix("[") { return no("device memory \(m.name)", "unmap it before the checkpoint") }
+        return false
+    }
+
+    /// A deleted file that is also open: its contents are in the statefile already.
+    private func openDeleted(_ m: ProcMapping) -> UInt32? {
+        known(ObjectKey(kind: CKPT_OBJECT_DELETED.rawValue, device: m.device, inode: m.inode, path: ""))
+    }
+
+    /// Memory that processes share and that has no name: anonymous, or a file that only mappings hold.
+    private func sharedObject(_ m: ProcMapping) -> UInt32 {
+        let key = ObjectKey(kind: CKPT_OBJECT_SHMEM.rawValue, device: m.device, inode: m.inode, path: "")
+        let end = m.offset + m.size
+        if let index = known(key) {
+            tables.objects[Int(index)].size = max(tables.objects[Int(index)].size, end)
+            return index
+        }
+        var o = ckpt_object_record()
+        o.kind = CKPT_OBJECT_SHMEM.rawValue; o.device = m.device; o.inode = m.inode; o.size = end; o.flags = CKPT_OBJECT_MAPPED.rawValue
+        return append(o, key)
+    }
+}
+
+extension MemoryPlan {
+    /// What of a mapping its process must write; gives the record its place in the statefile.
+    fileprivate func range(_ m: ProcMapping, _ v: inout ckpt_vma_record, _ content: SystemContent, _ draft: Draft, _ p: ObservedProcess, hasSwap: Bool) -> ckpt_range? {
+        var r = ckpt_range(start: m.start, end: m.end, file_offset: 0, kind: CKPT_RANGE_ANONYMOUS.rawValue, object: m.protection & 1 == 0 ? 1 + m.protection : 0, object_offset: 0, copy: 0)
+        switch ckpt_vma_kind(rawValue: v.kind) {
+        case CKPT_VMA_ANONYMOUS:
+            if m.flags.contains("wf") { r.kind = CKPT_RANGE_WIPEONFORK.rawValue } else if m.flags.contains("dc") { r.kind = CKPT_RANGE_DONTFORK.rawValue }
+            if m.inode != 0 && !m.name.hasPrefix("/dev/zero") { r.kind = CKPT_RANGE_WHOLE.rawValue }
+            else if m.anonymousBytes == 0 { return nil }
+        case CKPT_VMA_FILE:
+            if m.anonymousBytes == 0 { return nil }
+            r.kind = m.flags.contains("dc") ? CKPT_RANGE_DONTFORK.rawValue : CKPT_RANGE_FILE.rawValue
+        case CKPT_VMA_VDSO:
+            r.kind = CKPT_RANGE_WHOLE.rawValue
+        case CKPT_VMA_SHARED_ANONYMOUS:
+            return sharedRange(m, &v, r, draft, hasSwap: hasSwap)
+        case CKPT_VMA_SHARED_FILE:
+            // Nothing of it is stored; the snapshot only lets go of it.
+            r.kind = CKPT_RANGE_SHARED.rawValue
+            return r
+        default: return nil
+        }
+        r.file_offset = draft.claim(m.size)
+        v.data_offset = r.file_offset
+        return r
+    }
+
+    /// Each part of a shared object is written once, by the first process that maps it.
+    private func sharedRange(_ m: ProcMapping, _ v: inout ckpt_vma_record, _ range: ckpt_range, _ draft: Draft, hasSwap: Bool) -> ckpt_range {
+        var r = range
+        r.kind = CKPT_RANGE_SHARED.rawValue; r.object = v.object; r.object_offset = m.offset; r.copy = hasSwap ? 1 : 0
+        let part = (m.offset, m.offset + m.size)
+        if dumpedParts[v.object]?.contains(where: { $0.0 <= part.0 && $0.1 >= part.1 }) ?? false { return r }
+        guard m.protection & 1 != 0 else { return r }
+        dumpedParts[v.object, default: []].append(part)
+        r.file_offset = draft.claim(m.size)
+        v.data_offset = r.file_offset
+        return r
+    }
+}

@@ -1,0 +1,78 @@
+// The memory phase: every process clones a snapshot (or writes in place), and the wait until all pages are in the statefile.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+
+extension Operation {
+    func saveMemory(_ tree: ObservedTree, _ plan: MemoryPlan, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
+        ckpt_store64(&segment.pointer.pointee.file_tail, plan.memoryEnd)
+        segment.pointer.pointee.has_subreaper = tree.live.contains { segment.process($0.slot).pointee.child_subreaper != 0 } ? 1 : 0
+        for p in tree.live {
+            // With nobody to be released, memory can be written where it is; a full descriptor table has no room for the channel, a snapshot has.
+            let room = p.limits[7].soft > UInt64(p.descriptors.count + 4)
+            let inPlace = options.afterwards != .run && room
+            segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
+        }
+        let slots = tree.live.map { segment.process($0.slot) }
+        try barrier.run(CKPT_PHASE_MEMORY, expecting: tree.live.count, patience: max(options.patience, 60_000),
+                        progress: { slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) } }) { self.unfinished(tree, CKPT_SNAPSHOT_DETACHED) }
+        for p in tree.live where segment.process(p.slot).pointee.snapshot_clone_errno != 0 {
+            let e = SystemError("clone", errno: segment.process(p.slot).pointee.snapshot_clone_errno)
+            report.remarks.append("pid \(p.pid): no snapshot could be cloned (\(e.text)); its memory was written while it waited")
+        }
+        if options.afterwards != .run { try awaitSnapshots(tree, barrier, server) }
+    }
+
+    private func unfinished(_ tree: ObservedTree, _ wanted: ckpt_snapshot_state) -> String {
+        tree.live.filter { ckpt_load(&segment.process($0.slot).pointee.snapshot_state) < wanted.rawValue }.prefix(5).map { "pid \($0.pid)" }.joined(separator: ", ")
+    }
+
+    /// Ends when every writer has said that it is done.  One that died is named.
+    func awaitSnapshots(_ tree: ObservedTree, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
+        let slots = tree.live.map { segment.process($0.slot) }
+        var lastBytes: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000
+        while true {
+            let done = ckpt_load(&segment.pointer.pointee.snapshots_done)
+            if barrier.failed { throw CheckpointFailure([problem(.system, words(for: segment.pointer.pointee.failure), remedy: "free space, or choose another place with -o")]) }
+            if Int(done) >= slots.count { return }
+            let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) }
+            let now = Kernel.clock(1)
+            if bytes != lastBytes { lastBytes = bytes; deadline = now + 60_000_000_000 }
+            let dead = tree.live.filter { isDead($0) }
+            if let p = dead.first { throw CheckpointFailure([problem(.temporary, "pid \(p.pid)", "the snapshot that wrote its memory was killed", remedy: "free memory and try again")]) }
+            if now > deadline { throw CheckpointFailure([problem(.temporary, unfinished(tree, CKPT_SNAPSHOT_DONE) + ": its memory is not being written any more", remedy: "try again")]) }
+            Kernel.wait(&segment.pointer.pointee.snapshots_done, whileEqual: done, milliseconds: 50)
+        }
+    }
+
+    /// A snapshot that is gone, or a zombie, before it said that it had finished.
+    private func isDead(_ p: ObservedProcess) -> Bool {
+        let slot = segment.process(p.slot)
+        guard slot.pointee.snapshot_pid != 0, ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue else { return false }
+        guard let outer = snapshotPid(p), let stat = ProcStat(pid: outer) else { return slot.pointee.snapshot_pid != 0 && p.ownPid == p.pid && ProcStat(pid: slot.pointee.snapshot_pid) == nil && ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue }
+        return stat.isZombie && ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue
+    }
+
+    /// The snapshot's pid as we see it: in our own pid namespace it is the same, else a child of the process says so in NSpid.
+    private func snapshotPid(_ p: ObservedProcess) -> Int32? {
+        let own = segment.process(p.slot).pointee.snapshot_pid
+        if own == 0 { return nil }
+        if p.pid == p.ownPid { return own }
+        guard let children = try? Path.text("/proc/\(p.pid)/task/\(p.pid)/children") else { return nil }
+        return children.split(separator: " ").compactMap { Int32($0) }.first { ProcStatus(pid: $0)?.namespacePids.last == own }
+    }
+
+    /// A finished snapshot is a zombie child of its process, which takes it away in its handler: one more SIGCKPT, outside of any phase.
+    func reapSnapshots(_ tree: ObservedTree, _ barrier: Barrier) {
+        barrier.idle()
+        for p in tree.live where segment.process(p.slot).pointee.snapshot_pid != 0 {
+            let deadline = Kernel.clock(1) + 1_000_000_000
+            while Kernel.clock(1) < deadline, let outer = snapshotPid(p), let s = ProcStat(pid: outer), !s.isZombie { Kernel.sleep(microseconds: 100) }
+            guard p.stillLives, let status = ProcStatus(pid: p.pid), status.hex("SigCgt") & ckpt_sigckpt_bit() != 0 else { continue }
+            if p.isStopped { continue }         // it reaps at the next checkpoint or when it runs and is called again
+            let tid = Proc.threads(of: p.pid).first { ProcStat(pid: p.pid, tid: $0).map { !$0.isZombie } ?? false } ?? p.pid
+            try? Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32)
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// What stands behind descriptors and mappings: each inode once (objects), each open file once (descriptions).  What can't be restored is refused here by name.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+final class SystemContent {
+    let tables = Tables()
+    var exe: [ObjectIdentifier: UInt32] = [:], cwd: [ObjectIdentifier: UInt32] = [:], root: [ObjectIdentifier: UInt32] = [:]
+    var fdRange: [ObjectIdentifier: (first: Int, count: Int)] = [:]
+    fileprivate var objectOf: [ObjectKey: UInt32] = [:]
+    let refusals: Refusals
+    let draft: Draft
+    let options: CheckpointOptions
+    init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions) { self.refusals = refusals; self.draft = draft; self.options = options }
+}
+
+struct ObjectKey: Hashable { var kind: UInt32, device: UInt64, inode: UInt64, path: String }
+
+enum FileType {
+    static let mask: UInt32 = 0o170000, regular: UInt32 = 0o100000, directory: UInt32 = 0o040000, character: UInt32 = 0o020000, block: UInt32 = 0o060000
+    static let fifo: UInt32 = 0o010000, socket: UInt32 = 0o140000
+}
+
+extension SystemContent {
+    /// The object of a path that must still lead to the same inode.
+    func objectByPath(_ kind: ckpt_object_kind, _ path: String, device: UInt64, inode: UInt64, mapped: Bool, pid: Int32, fd: Int32?) -> UInt32? {
+        let key = ObjectKey(kind: kind.rawValue, device: device, inode: inode, path: path)
+        if let known = objectOf[key] { mark(known, mapped: mapped); return known }
+        guard let s = try? Path.status(path) else {
+            refusals.add(pid: pid, fd: fd, "\(path): it can't be reached by this path any more", "close it, or put the file back")
+            return nil
+        }
+        guard s.inodeNumber == inode, kind == CKPT_OBJECT_DEVICE || mapped || s.deviceNumber == device else {
+            refusals.add(pid: pid, fd: fd, "\(path): another file has taken its place", "close it, or put the file back")
+            return nil
+        }
+        var o = record(kind, s, path)
+        if mapped {
+            let id = Executable.buildID(path)
+            if !id.isEmpty { o.build_id = tables.blob(id); o.build_id_size = UInt32(id.count) }
+        }
+        let index = append(o, key)
+        mark(index, mapped: mapped)
+        return index
+    }
+
+    private func mark(_ index: UInt32, mapped: Bool) {
+        let flag = mapped ? CKPT_OBJECT_MAPPED : CKPT_OBJECT_OPENED
+        tables.objects[Int(index)].flags |= flag.rawValue
+        let o = tables.objects[Int(index)]
+        guard mapped, options.selfContained, o.kind == CKPT_OBJECT_REGULAR.rawValue, o.flags & CKPT_OBJECT_SELF_CONTAINED.rawValue == 0 else { return }
+        let path = mappedPaths[index] ?? ""
+        do throws(SystemError) {
+            let at = try store(contentsOf: path, size: o.size)
+            tables.objects[Int(index)].content = at; tables.objects[Int(index)].content_size = o.size
+            tables.objects[Int(index)].flags |= CKPT_OBJECT_SELF_CONTAINED.rawValue
+        } catch { refusals.add(pid: 0, "\(path): \(error.text)", "leave out --self-contained") }
+    }
+    private var mappedPaths: [UInt32: String] {
+        Dictionary(uniqueKeysWithValues: objectOf.map { ($0.value, $0.key.path) })
+    }
+
+    /// The executable, the working directory and the root of a process.
+    func addPlaces(_ p: ObservedProcess) {
+        let key = ObjectIdentifier(p)
+        if let s = try? Path.status("/proc/\(p.pid)/exe") {
+            exe[key] = objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil)
+        }
+        if let s = try? Path.status("/proc/\(p.pid)/cwd") {
+            cwd[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+        }
+        if p.root != "/", let s = try? Path.status("/proc/\(p.pid)/root") {
+            root[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.root, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+        }
+    }
+
+    func record(_ kind: ckpt_object_kind, _ s: FileStatus, _ path: String) -> ckpt_object_record {
+        var o = ckpt_object_record()
+        o.kind = kind.rawValue; o.mode = UInt32(s.st_mode); o.device = s.deviceNumber; o.inode = s.inodeNumber; o.rdev = UInt64(s.st_rdev)
+        o.size = UInt64(s.st_size); o.mtime_sec = Int64(s.st_mtim.tv_sec); o.mtime_nsec = Int64(s.st_mtim.tv_nsec)
+        o.path = tables.text(path); o.uid = s.st_uid; o.gid = s.st_gid
+        return o
+    }
+    func append(_ o: ckpt_object_record, _ key: ObjectKey) -> UInt32 {
+        let index = UInt32(tables.objects.count)
+        tables.objects.append(o)
+        objectOf[key] = index
+        return index
+    }
+    func known(_ key: ObjectKey) -> UInt32? { objectOf[key] }
+    func replace(_ key: ObjectKey, _ index: UInt32) { objectOf[key] = index }
+
+    /// Copies a file into the statefile; holes stay holes.
+    func store(contentsOf path: String, size: UInt64) throws(SystemError) -> UInt64 {
+        let file = try File(path)
+        let at = draft.claim(max(size, 1))
+        var done: UInt64 = 0
+        while done < size {
+            let part = try file.read(at: done, count: Int(min(size - done, 1 << 20)))
+            if part.isEmpty { break }
+            if part.contains(where: { $0 != 0 }) { try draft.put(part, at: at + done) }
+            done += UInt64(part.count)
+        }
+        return at
+    }
+    func store(_ bytes: [UInt8]) throws(SystemError) -> UInt64 {
+        let at = draft.claim(UInt64(max(bytes.count, 1)))
+        try draft.put(bytes, at: at)
+        return at
+    }
+}

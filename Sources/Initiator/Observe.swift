@@ -1,0 +1,136 @@
+// The record phase from outside: everybody stands still, and what /proc shows of each process is read once.  Reading changes nothing.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+
+func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions) throws(CheckpointFailure) -> ObservedTree {
+    let tree = ObservedTree()
+    let refusals = Refusals(session: segment.name)
+    for called in census.processes {
+        do throws(SystemError) {
+            if let p = try observeProcess(called) { tree.processes.append(p) }
+        } catch {
+            refusals.add(pid: called.pid, "/proc can't be read: \(error.call): \(error.text)", "run ckptctl as the user who owns it, or as root")
+        }
+    }
+    attachSlots(tree, segment, refusals)
+    addZombies(tree, census)
+    try refusals.check()
+    refuseForeignNamespaces(tree, refusals)
+    arrangeFamilies(tree, segment, refusals)
+    for p in tree.live { refuseUnrestorable(p, refusals) }
+    try refusals.check()
+    return tree
+}
+
+private func observeProcess(_ called: CalledProcess) throws(SystemError) -> ObservedProcess? {
+    let pid = called.pid, base = "/proc/\(called.pid)"
+    guard let stat = ProcStat(pid: pid) else { return nil }
+    let p = ObservedProcess(pid: pid, startTime: called.startTime, ownPid: called.ownPid, stat: stat, status: ProcStatus(try Path.text(base + "/status")))
+    p.isStopped = called.isStopped
+    p.leaderIsGone = called.leaderIsGone
+    p.mappings = try ProcMapping.all(of: pid, withFlags: true)
+    p.exe = try Path.link(base + "/exe"); p.cwd = try Path.link(base + "/cwd"); p.root = try Path.link(base + "/root")
+    p.auxv = try Path.contents(base + "/auxv")
+    p.commandLine = try Path.contents(base + "/cmdline")
+    p.personality = UInt32((try? Path.text(base + "/personality"))?.trimmedHex ?? 0)
+    p.oomScoreAdj = Int32((try Path.text(base + "/oom_score_adj")).trimmedNumber ?? 0)
+    p.coredumpFilter = (try? Path.text(base + "/coredump_filter"))?.trimmedHex ?? 0
+    for i in 0..<16 { p.limits[i] = try Kernel.limits(of: pid, i) }
+    p.sharedPendingMask = p.status.hex("ShdPnd") & ~ckpt_sigckpt_bit()
+    p.timers = observeTimers((try? Path.text(base + "/timers")) ?? "")
+    p.descriptors = try observeDescriptors(pid)
+    for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
+        guard let own = called.ownTids[tid] else { continue }
+        var t = ObservedTask(tid: own, slot: -1)
+        t.comm = String((try Path.text("\(base)/task/\(tid)/comm")).dropLast())
+        t.sched = try Kernel.schedule(of: tid)
+        do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
+        t.ioprio = Kernel.ioPriority(of: tid)
+        t.pendingMask = (ProcStatus(pid: pid, tid: tid)?.hex("SigPnd") ?? 0) & ~ckpt_sigckpt_bit()
+        p.tasks.append(t)
+    }
+    return p
+}
+
+/// The slots that the tasks filled, found by the pids that they see themselves.
+private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
+    struct Key: Hashable { var pid: Int32, tid: Int32 }
+    var slots: [Key: Int] = [:]
+    for i in 0..<min(Int(segment.pointer.pointee.tasks_used), Int(CKPT_MAX_TASKS)) { slots[Key(pid: segment.task(i).pointee.pid, tid: segment.task(i).pointee.tid)] = i }
+    var processSlots: [Int32: Int] = [:]
+    for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) { processSlots[segment.process(i).pointee.pid] = i }
+    for p in tree.processes {
+        p.slot = processSlots[p.ownPid] ?? -1
+        for i in p.tasks.indices { p.tasks[i].slot = slots[Key(pid: p.ownPid, tid: p.tasks[i].tid)] ?? -1 }
+        p.tasks.removeAll { $0.slot < 0 }
+        if p.slot < 0 || p.tasks.isEmpty { refusals.add(pid: p.pid, "its tasks ended while they were stopped", "try again") }
+    }
+}
+
+private func addZombies(_ tree: ObservedTree, _ census: Census) {
+    for stat in census.zombies {
+        guard let status = ProcStatus(pid: stat.pid) else { continue }
+        let p = ObservedProcess(pid: stat.pid, startTime: stat.startTime, ownPid: status.namespacePids.last ?? stat.pid, stat: stat, status: status)
+        p.isZombie = true
+        tree.processes.append(p)
+    }
+}
+
+/// One set of namespaces for the whole tree; which one does not matter.
+private func refuseForeignNamespaces(_ tree: ObservedTree, _ refusals: Refusals) {
+    guard let first = tree.live.first else { return }
+    for kind in ["pid", "mnt", "net", "ipc", "uts", "user", "cgroup", "time"] {
+        let reference = try? Path.link("/proc/\(first.pid)/ns/\(kind)")
+        for p in tree.live.dropFirst() where (try? Path.link("/proc/\(p.pid)/ns/\(kind)")) != reference {
+            refusals.add(pid: p.pid, "it lives in another \(kind) namespace than pid \(first.pid)", "start the whole tree in one set of namespaces")
+        }
+    }
+}
+
+private func refuseUnrestorable(_ p: ObservedProcess, _ refusals: Refusals) {
+    if p.status["Seccomp"] == "2" {
+        refusals.add(pid: p.pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
+    }
+    for t in p.tasks where t.pendingMask & p.sharedPendingMask & ~0x7fff_ffff != 0 {
+        refusals.add(pid: p.pid, "tid \(t.tid): the same real-time signal is queued for the task and for the process", "try again when it has taken them")
+    }
+    for t in p.tasks where t.sched.policy == 6 {
+        refusals.add(pid: p.pid, "tid \(t.tid): it runs under SCHED_DEADLINE", "change its scheduling policy with chrt")
+    }
+}
+
+private func observeTimers(_ text: String) -> [ObservedTimer] {
+    var timers: [ObservedTimer] = []
+    for line in text.split(separator: "\n") {
+        let parts = line.split(separator: ":", maxSplits: 1)
+        guard parts.count == 2 else { continue }
+        let value = parts[1].drop { $0 == " " }
+        switch parts[0] {
+        case "ID": timers.append(ObservedTimer(id: Int32(value) ?? 0, signal: 0, value: 0, notify: 0, tid: 0, clock: 0))
+        case "signal":
+            let f = value.split(separator: "/")
+            if f.count == 2, !timers.isEmpty {
+                timers[timers.count - 1].signal = Int32(f[0]) ?? 0
+                timers[timers.count - 1].value = UInt64(f[1], radix: 16) ?? 0
+            }
+        case "notify":
+            // "signal/pid.42", "signal/tid.43", "none/pid.42"
+            let f = value.split(separator: "/")
+            if f.count == 2, !timers.isEmpty {
+                let kind: Int32 = f[0] == "none" ? 1 : f[0] == "thread" ? 2 : 0, toThread: Int32 = 4
+                timers[timers.count - 1].notify = f[1].hasPrefix("tid") ? kind | toThread : kind
+                timers[timers.count - 1].tid = Int32(f[1].dropFirst(4)) ?? 0
+            }
+        case "ClockID": if !timers.isEmpty { timers[timers.count - 1].clock = Int32(value) ?? 0 }
+        default: break
+        }
+    }
+    return timers
+}
+
+extension String {
+    var trimmedHex: UInt64? { UInt64(self.filter { !$0.isWhitespace }, radix: 16) }
+    var trimmedNumber: Int? { Int(self.filter { !$0.isWhitespace }) }
+}

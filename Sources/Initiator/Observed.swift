@@ -1,0 +1,83 @@
+// What the initiator knows of a stopped tree: read from /proc and from the slots that the tasks filled.  Values only; nothing here reads.
+import CkptABI
+import CkptReport
+import CkptSession
+
+struct ObservedTask {
+    var tid: Int32                      // as it sees itself
+    var slot: Int
+    var comm = ""
+    var sched = ckpt_sched_attr()
+    var affinity = [UInt64](repeating: 0, count: 16)
+    var ioprio: UInt32 = 0
+    var pendingMask: UInt64 = 0         // SigPnd
+}
+
+final class ObservedProcess {
+    let pid: Int32                      // as we see it
+    let startTime: UInt64
+    var ownPid: Int32
+    var stat: ProcStat
+    var status: ProcStatus
+    var isZombie = false
+    var isStopped = false
+    var leaderIsGone = false
+    var slot = -1                       // of the segment
+    var tasks: [ObservedTask] = []
+    var parent: Int? = nil              // index in the tree
+    var group: Int32 = 0, terminalSession: Int32 = 0    // as the tree sees them; 0: outside
+    var isOrphan = false
+    var mappings: [ProcMapping] = []
+    var descriptors: [ObservedDescriptor] = []
+    var timers: [ObservedTimer] = []
+    var auxv: [UInt8] = [], commandLine: [UInt8] = []
+    var exe = "", cwd = "", root = "/"
+    var personality: UInt32 = 0, oomScoreAdj: Int32 = 0, coredumpFilter: UInt64 = 0
+    var limits = [ckpt_rlimit](repeating: ckpt_rlimit(), count: 16)
+    var sharedPendingMask: UInt64 = 0   // ShdPnd
+    init(pid: Int32, startTime: UInt64, ownPid: Int32, stat: ProcStat, status: ProcStatus) {
+        self.pid = pid; self.startTime = startTime; self.ownPid = ownPid; self.stat = stat; self.status = status
+    }
+    var stillLives: Bool {
+        guard !isZombie, let now = ProcStat(pid: pid) else { return false }
+        return now.startTime == startTime && !now.isZombie
+    }
+}
+
+struct ObservedLock { var kind: ckpt_lock_kind, isExclusive: Bool, start: UInt64, length: UInt64, owner: Int32 }
+
+struct ObservedDescriptor {
+    var number: Int32
+    var link: String
+    var mode: UInt32, device: UInt64, inode: UInt64, rdev: UInt64, size: UInt64, links: UInt64, uid: UInt32, gid: UInt32
+    var modified: (seconds: Int64, nanoseconds: Int64)
+    var flags: UInt32                   // as /proc/PID/fdinfo shows them
+    var position: UInt64
+    var locks: [ObservedLock]
+    var closeOnExec: Bool { flags & 0o2000000 != 0 }
+    var statusFlags: UInt32 { flags & ~0o2000000 }
+    var canRead: Bool { flags & 3 != 1 }
+    var canWrite: Bool { flags & 3 != 0 }
+}
+
+struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int32, tid: Int32, clock: Int32 }
+
+final class ObservedTree {
+    var processes: [ObservedProcess] = []
+    var root = 0
+    var outerSession: Int32 = 0, outerGroup: Int32 = 0
+    var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
+}
+
+/// Collects everything that stands in the way, so that the user is told once.
+final class Refusals {
+    private let session: String
+    private(set) var problems: [Problem] = []
+    init(session: String) { self.session = session }
+    func add(pid: Int32, fd: Int32? = nil, _ what: String, _ remedy: String) {
+        var p = Problem(.refused, "checkpoint", object: session, remedy: remedy)
+        p.cause = ["pid \(pid)"] + (fd.map { ["fd \($0)"] } ?? []) + [what]
+        if !problems.contains(p) { problems.append(p) }
+    }
+    func check() throws(CheckpointFailure) { if !problems.isEmpty { throw CheckpointFailure(problems) } }
+}

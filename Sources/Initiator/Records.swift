@@ -1,0 +1,153 @@
+// Observations and slots become the records of the statefile.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+extension Operation {
+    func fillTables(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan) {
+        let tables = content.tables
+        for (i, p) in tree.processes.enumerated() { tables.processes.append(processRecord(p, i, tree, content, plan)) }
+        tables.tree = treeRecord(tree, tables)
+    }
+
+    private func treeRecord(_ tree: ObservedTree, _ tables: Tables) -> ckpt_tree {
+        var t = ckpt_tree()
+        let root = tree.processes[tree.root]
+        t.root = UInt32(tree.root); t.page_size = 4096
+        t.realtime = Kernel.clock(0)
+        if root.slot >= 0 { t.monotonic = segment.process(root.slot).pointee.monotonic; t.boottime = segment.process(root.slot).pointee.boottime }
+        t.name = tables.text(segment.name); t.host = tables.text(Kernel.hostName); t.kernel = tables.text(Kernel.release); t.command = tables.text(segment.command)
+        t.xcr0 = ckpt_xgetbv(); t.xsave_size = ckpt_xsave_size()
+        withUnsafeMutablePointer(to: &t) { ckpt_cpu_words(ckpt_tree_cpuid($0)) }
+        if let v = OwnVdso.bytes { t.vdso_crc = v.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, v.count) }; t.vdso_size = UInt32(v.count) }
+        withUnsafeMutableBytes(of: &t.session_id) { b in for (i, c) in segment.id.utf8.prefix(23).enumerated() { b[i] = c } }
+        t.outer_sid = tree.outerSession; t.outer_pgid = tree.outerGroup
+        return t
+    }
+
+    private func processRecord(_ p: ObservedProcess, _ index: Int, _ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan) -> ckpt_process_record {
+        let tables = content.tables, key = ObjectIdentifier(p)
+        var r = ckpt_process_record()
+        r.pid = p.ownPid; r.pgid = p.group; r.sid = p.terminalSession
+        r.parent = p.parent.map { UInt32($0) } ?? ckpt_no_index()
+        r.comm = tables.text(p.stat.comm)
+        r.cwd = ckpt_no_index(); r.root = ckpt_no_index(); r.exe = ckpt_no_index()
+        if p.isZombie {
+            r.flags = CKPT_PROCESS_ZOMBIE.rawValue
+            r.exit_status = p.stat.exitCode
+            return r
+        }
+        let slot = segment.process(p.slot).pointee
+        r.flags = (p.isStopped ? CKPT_PROCESS_STOPPED.rawValue : 0) | (p.leaderIsGone ? CKPT_PROCESS_LEADER_GONE.rawValue : 0) | (p.isOrphan ? CKPT_PROCESS_ORPHAN.rawValue : 0)
+        r.first_pending = UInt32(tables.pending.count)
+        addTasks(p, index, &r, tables)
+        (r.first_vma, r.vma_count) = pair(plan.vmaRange[key]); (r.first_fd, r.fd_count) = pair(content.fdRange[key])
+        addTimers(p, index, slot, &r, tables)
+        r.runs = slot.runs; r.shared_runs = slot.shared_runs
+        r.session_address = plan.sessionAddress[key] ?? 0
+        r.process_slot = UInt32(p.slot)
+        for m in p.mappings {
+            if m.name == "[vdso]" { r.vdso_address = m.start; r.vdso_size = m.size }
+            if m.name.hasPrefix("[vvar") {
+                if r.vvar_size == 0 { r.vvar_address = m.start }
+                r.vvar_size = m.end - r.vvar_address
+            }
+        }
+        r.start_code = p.stat.startCode; r.end_code = p.stat.endCode; r.start_data = p.stat.startData; r.end_data = p.stat.endData
+        r.start_brk = p.stat.startBrk; r.brk = slot.brk; r.start_stack = p.stat.startStack
+        r.arg_start = p.stat.argStart; r.arg_end = p.stat.argEnd; r.env_start = p.stat.envStart; r.env_end = p.stat.envEnd
+        r.auxv = tables.blob(p.auxv); r.auxv_size = UInt32(p.auxv.count)
+        r.exe = content.exe[key] ?? ckpt_no_index(); r.cwd = content.cwd[key] ?? ckpt_no_index(); r.root = content.root[key] ?? ckpt_no_index()
+        r.umask = p.status.octalUmask; r.personality = p.personality; r.oom_score_adj = p.oomScoreAdj
+        credentials(p, &r, tables)
+        r.dumpable = slot.dumpable; r.child_subreaper = slot.child_subreaper; r.keep_caps = slot.keep_caps; r.securebits = slot.securebits
+        r.tsc_mode = slot.tsc_mode; r.no_new_privs = slot.no_new_privs; r.thp_disable = slot.thp_disable; r.io_flusher = slot.io_flusher
+        withUnsafeMutablePointer(to: &r) { r in
+            for i in 0..<16 { ckpt_record_limit(r, Int32(i)).pointee = p.limits[i] }
+            for i in 0..<3 { ckpt_record_itimer(r, Int32(i)).pointee = ckpt_process_itimer(segment.process(p.slot), Int32(i)).pointee }
+            for s in 1...64 { ckpt_record_action(r, Int32(s)).pointee = ckpt_process_action(segment.process(p.slot), Int32(s)).pointee }
+        }
+        r.cmdline = tables.text(String(decoding: p.commandLine.map { $0 == 0 ? 32 : $0 }, as: UTF8.self))
+        r.coredump_filter = p.coredumpFilter
+        return r
+    }
+
+    private func pair(_ range: (first: Int, count: Int)?) -> (UInt32, UInt32) { (UInt32(range?.first ?? 0), UInt32(range?.count ?? 0)) }
+
+    private func addTasks(_ p: ObservedProcess, _ index: Int, _ r: inout ckpt_process_record, _ tables: Tables) {
+        r.first_task = UInt32(tables.tasks.count)
+        r.task_count = UInt32(p.tasks.count)
+        let firstTask = tables.tasks.count
+        // The main thread first; then in the order of their slots.
+        let ordered = p.tasks.sorted { ($0.tid == p.ownPid ? -1 : $0.slot) < ($1.tid == p.ownPid ? -1 : $1.slot) }
+        for o in ordered {
+            let s = segment.task(o.slot).pointee
+            var t = ckpt_task_record()
+            t.tid = o.tid; t.process = UInt32(index); t.ucontext = s.ucontext; t.resume_rip = s.resume_rip; t.resume_rsp = s.resume_rsp
+            t.fs_base = s.fs_base; t.gs_base = s.gs_base; t.robust_head = s.robust_head; t.robust_length = s.robust_length; t.tid_address = s.tid_address
+            t.rseq_address = s.rseq_address; t.rseq_length = s.rseq_length; t.rseq_signature = s.rseq_signature
+            t.timer_slack = s.timer_slack; t.parent_death_signal = s.parent_death_signal; t.slot = UInt32(o.slot); t.is_leader = s.is_leader
+            t.sched = o.sched; t.ioprio = o.ioprio
+            withUnsafeMutablePointer(to: &t) { t in
+                for (i, w) in o.affinity.enumerated() { ckpt_record_affinity(t)[i] = w }
+                let name = ckpt_record_comm(t)
+                for (i, c) in o.comm.utf8.prefix(15).enumerated() { name[i] = CChar(bitPattern: c) }
+            }
+            tables.tasks.append(t)
+        }
+        // Signals for the process first, then each task's own.
+        for o in ordered { for q in pendingSignals(o.slot) where q.shared != 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: ckpt_no_index(), info: q.info)) } }
+        r.pending_count = UInt32(tables.pending.count) - r.first_pending
+        for (i, o) in ordered.enumerated() {
+            tables.tasks[firstTask + i].first_pending = UInt32(tables.pending.count)
+            for q in pendingSignals(o.slot) where q.shared == 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: UInt32(firstTask + i), info: q.info)) }
+            tables.tasks[firstTask + i].pending_count = UInt32(tables.pending.count) - tables.tasks[firstTask + i].first_pending
+        }
+    }
+
+    private func pendingSignals(_ slot: Int) -> [ckpt_pending] {
+        var result: [ckpt_pending] = []
+        let t = segment.task(slot).pointee
+        var at = t.pending_offset
+        for _ in 0..<t.pending_count {
+            guard at + UInt64(MemoryLayout<ckpt_pending>.size) <= ckpt_arena_size() else { break }
+            let q = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: ckpt_pending.self).pointee
+            result.append(q)
+            if q.pad == 0 { break }
+            at = UInt64(q.pad - 1) * 8
+        }
+        return result
+    }
+
+    private func addTimers(_ p: ObservedProcess, _ index: Int, _ slot: ckpt_process, _ r: inout ckpt_process_record, _ tables: Tables) {
+        r.first_timer = UInt32(tables.timers.count); r.timer_count = UInt32(p.timers.count)
+        if p.timers.isEmpty { return }
+        let queries = ckpt_arena(segment.pointer, slot.timers_offset).assumingMemoryBound(to: ckpt_timer_query.self)
+        for (i, t) in p.timers.enumerated() {
+            tables.timers.append(ckpt_timer_record(process: UInt32(index), id: t.id, clock: t.clock, overrun: queries[i].overrun, left: queries[i].left,
+                                                   value: t.value, signo: t.signal, notify: t.notify, tid: t.tid, pad: 0))
+        }
+    }
+
+    private func credentials(_ p: ObservedProcess, _ r: inout ckpt_process_record, _ tables: Tables) {
+        let u = p.status.numbers("Uid").map { UInt32($0) }, g = p.status.numbers("Gid").map { UInt32($0) }
+        if u.count == 4 { r.uid = (u[0], u[1], u[2], u[3]) }
+        if g.count == 4 { r.gid = (g[0], g[1], g[2], g[3]) }
+        let groups = p.status.numbers("Groups").map { UInt32($0) }
+        r.first_group = UInt32(tables.groups.count); r.group_count = UInt32(groups.count)
+        tables.groups += groups
+        r.cap_inheritable = p.status.hex("CapInh"); r.cap_permitted = p.status.hex("CapPrm"); r.cap_effective = p.status.hex("CapEff")
+        r.cap_bounding = p.status.hex("CapBnd"); r.cap_ambient = p.status.hex("CapAmb")
+    }
+}
+
+/// The vdso is the kernel's: ours is the same as theirs.
+enum OwnVdso {
+    static var bytes: [UInt8]? {
+        guard let m = (try? ProcMapping.all(of: Kernel.processID, withFlags: false))?.first(where: { $0.name == "[vdso]" }),
+              let p = UnsafeRawPointer(bitPattern: UInt(m.start)) else { return nil }
+        return [UInt8](UnsafeRawBufferPointer(start: p, count: Int(m.size)))
+    }
+}

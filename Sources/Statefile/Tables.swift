@@ -1,0 +1,56 @@
+// The tables of a statefile as the initiator fills them.
+import CkptABI
+
+public final class Tables {
+    public var tree = ckpt_tree()
+    public var processes: [ckpt_process_record] = []
+    public var tasks: [ckpt_task_record] = []
+    public var vmas: [ckpt_vma_record] = []
+    public var objects: [ckpt_object_record] = []
+    public var descriptions: [ckpt_description_record] = []
+    public var fds: [ckpt_fd_record] = []
+    public var pending: [ckpt_pending_record] = []
+    public var timers: [ckpt_timer_record] = []
+    public var groups: [UInt32] = []
+    public var locks: [ckpt_lock_record] = []
+    private var bytes: [UInt8] = [0]
+    private var texts: [String: UInt32] = ["": 0]
+    public init() {}
+
+    /// The offset of a NUL-terminated text; equal texts are stored once.
+    public func text(_ s: String) -> UInt32 {
+        if let known = texts[s] { return known }
+        let at = UInt32(bytes.count)
+        bytes += Array(s.utf8) + [0]
+        texts[s] = at
+        return at
+    }
+    public func blob(_ b: [UInt8]) -> UInt32 {
+        while bytes.count % 8 != 0 { bytes.append(0) }
+        let at = UInt32(bytes.count)
+        bytes += b
+        return at
+    }
+
+    /// All tables as ELF notes, owner "CKPT".
+    public func encoded() -> [UInt8] {
+        var out: [UInt8] = []
+        add(CKPT_TABLE_TREE, [tree], to: &out); add(CKPT_TABLE_PROCESS, processes, to: &out); add(CKPT_TABLE_TASK, tasks, to: &out)
+        add(CKPT_TABLE_VMA, vmas, to: &out); add(CKPT_TABLE_OBJECT, objects, to: &out); add(CKPT_TABLE_DESCRIPTION, descriptions, to: &out)
+        add(CKPT_TABLE_FD, fds, to: &out); add(CKPT_TABLE_PENDING, pending, to: &out); add(CKPT_TABLE_TIMER, timers, to: &out)
+        add(CKPT_TABLE_GROUP, groups, to: &out); add(CKPT_TABLE_LOCK, locks, to: &out); add(CKPT_TABLE_BYTES, bytes, to: &out)
+        return out
+    }
+
+    /// namesz, descsz, type, "CKPT\0" padded to 8, the table's header, the entries, padding to 4.
+    private func add<T>(_ type: ckpt_table, _ entries: [T], to out: inout [UInt8]) {
+        let size = MemoryLayout<T>.stride
+        let header = ckpt_table_header(version: UInt32(CKPT_STATEFILE_VERSION), entry_size: UInt32(size), count: UInt64(entries.count))
+        let length = MemoryLayout<ckpt_table_header>.size + size * entries.count
+        for word in [5, UInt32(length), type.rawValue] { withUnsafeBytes(of: word) { out += $0 } }
+        out += [0x43, 0x4b, 0x50, 0x54, 0, 0, 0, 0]
+        withUnsafeBytes(of: header) { out += $0 }
+        entries.withUnsafeBytes { out += $0 }
+        while out.count % 4 != 0 { out.append(0) }
+    }
+}
