@@ -40,7 +40,7 @@ extension Operation {
             block.crc = withUnsafeBytes(of: block) { ckpt_crc32c_hw(0, $0.baseAddress!, MemoryLayout<ckpt_superblock>.offset(of: \.crc)!) }
             try draft.put(withUnsafeBytes(of: block) { [UInt8]($0) }, at: UInt64(CKPT_SUPERBLOCK_OFFSET))
             let face = chosenFace()
-            try draft.put(Headers.elf(face, block), at: 0)
+            try draft.put(elfHeader(face, block), at: 0)
             try draft.file.truncate(to: draft.end)
             try draft.publish()
             report.face = face.rawValue
@@ -88,7 +88,7 @@ extension Operation {
             default: add(v, v.start, v.end, v.data_offset == 0 ? nil : v.data_offset)
             }
         }
-        return segments.count < 65000 ? segments : Array(segments.prefix(65000))
+        return segments
     }
 
     private func coreProcess(_ tree: ObservedTree, _ content: SystemContent, _ image: MemoryImage) throws(SystemError) -> CoreProcess {

@@ -76,7 +76,7 @@ extension SystemContent {
         }
     }
 
-    func record(_ kind: ckpt_object_kind, _ s: FileStatus, _ path: String) -> ckpt_object_record {
+    func record(_ kind: ckpt_object_kind, _ s: StatBuffer, _ path: String) -> ckpt_object_record {
         var o = ckpt_object_record()
         o.kind = kind.rawValue; o.mode = UInt32(s.st_mode); o.device = s.deviceNumber; o.inode = s.inodeNumber; o.rdev = UInt64(s.st_rdev)
         o.size = UInt64(s.st_size); o.mtime_sec = Int64(s.st_mtim.tv_sec); o.mtime_nsec = Int64(s.st_mtim.tv_nsec)

@@ -1,8 +1,6 @@
-// The two faces: program headers and the ELF header of each, encoded by libelf.
+// The program headers of both faces, encoded by libelf; Faces.swift has the 64 bytes that point to one of them.
 import CElf
 import CkptABI
-
-public enum Face: String, Sendable { case core, exec }
 
 public struct Segment64: Sendable {
     public var type: UInt32, flags: UInt32, offset: UInt64, address: UInt64, fileSize: UInt64, memorySize: UInt64, align: UInt64
@@ -34,24 +32,14 @@ public enum Headers {
         var table = segments.map {
             Elf64_Phdr(p_type: $0.type, p_flags: $0.flags, p_offset: $0.offset, p_vaddr: $0.address, p_paddr: 0, p_filesz: $0.fileSize, p_memsz: $0.memorySize, p_align: $0.align)
         }
-        return translate(&table, ELF_T_PHDR)
-    }
-
-    /// The ELF header of one face.  More than 65,534 program headers don't fit in it (PN_XNUM): the caller merges.
-    public static func elf(_ face: Face, _ block: ckpt_superblock) -> [UInt8] {
-        var h = Elf64_Ehdr()
-        withUnsafeMutableBytes(of: &h.e_ident) { id in
-            let start: [UInt8] = [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0] + Array(CKPT_IDENT_MARK.utf8)
-            for (i, b) in start.enumerated() where i < 16 { id[i] = b }
+        var bytes = translate(&table, ELF_T_PHDR)
+        if segments.count >= 0xffff {
+            // elf(5), PN_XNUM: the count is in sh_info of a first section header.
+            var section = [Elf64_Shdr()]
+            section[0].sh_info = UInt32(segments.count)
+            bytes += translate(&section, ELF_T_SHDR)
         }
-        let core: UInt16 = 4, sharedObject: UInt16 = 3, x86_64: UInt16 = 62
-        h.e_type = face == .core ? core : sharedObject
-        h.e_machine = x86_64; h.e_version = 1; h.e_ehsize = 64; h.e_phentsize = 56
-        h.e_entry = face == .core ? 0 : block.exec_entry
-        h.e_phoff = face == .core ? block.core_phoff : block.exec_phoff
-        h.e_phnum = UInt16(truncatingIfNeeded: face == .core ? block.core_phnum : block.exec_phnum)
-        var one = [h]
-        return translate(&one, ELF_T_EHDR)
+        return bytes
     }
 
     private static func translate<T>(_ table: inout [T], _ type: Elf_Type) -> [UInt8] {

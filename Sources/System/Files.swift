@@ -105,7 +105,8 @@ public enum Path {
     }
 }
 
-public typealias FileStatus = stat
+
+public typealias StatBuffer = stat
 
 extension stat {
     public var deviceNumber: UInt64 { UInt64(st_dev) }

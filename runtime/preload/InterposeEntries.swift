@@ -44,6 +44,12 @@ func environmentVariable() -> UnsafeMutablePointer<Strings?>? {
     return UnsafeMutablePointer(bitPattern: UInt(at))
 }
 
+/// An object of libc's, looked up as the program itself would; 0: none.  For the constructor: dlopen changes the list that this walks.
+func libcObject(_ name: StaticString) -> UInt64 {
+    guard ownObject() != nil else { return 0 }
+    return findSymbol(name.cString, from: LoadedObject(address: ckpt_load64(&interpose_state().pointee.first_object)))
+}
+
 /// struct link_map of <link.h>: base, name, dynamic section, next, previous.
 private struct LoadedObject {
     let map: UnsafePointer<UInt64>

@@ -24,6 +24,8 @@ func start(_ envp: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) {
         interposeStart(session)
         installHandler()
         ckpt_runtime().pointee.session = session
+        ckpt_runtime().pointee.rseq_offset_address = libcObject("__rseq_offset")
+        ckpt_runtime().pointee.rseq_size_address = libcObject("__rseq_size")
     } else {
         interposeStart(nil)
     }

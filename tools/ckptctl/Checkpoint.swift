@@ -1,0 +1,78 @@
+import ArgumentParser
+import CkptInitiator
+import CkptReport
+import CkptSession
+import CkptSystem
+import Logging
+
+extension FacePreference: ExpressibleByArgument {}
+
+struct Checkpoint: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Saves a session's whole process tree into one executable file.",
+        discussion: "CKPT_PAUSE=PHASE waits for a debugger (or a kill) at the start of a phase; CKPT_LOG=LEVEL shows what happens.")
+    @Argument(help: "The session: its name, its id or any pid in it.") var session: String
+    @Option(name: .shortAndLong, help: "The statefile.  Default: NAME.ckpt in this folder.") var output: String?
+    @Flag(help: "Kill the tree once the statefile is complete.") var kill = false
+    @Flag(help: "Stop the tree (SIGSTOP) once the statefile is complete.") var stop = false
+    @Option(help: "auto, core (gdb opens it) or exec (it runs without a binfmt rule).") var face = FacePreference.auto
+    @Flag(name: .customLong("self-contained"), help: "Store the mapped files as well, so that it runs on a machine that has none of them.") var selfContained = false
+    @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
+    @Flag(help: "Print how long each phase took.") var timing = false
+    @Flag(help: "Print JSON.") var json = false
+
+    func validate() throws {
+        if kill && stop { throw ValidationError("--kill and --stop exclude each other.") }
+        if timeout < 1 || timeout > 86_400 { throw ValidationError("--timeout takes 1 to 86400 seconds.") }
+    }
+
+    func run() throws {
+        let found = try ckptctl.session(session, for: "checkpoint")
+        var options = CheckpointOptions(output: absolute(output ?? "\(found.segment.name).ckpt"))
+        options.afterwards = kill ? .kill : stop ? .stop : .run
+        options.face = face
+        options.selfContained = selfContained
+        options.patience = timeout * 1000
+        let pauseAt = Kernel.environment("CKPT_PAUSE")
+        options.onPhase = { if $0 == pauseAt { note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.kill(pid: Kernel.processID, 19) } }
+        let report = perform(found.segment, options)
+        for remark in report.remarks { note(remark) }
+        try show(report, options.output)
+    }
+
+    /// All that stands in the way is printed, a line each.
+    private func perform(_ segment: Segment, _ options: CheckpointOptions) -> CheckpointReport {
+        do throws(CheckpointFailure) {
+            return try CkptInitiator.checkpoint(segment, options, log: logger())
+        } catch {
+            for p in error.problems { Program.writeError("ckptctl: \(p)\n") }
+            Program.exit(error.status.rawValue)
+        }
+    }
+
+    private func absolute(_ path: String) -> String {
+        path.hasPrefix("/") ? path : ((try? Path.link("/proc/self/cwd")) ?? ".") + "/" + path
+    }
+
+    private func logger() -> Logger {
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        var log = Logger(label: "ckptctl")
+        log.logLevel = Kernel.environment("CKPT_LOG").flatMap { Logger.Level(rawValue: String($0.split(separator: ":").last ?? "")) } ?? .notice
+        return log
+    }
+
+    private func show(_ r: CheckpointReport, _ path: String) throws {
+        if json {
+            return try ckptctl.output(.object([
+                .init("file", .text(path)), .init("face", .text(r.face)), .init("processes", JSON(r.processes)), .init("tasks", JSON(r.tasks)),
+                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("pause", JSON(r.pause)),
+                .init("phases", .object(r.phases.map { .init($0.name, JSON($0.nanoseconds)) }))]))
+        }
+        try ckptctl.output("\(path): \(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes)), paused \(milliseconds(r.pause))\n")
+        if r.face == "exec" && Kernel.environment("CKPT_QUIET") == nil && face == .auto {
+            note("run it with \(path); open it with: ckptctl gdb \(path)")
+        }
+        if timing { for p in r.phases { Program.writeError("ckptctl: phase \(p.name): \(milliseconds(p.nanoseconds))\n") } }
+    }
+    private func milliseconds(_ ns: UInt64) -> String { "\(ns / 1_000_000).\(String(ns / 100_000 % 10)) ms" }
+}
