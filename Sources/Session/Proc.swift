@@ -78,7 +78,7 @@ public struct ProcMapping: Sendable {
         let d = parts[3].split(separator: ":")
         guard d.count == 2, let major = UInt64(d[0], radix: 16), let minor = UInt64(d[1], radix: 16) else { return nil }
         device = (major & 0xfff) << 8 | (minor & 0xff) | (minor & 0xfff00) << 12 | (major & ~0xfff) << 32
-        name = parts.count == 6 ? ProcMapping.unescape(parts[5]) : ""
+        name = parts.count == 6 ? ProcMapping.unescape(parts[5].drop { $0 == " " }) : ""
     }
     /// A newline in a file's name shows as \012.
     private static func unescape(_ s: Substring) -> String {
