@@ -57,7 +57,7 @@ func giveBirth(creator: Int32, stage: UInt8) {
     }
 }
 private func refuseBirth(_ n: Int, _ r: Int) -> Never {
-    if r == -17 || r == -1 { refuseTaken(pid: nodes[n].pointee.pid, r) }
+    if r == -17 || r == -1 || r == -22 { refuseTaken(pid: nodes[n].pointee.pid, r) }
     refuse(r) { l in l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": process cannot be created") }
 }
 

@@ -84,7 +84,7 @@ func abortBuilder() -> Never {
 /// Names a process that died while it was being restored.
 private func nameDead() {
     if state.pointee.init_node >= 0 { return }      // their pids are not ours
-    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.record >= 0 && nodes[n].pointee.zombie == 0 {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.record >= 0 && nodes[n].pointee.zombie == 0 && nodes[n].pointee.mainGone == 0 {
         let pid = nodePids[n].pointee
         if pid > 0, processIsDead(pid) {
             let i = Int(nodes[n].pointee.record)

@@ -26,6 +26,7 @@ func refuseTaken(pid: Int32, _ result: Int) -> Never {
     line.put(text: engine_program())
     line.put(": restart: pid "); line.put(signed: Int64(pid))
     if result == -17 { line.put(": in use by another process; end that process, or use --pids ns") }
+    else if result == -22 { line.put(": higher than this machine allows; raise sysctl kernel.pid_max, or use --pids new") }
     else { line.put(": cannot be chosen: "); putError(result, &line); line.put("; use --pids ns, or --pids new") }
     line.put("\n")
     publish(.temporary, line, taken: true)

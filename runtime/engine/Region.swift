@@ -94,7 +94,7 @@ private func copyTables(to at: UInt64) {
     var first = UInt64.max
     for t: UInt32 in 1..<UInt32(ENGINE_TABLES) { first = min(first, engine_table(t).pointee) }
     _ = memcpy(UnsafeMutableRawPointer(bitPattern: UInt(at))!, UnsafeRawPointer(bitPattern: UInt(first))!, Int(state.pointee.scratch_size))
-    for t: UInt32 in 1..<UInt32(ENGINE_TABLES) { engine_table(t).pointee += at &- first }
+    for t: UInt32 in 1..<UInt32(ENGINE_TABLES) { engine_table(t).pointee &+= at &- first }
 }
 
 private func layArrays(_ at: UInt64) {

@@ -32,7 +32,7 @@ private func createTask(_ t: Int, _ stack: UInt64) {
         if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
         return boot_clone3(&a, taskEntry, UInt64(t))
     }
-    if r == -17 || r == -1 { refuseTaken(pid: tasks[t].pointee.tid, r) }
+    if r == -17 || r == -1 || r == -22 { refuseTaken(pid: tasks[t].pointee.tid, r) }
     guard r > 0 else {
         refuse(r) { l in putThisProcess(&l); l.put("tid "); l.put(signed: Int64(tasks[t].pointee.tid)); l.put(": task cannot be created; raise the limit on processes (ulimit -u)") }
     }
@@ -52,7 +52,8 @@ private func waitForOpening(_ i: Int) {
     let gone = leaderGone[i]
     while true {
         let v = ckpt_load(gone)
-        if v == 0 { return }
+        // The kernel wakes one waiter only: each wakes the rest.
+        if v == 0 { _ = ckpt_futex_wake(gone, Int32.max); return }
         _ = ckpt_futex_wait(gone, v, nil)
     }
 }
