@@ -1,4 +1,162 @@
+// Runs at the end of the SIGCKPT handler, in the interrupted task, every signal blocked, on the application's stack.  Raw system calls only.
+// Decides how the interrupted system call goes on, so that the application sees no EINTR that is the checkpoint's, and each that is its own.
 import CkptABI
 import PreloadBoot
 import Freestanding
-func reviseInterruptedCall(_ context: UnsafeMutablePointer<ckpt_ucontext>) {}
+
+private let EINTR: Int64 = 4
+private let restartFlag: UInt64 = 0x1000_0000
+
+func reviseInterruptedCall(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
+    let rip = context.pointee.mc.rip
+    if Int64(bitPattern: context.pointee.mc.rax) == -EINTR {
+        if rip == interpose_returned() { reviseWrapped(context) } else { reviseForeign(context, rip) }
+    } else if context.pointee.mc.rax < 512 && context.pointee.mc.rcx == rip &+ 2 {
+        reviseRestarted(context, rip)
+    }
+}
+
+/// One of the wrappers' own calls: the wrapper repeats it.  Until it has put the thread's mask back in one step with the wait,
+/// all signals stay blocked, so that none slips in between and leaves the call waiting.
+private func reviseWrapped(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
+    guard let call = Call(bitPattern: UInt(context.pointee.mc.rbx)) else { return }
+    let kind = Int(call.pointee.kind)
+    if kind == INTERPOSE_PLAIN || kind == INTERPOSE_ABSOLUTE {
+        if takeHandled(context.pointee.sigmask, restarting: true) { return }
+    } else if call.pointee.blocked == 0 {
+        call.pointee.mask = context.pointee.sigmask
+        call.pointee.blocked = 1
+        context.pointee.sigmask = ~(sigckptBit | 3 << 31)       // not those of pthread_cancel and setuid either
+    }
+    context.pointee.mc.rax = UInt64(bitPattern: -Int64(INTERPOSE_REPEAT))
+}
+
+/// Whether a signal with a handler waits for this thread and would end its call; `restarting`: also if the handler has SA_RESTART.
+/// One that waits for the whole process is taken over, so that exactly one thread returns EINTR: the one whose handler runs.
+private func takeHandled(_ mask: UInt64, restarting: Bool) -> Bool {
+    var pending: UInt64 = 0
+    _ = ckpt_syscall(Int(CKPT_SYS_rt_sigpending), Int(bitPattern: withUnsafeMutablePointer(to: &pending) { $0 }), 8, 0, 0, 0, 0)
+    pending &= ~mask & ~sigckptBit
+    var taken = false
+    while pending != 0 {
+        let signal = Int32(truncatingIfNeeded: pending.trailingZeroBitCount) &+ 1
+        pending &= pending &- 1
+        var action = ckpt_sigaction(handler: 0, flags: 0, restorer: 0, mask: 0)
+        _ = ckpt_rt_sigaction(signal, nil, &action)
+        if action.handler > SIG_IGN && (restarting || action.flags & restartFlag == 0) && takeOver(signal) { taken = true }
+    }
+    return taken
+}
+private func takeOver(_ signal: Int32) -> Bool {
+    var set = 1 as UInt64
+    set <<= UInt64(signal &- 1)
+    var info = ckpt_siginfo(), zero = ckpt_timespec(sec: 0, nsec: 0)
+    return withUnsafeMutablePointer(to: &info) { p in
+        let got = withUnsafeMutablePointer(to: &set) { s in
+            withUnsafeMutablePointer(to: &zero) { z in
+                ckpt_syscall(Int(CKPT_SYS_rt_sigtimedwait), Int(bitPattern: s), Int(bitPattern: p), Int(bitPattern: z), 8, 0, 0)
+            }
+        }
+        if got != Int(signal) { return false }
+        return ckpt_syscall(Int(CKPT_SYS_rt_tgsigqueueinfo), Int(ckpt_getpid()), Int(ckpt_gettid()), Int(signal), Int(bitPattern: p), 0, 0) == 0
+    }
+}
+
+// MARK: calls of libc and others
+
+private func code(_ at: UInt64) -> UnsafePointer<UInt8>? { UnsafePointer(bitPattern: UInt(at)) }
+
+/// A call outside the wrappers that returned EINTR because of the checkpoint (a socket with a time-out, sem_timedwait, any wait without a limit) is entered again
+/// if its number can be read from the code before it and repeating it is exact.
+private func reviseForeign(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ rip: UInt64) {
+    guard let number = numberLoaded(before: rip), repeatable(number, context) else { return }
+    if takeHandled(context.pointee.sigmask, restarting: true) { return }
+    context.pointee.mc.rax = number
+    context.pointee.mc.rip = rip &- 2
+}
+
+/// The number in `mov $number, %eax` or `xor %eax, %eax` close before the instruction `syscall`, whose end is `rip`.
+private func numberLoaded(before rip: UInt64) -> UInt64? {
+    if rip < 4096 { return nil }
+    if rip & 4095 >= 24, let p = code(rip &- 24) { return numberLoaded(in: p) }
+    // The page before may not be there: the kernel looks.
+    var copy = InlineArray<3, UInt64>(repeating: 0)
+    var span = copy.mutableSpan
+    return span.withUnsafeMutableBytes { b in
+        var to = ckpt_iovec(base: UInt64(UInt(bitPattern: b.baseAddress!)), length: 24), from = ckpt_iovec(base: rip &- 24, length: 24)
+        let processVMReadv = 310
+        let got = withUnsafeMutablePointer(to: &to) { t in
+            withUnsafeMutablePointer(to: &from) { f in ckpt_syscall(processVMReadv, Int(ckpt_getpid()), Int(bitPattern: t), 1, Int(bitPattern: f), 1, 0) }
+        }
+        return got == 24 ? numberLoaded(in: UnsafePointer(b.baseAddress!.assumingMemoryBound(to: UInt8.self))) : nil
+    }
+}
+private func numberLoaded(in p: UnsafePointer<UInt8>) -> UInt64? {
+    if p[22] != 0x0f || p[23] != 0x05 { return nil }
+    if p[20] == 0x31 && p[21] == 0xc0 { return 0 }
+    var i = 17
+    while i >= 2 {
+        if p[i] == 0xb8 && p[i &+ 2] < 2 && p[i &+ 3] == 0 && p[i &+ 4] == 0 { return UInt64(p[i &+ 1]) | UInt64(p[i &+ 2]) << 8 }
+        i &-= 1
+    }
+    return nil
+}
+
+/// Whether the same call once more does what is left of it: no time-out, an absolute one, or one of the socket, which then begins again.
+private func repeatable(_ number: UInt64, _ context: UnsafeMutablePointer<ckpt_ucontext>) -> Bool {
+    let m = context.pointee.mc
+    switch number {
+    case 0, 1, 19, 20, 17, 18, 295, 296: return true            // read, write, readv, writev, pread64, pwrite64, preadv, pwritev
+    case 42, 43, 288: return true                               // connect, accept, accept4
+    case 44, 45, 46, 47, 307: return true                       // sendto, recvfrom, sendmsg, recvmsg, sendmmsg
+    case 299: return m.r8 == 0                                  // recvmmsg
+    case 202: return futexRepeatable(m)
+    case 7: return Int32(truncatingIfNeeded: m.rdx) < 0         // poll
+    case 232, 281: return Int32(truncatingIfNeeded: m.r10) < 0  // epoll_wait, epoll_pwait
+    case 441: return m.r10 == 0                                 // epoll_pwait2
+    case 271: return m.rdx == 0                                 // ppoll
+    case 23, 270: return m.r8 == 0                              // select, pselect6
+    case 34, 130, 69, 70, 65: return true                       // pause, rt_sigsuspend, msgsnd, msgrcv, semop
+    case 128: return m.rdx == 0                                 // rt_sigtimedwait
+    case 220: return m.r10 == 0                                 // semtimedop
+    case 230: return m.rsi & 1 == 1                             // clock_nanosleep until
+    default: return false
+    }
+}
+/// FUTEX_WAIT_BITSET and FUTEX_LOCK_PI have absolute time-outs; FUTEX_WAIT only if it has none.
+private func futexRepeatable(_ m: ckpt_sigcontext) -> Bool {
+    switch m.rsi & 127 {
+    case 9, 6, 11, 13: return true
+    case 0: return m.r10 == 0
+    default: return false
+    }
+}
+
+/// The kernel restarts the call because our handler has SA_RESTART.  If a handler without it is about to run, the application expects EINTR.
+private func reviseRestarted(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ rip: UInt64) {
+    guard rip & 4095 <= 4094, let p = code(rip), p[0] == 0x0f, p[1] == 0x05, interruptible(context.pointee.mc) else { return }
+    if !takeHandled(context.pointee.sigmask, restarting: false) { return }
+    context.pointee.mc.rax = UInt64(bitPattern: -EINTR)
+    context.pointee.mc.rip = rip &+ 2
+}
+private func interruptible(_ m: ckpt_sigcontext) -> Bool {
+    switch m.rax {
+    case 0, 1, 19, 20: return !isRegular(m.rdi)                 // a regular file's never return EINTR
+    case 16: return !isRegular(m.rdi)                           // ioctl
+    case 42, 43, 288, 44, 45, 46, 47, 299, 307: return true
+    case 61, 247: return true                                   // wait4, waitid
+    case 202: return m.rsi & 127 == 0 || m.rsi & 127 == 9
+    case 73: return true                                        // flock
+    case 72: return m.rsi == 7 || m.rsi == 38                   // fcntl: F_SETLKW, F_OFD_SETLKW
+    case 2, 257: return true                                    // open of a FIFO
+    case 240, 242, 243, 241: return true                        // mq_*
+    case 318: return true                                       // getrandom
+    default: return false
+    }
+}
+private func isRegular(_ descriptor: UInt64) -> Bool {
+    var stat = InlineArray<18, UInt64>(repeating: 0)
+    var span = stat.mutableSpan
+    let result = span.withUnsafeMutableBytes { ckpt_syscall(Int(CKPT_SYS_fstat), Int(truncatingIfNeeded: descriptor), Int(bitPattern: $0.baseAddress!), 0, 0, 0, 0) }
+    return result == 0 && stat[3] & 0o170000 == 0o100000        // st_mode
+}

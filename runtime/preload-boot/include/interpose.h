@@ -15,7 +15,7 @@
     X(execve) X(execvpe) X(fexecve) X(execveat) X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(popen) \
     X(posix_spawnattr_init) X(posix_spawnattr_destroy) X(posix_spawnattr_getflags) X(posix_spawnattr_setflags) \
     X(posix_spawnattr_getsigmask) X(posix_spawnattr_setsigmask) X(posix_spawnattr_setsigdefault) \
-    X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk)
+    X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk)
 enum {
 #define X(name) INTERPOSE_##name,
     INTERPOSE_ENTRIES(X)
@@ -59,7 +59,35 @@ struct interpose_state {
     struct interpose_sigaction system_interrupt, system_quit;
     struct interpose_belief beliefs[INTERPOSE_BELIEFS];
 };
+// A call that Linux never restarts after a handler, on the stack of its wrapper.  A checkpoint repeats it with the time left.
+enum {
+    INTERPOSE_POLL = 1,             // ppoll(2), with the mask
+    INTERPOSE_SELECT = 2,           // pselect6(2)
+    INTERPOSE_EPOLL = 3,            // epoll_pwait(2): milliseconds
+    INTERPOSE_EPOLL2 = 4,           // epoll_pwait2(2)
+    INTERPOSE_SUSPEND = 5,          // rt_sigsuspend(2)
+    INTERPOSE_SLEEP = 6,            // ppoll(2) without descriptors
+    INTERPOSE_PLAIN = 7,            // as it was: there is no variant with a mask
+    INTERPOSE_ABSOLUTE = 8,         // clock_nanosleep(2) until the deadline on its own clock
+    INTERPOSE_REPEAT = 4094,        // what the call returns, negated, when a checkpoint interrupted it
+};
+struct interpose_call {
+    int64_t number, arguments[6];   // what interpose_syscall passes to the kernel
+    uint64_t mask;                  // the thread's mask, while `blocked`
+    uint32_t blocked;               // all signals are blocked until the repeated call puts `mask` in place
+    uint32_t kind;
+    int32_t  clock;                 // of the deadline
+    uint32_t limited;               // there is a deadline
+    struct ckpt_timespec deadline, left;
+    uint64_t set;                   // the application's own mask for the call, without SIGCKPT
+    uint64_t pair[2];               // pselect6(2): address of the mask, its size
+};
+_Static_assert(sizeof(struct interpose_call) == 136, "interpose_call");
+
 #pragma GCC visibility push(hidden)
+// The only place from which such a call enters the kernel; `interpose_syscall_returned` is the address behind the instruction.
+long interpose_syscall(struct interpose_call *_Nonnull call);
+extern const char interpose_syscall_returned[];
 extern struct interpose_state interpose_state_;
 const char *_Nonnull interpose_entry_name(int entry);
 uint64_t interpose_own_dynamic(void);           // address of our own dynamic section, which names us in the link map
@@ -67,6 +95,9 @@ uint64_t interpose_own_dynamic(void);           // address of our own dynamic se
 long interpose_with_memory(size_t size, void *_Nonnull request);
 long interpose_call_resolver(uint64_t address); // of an IFUNC symbol
 #pragma GCC visibility pop
+CKPT_INLINE int64_t *_Nonnull interpose_argument(struct interpose_call *_Nonnull c, int i) { return &c->arguments[i]; }
+CKPT_INLINE uint64_t *_Nonnull interpose_pair(struct interpose_call *_Nonnull c) { return &c->pair[0]; }
+CKPT_INLINE uint64_t interpose_returned(void) { return (uint64_t)interpose_syscall_returned; }
 CKPT_INLINE struct interpose_state *_Nonnull interpose_state(void) { return &interpose_state_; }
 CKPT_INLINE uint64_t *_Nonnull interpose_entry_slot(int entry) { return &interpose_state_.entries[entry]; }
 CKPT_INLINE struct interpose_belief *_Nonnull interpose_belief(uint32_t i) { return &interpose_state_.beliefs[i]; }
