@@ -30,7 +30,8 @@
 #include <unistd.h>
 
 enum { WAIT = 80 };     // ms: how long each call has to wait
-static int storm_signal, received, ended;
+static int storm_signal, received;
+static volatile int ended;
 static pid_t target;
 static void count(int s) { (void)s; received++; }
 static void nothing(int s) { (void)s; }
