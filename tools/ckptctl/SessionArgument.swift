@@ -7,12 +7,25 @@ typealias LiveSession = (segment: Segment, members: [Member])
 
 /// The one session with this name, id or pid.
 func session(_ what: String, for operation: String) throws -> LiveSession {
-    let found = Sessions.find(what)
+    var found = Sessions.find(what)
+    if found.isEmpty, let pid = Int32(what) { found = sessionsBelow(pid) }
     if found.count == 1 { return found[0] }
     if found.isEmpty {
         throw Problem(.noSession, operation, object: what, cause: "no such session", remedy: "ckptctl list shows them; programs started by ckrun have one")
     }
     throw Problem(.usage, operation, object: what, cause: "\(found.count) sessions have this name (\(found.map(\.segment.id).joined(separator: ", ")))", remedy: "name one by its id or a pid")
+}
+
+/// The pid of a restart, or of a supervising ckrun, stands for the session of the tree below it.
+private func sessionsBelow(_ pid: Int32) -> [LiveSession] {
+    Sessions.all().filter { session in
+        session.members.contains { member in
+            var at = member.pid
+            // Pids are reused while this looks: no chain is longer than this.
+            for _ in 0..<4096 where at > 1 && at != pid { at = ProcStat(pid: at)?.parent ?? 0 }
+            return at == pid
+        }
+    }
 }
 
 /// What a listing tells of a member.

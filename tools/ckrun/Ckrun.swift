@@ -12,11 +12,52 @@ typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
     let environment = Environment(argv + count + 1)
     let options = Options(argv, count: count)
     var text = TextMemory()
-    let library = findLibrary(&text)
+    if let file = options.supervision.resume, (try? status(file)) != nil { resume(file, options, environment, &text) }
+    let library = findPart("libckpt.so", "lib/ckpt/libckpt.so", &text)
+    checkLibrary(library)
     let program = findProgram(options.application, path: environment.value(of: "PATH"), &text)
     let segment = createSegment(options, library: library, directory: environment.value(of: "CKPT_DIR"), &text)
     let variables = environment.forMember(segment: segment.path, library: library, &text)
-    launch(program, options, variables, segment)
+    if !options.supervision.stays { launch(program, options, variables, segment, mask: nil) }
+    let ckptctl = findPart("ckptctl", "bin/ckptctl", &text), files = Statefiles(options, &text)
+    let mask = blockAllSignals()
+    let child = forkProcess()
+    if child == 0 {
+        segment.session.pointee.launch_pid = ckpt_getpid()
+        launch(program, options, variables, segment, mask: mask)
+    }
+    if child < 0 { fail(ExitCode.system, program, "fork", Errno(-child)) }
+    var supervisor = Supervisor(child: child, session: ckpt_session_id(segment.session), ckptctl: ckptctl, options, files: files,
+                                environment: environment.variables, mask: mask)
+    supervisor.run()
+}
+
+/// A statefile is there: its tree goes on instead of a new start.
+func resume(_ file: UnsafePointer<CChar>, _ options: Options, _ environment: Environment, _ text: inout TextMemory) -> Never {
+    let ckptctl = findPart("ckptctl", "bin/ckptctl", &text), files = Statefiles(options, &text)
+    let argv = text.pointers(4)
+    let verb: StaticString = "restart"
+    argv[0] = UnsafeMutablePointer(mutating: ckptctl)
+    argv[1] = UnsafeMutablePointer(mutating: verb.cString)
+    argv[2] = UnsafeMutablePointer(mutating: file)
+    let mask = blockAllSignals()
+    if !options.supervision.stays { become(ckptctl, argv, environment.variables, mask: mask) }
+    let child = forkProcess()
+    if child == 0 { become(ckptctl, argv, environment.variables, mask: mask) }
+    if child < 0 { fail(ExitCode.system, file, "fork", Errno(-child)) }
+    let mark = text.mark
+    text.put(decimal: UInt64(child))
+    let session = text.finish(from: mark)
+    var supervisor = Supervisor(child: child, session: session, ckptctl: ckptctl, options, files: files, environment: environment.variables, mask: mask)
+    supervisor.run()
+}
+
+/// The mask that was in force before.
+func blockAllSignals() -> UInt64 {
+    var all = UInt64.max, old: UInt64 = 0
+    let set: Int32 = 2
+    _ = ckpt_rt_sigprocmask(set, &all, &old)
+    return old
 }
 
 @c(ckpt_trap) func trap() -> Never {
@@ -45,10 +86,11 @@ func fail(_ code: Int32, _ object: UnsafePointer<CChar>?, _ cause: StaticString,
 }
 
 /// The whole program replaces itself here.  SIGCKPT stays blocked until the runtime's constructor has installed its handler.
-func launch(_ program: UnsafePointer<CChar>, _ options: Options, _ environment: Strings, _ segment: Segment) -> Never {
-    var blocked: UInt64 = 1 << 63
-    let block: Int32 = 0
-    _ = ckpt_rt_sigprocmask(block, &blocked, nil)
+/// `mask`: the signal mask to begin with, if it is not the one in force.
+func launch(_ program: UnsafePointer<CChar>, _ options: Options, _ environment: Strings, _ segment: Segment, mask: UInt64?) -> Never {
+    let add: Int32 = 0, set: Int32 = 2
+    var blocked = (mask ?? 0) | ckpt_sigckpt_bit()
+    _ = ckpt_rt_sigprocmask(mask == nil ? add : set, &blocked, nil)
     let e = ckpt_syscall(Int(CKPT_SYS_execve), Int(bitPattern: program), Int(bitPattern: options.arguments), Int(bitPattern: environment), 0, 0, 0)
     let error = Errno(Int32(truncatingIfNeeded: -e))
     if error == .notExecutable { launchByShell(program, options, environment) }

@@ -3,6 +3,7 @@ import CkptABI
 import Freestanding
 
 struct Options {
+    var supervision = Supervision()
     var name: UnsafePointer<CChar>
     /// The application's own command line, ending with a null pointer.
     var arguments: Strings
@@ -17,15 +18,16 @@ struct Options {
             if equal(word, "--") { break }
             if equal(word, "--help") || equal(word, "-h") { printHelp() }
             if equal(word, "--version") { printVersion() }
-            if let value = Self.value("--name", word, argv, &i) { name = value } else {
+            if let value = Self.value("--name", word, argv, &i) { name = value } else if !supervision.take(word, argv, &i) {
                 fail(ExitCode.usage, word, "unknown option", remedy: "ckrun --help lists them")
             }
         }
-        guard i < count else { fail(ExitCode.usage, nil, "no application named", remedy: "usage: ckrun [--name NAME] [--] APP [ARGS...]") }
+        guard i < count else { fail(ExitCode.usage, nil, "no application named", remedy: "usage: ckrun [OPTIONS] [--] APP [ARGS...]") }
         arguments = argv + i
         self.count = count - i
         self.name = name ?? Self.lastComponent(UnsafePointer(argv[i]!))
         if let name { Self.checkName(name) }
+        supervision.check()
     }
 
     /// `--name VALUE` or `--name=VALUE`; moves `i` past a value of its own.
@@ -71,14 +73,24 @@ struct Options {
 
 func printHelp() -> Never {
     let text: StaticString = """
-        usage: ckrun [--name NAME] [--] APP [ARGS...]
+        usage: ckrun [OPTIONS] [--] APP [ARGS...]
 
         Starts APP so that it and all of its children can be checkpointed with
         ckptctl. ckrun becomes APP: same process, same job control, same exit status.
 
-          --name NAME   the session's name for ckptctl (default: APP's file name)
-          --help        this text
-          --version     the version
+          --name NAME      the session's name for ckptctl (default: APP's file name)
+          --resume FILE    if FILE exists, restart it instead of starting APP
+          --help           this text
+          --version        the version
+
+        With one of the first two, ckrun stays as APP's parent, takes checkpoints, and
+        passes on signals and the exit status:
+          --every TIME     a checkpoint every TIME (90s, 10m, 2h, 1d)
+          --on-signal SIG  a checkpoint when ckrun gets SIG (USR1, TERM, XCPU, ...)
+          -o FILE          the statefile (default: that of --resume, else NAME.ckpt)
+          --keep N         keep the last N: FILE, FILE.1, ... (default 1)
+
+        A job that outlives its machine: ckrun --every 10m --resume job.ckpt ./job
 
         Environment: CKPT_DIR, where sessions live (default /dev/shm/ckpt-UID).
         Exit status: APP's own, or 64 usage, 69 the system lacks something,

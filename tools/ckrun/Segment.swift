@@ -2,10 +2,13 @@
 import CkptABI
 import Freestanding
 
-struct Segment { var path: UnsafePointer<CChar> }
+struct Segment {
+    let path: UnsafePointer<CChar>
+    let session: UnsafeMutablePointer<ckpt_session>     // only its header is mapped: ckrun is no member
+}
 
-/// The runtime lies beside ckrun in a build folder, else in ../lib/ckpt.
-func findLibrary(_ text: inout TextMemory) -> UnsafePointer<CChar> {
+/// A part of ckpt: beside ckrun in a build folder, else where tools/install puts it below the prefix.
+func findPart(_ name: StaticString, _ installedName: StaticString, _ text: inout TextMemory) -> UnsafePointer<CChar> {
     let link: StaticString = "/proc/self/exe"
     let own = UnsafeMutableRawPointer(text.pointers(128)).assumingMemoryBound(to: CChar.self)
     let n = ckpt_syscall(Int(CKPT_SYS_readlink), Int(bitPattern: link.cString), Int(bitPattern: own), 1023, 0, 0, 0)
@@ -15,21 +18,21 @@ func findLibrary(_ text: inout TextMemory) -> UnsafePointer<CChar> {
     var parent = max(directory - 1, 0)
     while parent > 0, own[parent - 1] != 47 { parent -= 1 }
     var mark = text.mark
-    text.put(text: own, count: directory); text.put("libckpt.so")
+    text.put(text: own, count: directory); text.put(name)
     let beside = text.finish(from: mark)
+    if (try? status(beside)) != nil { return beside }
     mark = text.mark
-    text.put(text: own, count: parent); text.put("lib/ckpt/libckpt.so")
+    text.put(text: own, count: parent); text.put(installedName)
     let installed = text.finish(from: mark)
-    for i in 0..<2 {
-        let library = i == 0 ? beside : installed
-        guard (try? status(library)) != nil else { continue }
-        if length(library) > 255 { fail(ExitCode.lacking, library, "this path is too long", remedy: "install ckpt where it has less than 256 characters") }
-        if index(of: 32, in: library) != nil || index(of: 58, in: library) != nil {
-            fail(ExitCode.lacking, library, "LD_PRELOAD can't name a path with a blank or a colon", remedy: "install ckpt elsewhere")
-        }
-        return library
+    if (try? status(installed)) != nil { return installed }
+    fail(ExitCode.lacking, installed, "a part of ckpt is missing", remedy: "run tools/install")
+}
+
+func checkLibrary(_ library: UnsafePointer<CChar>) {
+    if length(library) > 255 { fail(ExitCode.lacking, library, "this path is too long", remedy: "install ckpt where it has less than 256 characters") }
+    if index(of: 32, in: library) != nil || index(of: 58, in: library) != nil {
+        fail(ExitCode.lacking, library, "LD_PRELOAD can't name a path with a blank or a colon", remedy: "install ckpt elsewhere")
     }
-    fail(ExitCode.lacking, installed, "the runtime is missing", remedy: "run tools/install")
 }
 
 private let directoryFlags: Int32 = 0o2200000 | 0o400000     // O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW
@@ -91,8 +94,9 @@ func createSegment(_ options: Options, library: UnsafePointer<CChar>, directory:
     let address = ckpt_mmap(0, UInt64(header), readWrite, shared, file, 0)
     must(address > -4096 && address < 0 ? address : 0)
     _ = ckpt_close(file)
-    fill(UnsafeMutablePointer<ckpt_session>(bitPattern: address)!, options, id: id, path: path, library: library)
-    return Segment(path: path)
+    let session = UnsafeMutablePointer<ckpt_session>(bitPattern: address)!
+    fill(session, options, id: id, path: path, library: library)
+    return Segment(path: path, session: session)
 }
 
 private func fill(_ session: UnsafeMutablePointer<ckpt_session>, _ options: Options, id: UnsafePointer<CChar>, path: UnsafePointer<CChar>, library: UnsafePointer<CChar>) {

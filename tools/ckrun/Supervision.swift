@@ -1,0 +1,121 @@
+// Part of ckrun (freestanding, one stack, no allocation): what `--every`, `--on-signal` and `--resume` ask for.
+import CkptABI
+import Freestanding
+
+/// Only with one of these does ckrun stay.
+struct Supervision {
+    var every: UInt64 = 0                           // ns between checkpoints; 0: none
+    var signal: Int32 = 0                           // a checkpoint when it arrives; 0: none
+    var keep = 1                                    // statefiles: FILE, FILE.1 …
+    var output: UnsafePointer<CChar>?
+    var resume: UnsafePointer<CChar>?
+    var stays: Bool { every != 0 || signal != 0 }
+
+    /// Takes the option at `word`, if it is one of these.
+    mutating func take(_ word: UnsafePointer<CChar>, _ argv: Strings, _ i: inout Int) -> Bool {
+        if let v = Options.value("--every", word, argv, &i) { every = Self.duration(v); return true }
+        if let v = Options.value("--on-signal", word, argv, &i) { signal = Self.signal(v); return true }
+        if let v = Options.value("--keep", word, argv, &i) { keep = Self.count(v); return true }
+        if let v = Options.value("--output", word, argv, &i) { output = v; return true }
+        if let v = Options.value("-o", word, argv, &i) { output = v; return true }
+        if let v = Options.value("--resume", word, argv, &i) { resume = v; return true }
+        return false
+    }
+
+    func check() {
+        if !stays && (output != nil || keep != 1) { fail(ExitCode.usage, nil, "-o and --keep need --every or --on-signal") }
+        if let file = output ?? resume, length(file) > 3900 || file[0] == 0 { fail(ExitCode.usage, file, "no path for a statefile") }
+    }
+
+    /// 90, 90s, 500ms, 10m, 2h, 1d
+    private static func duration(_ text: UnsafePointer<CChar>) -> UInt64 {
+        let (value, rest) = number(text)
+        let unit: UInt64 = equal(rest, "ms") ? 1_000_000 : equal(rest, "") || equal(rest, "s") ? 1_000_000_000 : equal(rest, "m") ? 60_000_000_000
+            : equal(rest, "h") ? 3_600_000_000_000 : equal(rest, "d") ? 86_400_000_000_000 : 0
+        guard value > 0, value < 100_000, unit > 0 else { fail(ExitCode.usage, text, "not a duration", remedy: "write it as 90s, 10m, 2h or 1d") }
+        return value * unit
+    }
+
+    private static func count(_ text: UnsafePointer<CChar>) -> Int {
+        let (value, rest) = number(text)
+        guard value >= 1, value <= 1000, rest[0] == 0 else { fail(ExitCode.usage, text, "--keep wants a number from 1 to 1000") }
+        return Int(value)
+    }
+
+    private static func number(_ text: UnsafePointer<CChar>) -> (UInt64, UnsafePointer<CChar>) {
+        var p = text, v: UInt64 = 0
+        while p[0] >= 48, p[0] <= 57, v < 1_000_000_000 { v = v * 10 + UInt64(p[0] - 48); p += 1 }
+        return (p == text ? 0 : v, p)
+    }
+
+    /// USR1, SIGUSR1, 10
+    private static func signal(_ text: UnsafePointer<CChar>) -> Int32 {
+        let name = prefix(text, "SIG") ? text + 3 : text
+        let (value, rest) = number(text)
+        let known: Int32 = equal(name, "USR1") ? 10 : equal(name, "USR2") ? 12 : equal(name, "HUP") ? 1 : equal(name, "TERM") ? 15 : equal(name, "INT") ? 2
+            : equal(name, "QUIT") ? 3 : equal(name, "ALRM") ? 14 : equal(name, "XCPU") ? 24 : equal(name, "PWR") ? 30 : equal(name, "URG") ? 23
+            : rest[0] == 0 && value < 64 ? Int32(value) : 0
+        let killSignal: Int32 = 9, childSignal: Int32 = 17, continueSignal: Int32 = 18, stopSignal: Int32 = 19
+        guard known > 0, known != killSignal, known != childSignal, known != continueSignal, known != stopSignal else {
+            fail(ExitCode.usage, text, "not a signal that ckrun can wait for", remedy: "for example USR1, TERM or XCPU")
+        }
+        return known
+    }
+}
+
+/// The paths of the statefiles, newest first: FILE, FILE.1, FILE.2 …; a new one is FILE.next until it is complete.
+struct Statefiles {
+    let file: UnsafePointer<CChar>
+    let next: UnsafePointer<CChar>
+    let keep: Int
+
+    init(_ options: Options, _ text: inout TextMemory) {
+        if let given = options.supervision.output ?? options.supervision.resume { file = given } else {
+            let mark = text.mark
+            text.put(text: options.name)
+            text.put(".ckpt")
+            file = text.finish(from: mark)
+        }
+        let mark = text.mark
+        text.put(text: file)
+        text.put(".next")
+        next = text.finish(from: mark)
+        keep = options.supervision.keep
+    }
+
+    /// FILE is there at every moment: it gets its second name before the new one takes its place.
+    func rotate(_ text: inout TextMemory) {
+        var i = keep - 1
+        while i >= 1 {
+            let mark = text.mark
+            let old = name(i - 1, &text), new = name(i, &text)
+            if i > 1 { _ = ckpt_syscall(rename, Int(bitPattern: old), Int(bitPattern: new), 0, 0, 0, 0) } else {
+                _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: new), 0, 0, 0, 0, 0)
+                _ = ckpt_syscall(link, Int(bitPattern: old), Int(bitPattern: new), 0, 0, 0, 0)
+            }
+            text.drop(from: mark)
+            i -= 1
+        }
+        let r = ckpt_syscall(rename, Int(bitPattern: next), Int(bitPattern: file), 0, 0, 0, 0)
+        if r < 0 { warn(file, "the new statefile cannot take this name", Errno(Int32(truncatingIfNeeded: -r))) }
+    }
+    private let rename = 82, link = 86
+
+    private func name(_ i: Int, _ text: inout TextMemory) -> UnsafePointer<CChar> {
+        let mark = text.mark
+        text.put(text: file)
+        if i > 0 { text.put(byte: 46); text.put(decimal: UInt64(i)) }
+        return text.finish(from: mark)
+    }
+}
+
+func warn(_ object: UnsafePointer<CChar>, _ cause: StaticString, _ error: Errno? = nil) {
+    var line = Line()
+    line.put("ckrun: ")
+    line.put(text: object)
+    line.put(": ")
+    line.put(cause)
+    if let error { line.put(": "); line.put(error) }
+    line.put(byte: 10)
+    line.write(to: Descriptor(2))
+}

@@ -1,0 +1,142 @@
+// Part of ckrun (freestanding, one stack, no allocation): the parent that stays when checkpoints are to be taken by themselves.
+// All signals are blocked and read one by one: nothing here is interrupted.
+import CkptABI
+import Freestanding
+
+private enum Signal {
+    static let hup: Int32 = 1, int: Int32 = 2, quit: Int32 = 3, kill: Int32 = 9, chld: Int32 = 17, cont: Int32 = 18, stop: Int32 = 19
+    static let fromKernel: Int32 = 0x80     // si_code: a terminal's signal, which the whole process group has got
+}
+
+struct Supervisor: ~Copyable {
+    private let files: Statefiles
+    private let session: UnsafePointer<CChar>
+    private let program: UnsafePointer<CChar>
+    private let every: UInt64
+    private let trigger: Int32
+    private let environment: Strings
+    private var child: Int32
+    private var checkpoint: Int32 = 0       // a running ckptctl
+    private var wanted = false              // one more after it
+    private var deadline: UInt64
+    private let mask: UInt64                // the signal mask that ckrun was started with
+    private var text = TextMemory()
+
+    /// `session`: how ckptctl finds the tree.
+    init(child: Int32, session: UnsafePointer<CChar>, ckptctl: UnsafePointer<CChar>, _ options: Options, files: Statefiles, environment: Strings, mask: UInt64) {
+        self.mask = mask
+        self.child = child
+        self.session = session
+        self.files = files
+        self.environment = environment
+        program = ckptctl
+        every = options.supervision.every
+        trigger = options.supervision.signal
+        deadline = now() + options.supervision.every
+    }
+
+    mutating func run() -> Never {
+        while true {
+            var info = ckpt_siginfo()
+            let signal = wait(&info)
+            if signal == Signal.chld { reap() }
+            else if signal > 0 && signal == trigger { wanted = true }
+            else if signal > 0 { pass(signal, info) }
+            if every != 0 && now() >= deadline { wanted = true; deadline = now() + every }
+            if wanted && checkpoint == 0 { start() }
+        }
+    }
+
+    /// The next signal, or 0 when it is time for a checkpoint.
+    private func wait(_ info: inout ckpt_siginfo) -> Int32 {
+        var all = UInt64.max, left = ckpt_timespec()
+        let t = now()
+        if every != 0, deadline > t { left = ckpt_timespec(sec: Int64((deadline - t) / 1_000_000_000), nsec: Int64((deadline - t) % 1_000_000_000)) }
+        let forever = every == 0
+        let r = withUnsafeMutablePointer(to: &all) { a in withUnsafeMutablePointer(to: &info) { i in withUnsafeMutablePointer(to: &left) { l in
+            ckpt_syscall(Int(CKPT_SYS_rt_sigtimedwait), Int(bitPattern: a), Int(bitPattern: i), forever ? 0 : Int(bitPattern: l), 8, 0, 0)
+        } } }
+        return r > 0 ? Int32(truncatingIfNeeded: r) : 0
+    }
+
+    private func pass(_ signal: Int32, _ info: ckpt_siginfo) {
+        if info.si_code == Signal.fromKernel && signal != Signal.cont { return }
+        _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(child), Int(signal), 0, 0, 0, 0)
+    }
+
+    private mutating func reap() {
+        while true {
+            var status: Int32 = 0
+            let noHang = 1, untraced = 2
+            let pid = Int32(truncatingIfNeeded: withUnsafeMutablePointer(to: &status) {
+                ckpt_syscall(Int(CKPT_SYS_wait4), -1, Int(bitPattern: $0), noHang | untraced, 0, 0, 0)
+            })
+            if pid <= 0 { return }
+            if pid == checkpoint && status & 0xff != 0x7f {
+                checkpoint = 0
+                if status == 0 { files.rotate(&text) } else { _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: files.next), 0, 0, 0, 0, 0) }
+            }
+            if pid != child { continue }
+            if status & 0xff == 0x7f { stopToo() } else { end(status) }
+        }
+    }
+
+    /// The job was stopped from the terminal: so that the shell sees it, ckrun stops as well.
+    private func stopToo() {
+        _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(ckpt_getpid()), Int(Signal.stop), 0, 0, 0, 0)
+        _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(child), Int(Signal.cont), 0, 0, 0, 0)
+    }
+
+    private mutating func start() {
+        wanted = false
+        let mark = text.mark, argv = text.pointers(8)
+        let verb: StaticString = "checkpoint", option: StaticString = "-o"
+        argv[0] = UnsafeMutablePointer(mutating: program)
+        argv[1] = UnsafeMutablePointer(mutating: verb.cString)
+        argv[2] = UnsafeMutablePointer(mutating: session)
+        argv[3] = UnsafeMutablePointer(mutating: option.cString)
+        argv[4] = UnsafeMutablePointer(mutating: files.next)
+        let pid = forkProcess()
+        if pid == 0 { become(program, argv, environment, mask: mask) }
+        text.drop(from: mark)
+        if pid > 0 { checkpoint = pid } else { warn(program, "cannot be started", Errno(-pid)) }
+    }
+
+    /// As the application ended, so does ckrun.
+    private func end(_ status: Int32) -> Never {
+        if checkpoint != 0 {
+            _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(checkpoint), Int(Signal.int), 0, 0, 0, 0)
+            _ = ckpt_syscall(Int(CKPT_SYS_wait4), Int(checkpoint), 0, 0, 0, 0, 0)
+            _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: files.next), 0, 0, 0, 0, 0)
+        }
+        let signal = status & 0x7f
+        if signal == 0 { ckpt_exit_group((status >> 8) & 0xff) }
+        var none = ckpt_rlimit(soft: 0, hard: 0), standard = ckpt_sigaction(), mask: UInt64 = 1 << UInt64(signal - 1)
+        let coreSize = 4
+        _ = withUnsafeMutablePointer(to: &none) { ckpt_syscall(Int(CKPT_SYS_setrlimit), coreSize, Int(bitPattern: $0), 0, 0, 0, 0) }
+        _ = ckpt_rt_sigaction(signal, &standard, nil)
+        let unblock: Int32 = 1
+        _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(ckpt_getpid()), Int(signal), 0, 0, 0, 0)
+        _ = ckpt_rt_sigprocmask(unblock, &mask, nil)
+        ckpt_exit_group(128 + signal)
+    }
+}
+
+private func now() -> UInt64 {
+    var t = ckpt_timespec()
+    let monotonic: Int32 = 1
+    _ = ckpt_clock(monotonic, &t)
+    return UInt64(t.sec) * 1_000_000_000 + UInt64(t.nsec)
+}
+
+/// fork(2): 0 in the child, else its pid or -errno.
+func forkProcess() -> Int32 { Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_fork), 0, 0, 0, 0, 0, 0)) }
+
+/// Executes a program of ckpt's own, or ends.
+func become(_ program: UnsafePointer<CChar>, _ argv: Strings, _ environment: Strings, mask: UInt64) -> Never {
+    var mask = mask
+    let set: Int32 = 2
+    _ = ckpt_rt_sigprocmask(set, &mask, nil)
+    let e = ckpt_syscall(Int(CKPT_SYS_execve), Int(bitPattern: program), Int(bitPattern: argv), Int(bitPattern: environment), 0, 0, 0)
+    fail(ExitCode.lacking, program, "cannot be executed", Errno(Int32(truncatingIfNeeded: -e)), remedy: "run tools/install")
+}
