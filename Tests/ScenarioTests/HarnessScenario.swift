@@ -37,7 +37,12 @@ final class Scenario {
 
     func spawn(_ argv: [String], output: String, errors: String, input: String = "/dev/null", append: Bool = false,
                descriptors: [Int32: Int32] = [:], ownSession: Bool = false) throws -> pid_t {
-        try Children.spawn(asUser(argv), environment: environment, folder: folder, input: input, output: path(output), errors: path(errors),
+        // The user's own files: a restart opens them again.
+        for name in [output, errors] where user.isOther && !append {
+            FileManager.default.createFile(atPath: path(name), contents: nil)
+            if let entry = getpwnam(user.rawValue) { chown(path(name), entry.pointee.pw_uid, entry.pointee.pw_gid) }
+        }
+        return try Children.spawn(asUser(argv), environment: environment, folder: folder, input: input, output: path(output), errors: path(errors),
                            append: append, descriptors: descriptors, ownSession: ownSession)
     }
 
