@@ -175,13 +175,16 @@ struct PageWriter {
         let keepsZeros = range.kind == CKPT_RANGE_FILE.rawValue
         var at = from
         while at < to {
-            if !keepsZeros && isZero(at) { at += 4096; continue }
+            if isScratch(at) || (!keepsZeros && isZero(at)) { at += 4096; continue }
             var end = at + 4096
-            while end < to && end - at < UInt64(CKPT_RUN_PAGES) * 4096 && (keepsZeros || !isZero(end)) { end += 4096 }
+            while end < to && !isScratch(end) && end - at < UInt64(CKPT_RUN_PAGES) * 4096 && (keepsZeros || !isZero(end)) { end += 4096 }
             try writeRun(range, base: base, from: at, to: end, flags: flags)
             at = end
         }
     }
+
+    /// The writer's own memory changes under its checksum.
+    private func isScratch(_ page: UInt64) -> Bool { page >= ckpt_scratch_start() && page < ckpt_scratch_end() }
 
     private func isZero(_ page: UInt64) -> Bool {
         let words = UnsafePointer<UInt64>(bitPattern: UInt(page))!

@@ -24,11 +24,13 @@ struct ckpt_buffers {
     // The leader leaves the application's stack for `leader_stack`; the snapshot runs on `writer_stack`, so that the frames in which the leader is
     // parked stay as they are in the memory that is being written.
     uint8_t leader_stack[CKPT_STACK_SIZE] __attribute__((aligned(64)));
-    uint8_t writer_stack[CKPT_STACK_SIZE] __attribute__((aligned(64)));
+    // From here on: the writer's own scratch memory.  It changes while it is written, and nobody needs it after: whole pages, left out.
+    uint8_t writer_stack[CKPT_STACK_SIZE] __attribute__((aligned(4096)));
     uint8_t chunk[CKPT_CHUNK_SIZE] __attribute__((aligned(64)));
     struct ckpt_page_region regions[CKPT_REGIONS];
     uint64_t pagemap[CKPT_REGIONS];
     uint8_t resident[65536];
+    uint8_t end[0] __attribute__((aligned(4096)));
 };
 #pragma GCC visibility push(hidden)
 extern struct ckpt_runtime ckpt_runtime_;
@@ -45,6 +47,8 @@ _Noreturn void ckpt_unpark_trapped(uint64_t rsp);
 #pragma GCC visibility pop
 CKPT_INLINE struct ckpt_runtime *_Nonnull ckpt_runtime(void) { return &ckpt_runtime_; }
 CKPT_INLINE void *_Nonnull ckpt_leader_stack_top(void) { return ckpt_buffers_.leader_stack + CKPT_STACK_SIZE; }
+CKPT_INLINE uint64_t ckpt_scratch_start(void) { return (uint64_t)ckpt_buffers_.writer_stack; }
+CKPT_INLINE uint64_t ckpt_scratch_end(void) { return (uint64_t)(&ckpt_buffers_ + 1); }
 CKPT_INLINE void *_Nonnull ckpt_writer_stack_top(void) { return ckpt_buffers_.writer_stack + CKPT_STACK_SIZE; }
 CKPT_INLINE uint8_t *_Nonnull ckpt_chunk_buffer(void) { return ckpt_buffers_.chunk; }
 CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(void) { return ckpt_buffers_.regions; }
