@@ -38,6 +38,7 @@ let package = Package(
         .target(name: "CkptPreload", dependencies: ["CkptABI", "PreloadBoot", "Freestanding", "CkptMemory"], path: "runtime/preload", exclude: ["exports.map"],
                 swiftSettings: freestandingSwift,
                 linkerSettings: [.unsafeFlags(freestandingLink + [
+                    "-Xlinker", "--strip-debug",    // a user's gdb must not go looking for our modules; names stay
                     "-Xlinker", "--version-script=\(Context.packageDirectory)/runtime/preload/exports.map", "-Xlinker", "-z", "-Xlinker", "now"])]),
         .target(name: "EngineBoot", dependencies: ["CkptABI"], path: "runtime/engine-boot", cSettings: freestandingC),
         .executableTarget(name: "ckptengine", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "runtime/engine",

@@ -26,6 +26,7 @@ final class CalledProcess {
 final class Census {
     private(set) var processes: [CalledProcess] = []
     private(set) var zombies: [ProcStat] = []
+    private(set) var firstSignal: UInt64 = 0            // CLOCK_MONOTONIC, ns: the pause starts here
     private let segment: Segment, barrier: Barrier, patience: Int, log: Logger
     private var known: [Int32: UInt64] = [:]            // pid → start time of members
     private var strangers: [Int32: UInt64] = [:]        // pid → start time of processes that are none of ours
@@ -77,7 +78,8 @@ final class Census {
             guard let stat = ProcStat(pid: pid) else { continue }
             if stat.isZombie || strangers[pid] == stat.startTime { continue }
             if stat.flags & 0x200000 != 0 { strangers[pid] = stat.startTime; continue }     // PF_KTHREAD
-            if let address = Proc.mapping(of: segment.identity, in: pid) { try add(stat, address) } else { children.append(stat) }
+            // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
+            if mayBeMember(pid), let address = Proc.mapping(of: segment.identity, in: pid) { try add(stat, address) } else { children.append(stat) }
         }
         // A child of a member that does not map the segment is on its way through exec, or will never come.
         var family = Set(known.keys)
@@ -87,10 +89,16 @@ final class Census {
             for c in children where family.contains(c.parent) && !family.contains(c.pid) {
                 family.insert(c.pid); grew = true
                 if isSnapshot(c) { continue }
-                if ProcStat(pid: c.pid)?.startTime == c.startTime { try examineChild(c) }
+                guard ProcStat(pid: c.pid)?.startTime == c.startTime else { continue }
+                if let address = Proc.mapping(of: segment.identity, in: c.pid) { try add(c, address) } else { try examineChild(c) }
             }
         }
         for c in children where !family.contains(c.pid) { strangers[c.pid] = c.startTime }
+    }
+
+    private func mayBeMember(_ pid: Int32) -> Bool {
+        guard let status = ProcStatus(pid: pid) else { return false }
+        return (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0
     }
 
     private func add(_ stat: ProcStat, _ address: UInt64) throws(CheckpointFailure) {
@@ -163,6 +171,7 @@ final class Census {
             if isBetweenImages(status) { continue }
             try mayBeSignalled(p.pid, status)
             if stat.state == "t" { throw failure(.refused, "pid \(p.pid): it is stopped by a debugger", "detach the debugger") }
+            if firstSignal == 0 { firstSignal = Kernel.clock(1) }
             do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {
                 if error.errno == 3 { continue }
                 throw failure(.refused, "pid \(p.pid): SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")

@@ -70,7 +70,6 @@ final class Operation {
         let census = Census(segment, barrier, patience: options.patience, log)
         do throws(CheckpointFailure) {
             phase("call")
-            let pauseStart = Kernel.clock(1)
             try census.callEverybody()
             phase("stopped")
             try barrier.enter(CKPT_PHASE_STOPPED)
@@ -89,13 +88,13 @@ final class Operation {
                 phase("release")
                 barrier.release()
                 census.letStoppedTasksGo()
-                report.pause = Kernel.clock(1) - pauseStart
+                report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
                 try awaitSnapshots(tree, barrier, server)
             }
             phase("commit")
             try commit(tree, content, plan, draft)
-            finish(tree, census, barrier, pauseStart)
+            finish(tree, census, barrier)
         } catch {
             barrier.abort()
             census.letStoppedTasksGo()
@@ -131,7 +130,7 @@ final class Operation {
     }
 
     /// --kill, --stop, and the release of those who waited for the commit.
-    private func finish(_ tree: ObservedTree, _ census: Census, _ barrier: Barrier, _ pauseStart: UInt64) {
+    private func finish(_ tree: ObservedTree, _ census: Census, _ barrier: Barrier) {
         segment.pointer.pointee.checkpoints += 1
         switch options.afterwards {
         case .run:
@@ -149,6 +148,6 @@ final class Operation {
             barrier.release()
         }
         census.letStoppedTasksGo()
-        report.pause = Kernel.clock(1) - pauseStart
+        report.pause = Kernel.clock(1) - census.firstSignal
     }
 }

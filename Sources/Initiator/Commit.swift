@@ -26,7 +26,7 @@ extension Operation {
 
             var segments = [Segment64(type: 4, flags: 4, offset: block.core_notes_offset, address: 0, fileSize: UInt64(notes.count), memorySize: 0, align: 4),
                             Segment64(type: 4, flags: 4, offset: block.tables_offset, address: 0, fileSize: UInt64(tables.count), memorySize: 0, align: 4)]
-            segments += coreSegments(tree.root, content.tables, image)
+            segments += try coreSegments(tree.root, content.tables, image, draft)
             let headers = Headers.encode(segments)
             block.core_phoff = draft.claim(UInt64(headers.count)); block.core_phnum = UInt32(segments.count)
             try draft.put(headers, at: block.core_phoff)
@@ -67,7 +67,8 @@ extension Operation {
 
     /// PT_LOADs of the main process.  A private file mapping is the file's except for its own pages, so each run of those is a segment of its own
     /// and a debugger finds the rest in the file.
-    private func coreSegments(_ root: Int, _ tables: Tables, _ image: MemoryImage) -> [Segment64] {
+    /// The first page of each mapped ELF file is stored as well, as the kernel does: unwinders find the build-id there.
+    private func coreSegments(_ root: Int, _ tables: Tables, _ image: MemoryImage, _ draft: Draft) throws(SystemError) -> [Segment64] {
         let r = tables.processes[root]
         var segments: [Segment64] = []
         func add(_ v: ckpt_vma_record, _ start: UInt64, _ end: UInt64, _ offset: UInt64?) {
@@ -77,8 +78,14 @@ extension Operation {
         for v in tables.vmas[Int(r.first_vma)..<Int(r.first_vma + r.vma_count)] {
             switch ckpt_vma_kind(rawValue: v.kind) {
             case CKPT_VMA_SESSION, CKPT_VMA_VVAR: continue
-            case CKPT_VMA_FILE where v.data_offset != 0:
+            case CKPT_VMA_FILE:
                 var at = v.start
+                if v.object_offset == 0, image.stretches(v.start, v.start + 4096).isEmpty, let page = elfPage(tables.objects[Int(v.object)], tables) {
+                    let offset = draft.claim(4096)
+                    try draft.put(page, at: offset)
+                    add(v, at, at + 4096, offset)
+                    at += 4096
+                }
                 for (start, end) in image.stretches(v.start, v.end) {
                     if start > at { add(v, at, start, nil) }
                     add(v, start, end, v.data_offset + (start - v.start))
@@ -89,6 +96,12 @@ extension Operation {
             }
         }
         return segments
+    }
+
+    private func elfPage(_ o: ckpt_object_record, _ tables: Tables) -> [UInt8]? {
+        guard o.kind == CKPT_OBJECT_REGULAR.rawValue, let file = try? File(tables.text(at: o.path)), let page = try? file.read(at: 0, count: 4096),
+              page.count == 4096, page.starts(with: [0x7f, 0x45, 0x4c, 0x46]) else { return nil }
+        return page
     }
 
     private func coreProcess(_ tree: ObservedTree, _ content: SystemContent, _ image: MemoryImage) throws(SystemError) -> CoreProcess {

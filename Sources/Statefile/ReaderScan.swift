@@ -84,9 +84,9 @@ struct Scan {
                 let offset = block.tables_offset + UInt64(at)
                 guard next > at, contents + Int(header.n_descsz) <= Int(block.tables_size) else { throw bad("note", at: offset, "lies outside of the tables") }
                 if header.n_namesz == 5, owner(data.pointee.d_buf, name) == "CKPT" {
-                    guard found[header.n_type] == nil else { throw bad("note", at: offset, "a second table of type \(header.n_type)") }
+                    guard found[header.n_type &- UInt32(CKPT_NOTE_BASE)] == nil else { throw bad("note", at: offset, "a second table of type \(header.n_type)") }
                     let start = block.tables_offset + UInt64(contents)
-                    found[header.n_type] = start..<start + UInt64(header.n_descsz)
+                    found[header.n_type &- UInt32(CKPT_NOTE_BASE)] = start..<start + UInt64(header.n_descsz)
                 }
                 at = next
             }

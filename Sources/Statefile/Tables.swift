@@ -25,6 +25,7 @@ public final class Tables {
         texts[s] = at
         return at
     }
+    public func text(at offset: UInt32) -> String { String(decoding: bytes[Int(offset)...].prefix { $0 != 0 }, as: UTF8.self) }
     public func blob(_ b: [UInt8]) -> UInt32 {
         while bytes.count % 8 != 0 { bytes.append(0) }
         let at = UInt32(bytes.count)
@@ -47,7 +48,7 @@ public final class Tables {
         let size = MemoryLayout<T>.stride
         let header = ckpt_table_header(version: UInt32(CKPT_STATEFILE_VERSION), entry_size: UInt32(size), count: UInt64(entries.count))
         let length = MemoryLayout<ckpt_table_header>.size + size * entries.count
-        for word in [5, UInt32(length), type.rawValue] { withUnsafeBytes(of: word) { out += $0 } }
+        for word in [5, UInt32(length), UInt32(CKPT_NOTE_BASE) + type.rawValue] { withUnsafeBytes(of: word) { out += $0 } }
         out += [0x43, 0x4b, 0x50, 0x54, 0, 0, 0, 0]
         withUnsafeBytes(of: header) { out += $0 }
         entries.withUnsafeBytes { out += $0 }

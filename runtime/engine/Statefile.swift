@@ -87,7 +87,7 @@ func readTables(_ sb: ckpt_superblock) {
     var at: UInt64 = 0, used: UInt64 = 0
     while at + 12 <= sb.tables_size {
         let nameSize = UInt64(field(raw, Int(at), UInt32.self)), size = UInt64(field(raw, Int(at) + 4, UInt32.self))
-        let type = field(raw, Int(at) + 8, UInt32.self)
+        let type = field(raw, Int(at) + 8, UInt32.self) &- UInt32(CKPT_NOTE_BASE)
         let body = at + 12 + ((nameSize + 3) & ~3)
         guard nameSize <= 64, body <= sb.tables_size, size <= sb.tables_size - body else { refuseStatefile("note", at: sb.tables_offset + at, "longer than the tables") }
         if nameSize == 5 && entrySize(type) != 0 { copyTable(type, raw + Int(body), size, at: sb.tables_offset + body, to: out, &used) }

@@ -8,7 +8,7 @@
 //           chunks of runs, contents of deleted files and pipes (also of mapped files with --self-contained)
 //   tail    core program headers, core notes (of the main process), CKPT notes (the tables below)
 //
-// Every table is one ELF note, owner "CKPT", type enum ckpt_table: a struct ckpt_table_header and then `count` entries of `entry_size` bytes.
+// Every table is one ELF note, owner "CKPT", type CKPT_NOTE_BASE + enum ckpt_table: a struct ckpt_table_header and then `count` entries of `entry_size` bytes.
 // A reader skips types it does not know, and rejects a known one whose entry_size is not its own.
 // Pids and tids are those that the tasks themselves see.  Offsets are from the start of the file unless said otherwise.
 // Text lies in the BYTES table, NUL-terminated, and is named by its offset there; offset 0 is the empty text.
@@ -42,6 +42,8 @@ struct ckpt_superblock {
     uint32_t pad;
 };
 
+// A note's type is CKPT_NOTE_BASE + its table: BFD takes small numbers for the core notes of any owner.
+enum { CKPT_NOTE_BASE = 0x434b0000 };
 enum ckpt_table {
     CKPT_TABLE_TREE = 1, CKPT_TABLE_PROCESS = 2, CKPT_TABLE_TASK = 3, CKPT_TABLE_VMA = 4, CKPT_TABLE_OBJECT = 5, CKPT_TABLE_DESCRIPTION = 6,
     CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
