@@ -8,7 +8,8 @@ let freestandingSwift: [SwiftSetting] = [
                   "-Xfrontend", "-function-sections", "-Xfrontend", "-trap-function", "-Xfrontend", "ckpt_trap"]),
 ]
 let freestandingC: [CSetting] = [
-    .unsafeFlags(["-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden", "-O2", "-g"]),
+    .unsafeFlags(["-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden", "-O2", "-g",
+                  "-fasynchronous-unwind-tables"]),
 ]
 let freestandingLink: [String] = ["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-nostartfiles",
                                   "-Xlinker", "-z", "-Xlinker", "noexecstack", "-Xlinker", "--build-id"]

@@ -80,13 +80,16 @@ extension Operation {
             case CKPT_VMA_SESSION, CKPT_VMA_VVAR: continue
             case CKPT_VMA_FILE:
                 var at = v.start
-                if v.object_offset == 0, image.stretches(v.start, v.start + 4096).isEmpty, let page = elfPage(tables.objects[Int(v.object)], tables) {
+                let stored = image.stretches(v.start, v.end)
+                if v.object_offset == 0, stored.isEmpty, let page = elfPage(tables.objects[Int(v.object)], tables) {
+                    // One segment with a short p_filesz, as in the kernel's cores: split in two, elfutils does not see the module.
                     let offset = draft.claim(4096)
                     try draft.put(page, at: offset)
-                    add(v, at, at + 4096, offset)
-                    at += 4096
+                    add(v, v.start, v.end, offset)
+                    segments[segments.count - 1].fileSize = 4096
+                    continue
                 }
-                for (start, end) in image.stretches(v.start, v.end) {
+                for (start, end) in stored {
                     if start > at { add(v, at, start, nil) }
                     add(v, start, end, v.data_offset + (start - v.start))
                     at = end
