@@ -35,12 +35,14 @@ let package = Package(
         // Freestanding.
         .target(name: "Freestanding", dependencies: ["CkptABI"], path: "runtime/freestanding", swiftSettings: freestandingSwift),
         .target(name: "CkptMemory", dependencies: ["CkptABI"], path: "runtime/memory", cSettings: freestandingC),
-        .target(name: "PreloadBoot", dependencies: ["CkptABI"], path: "runtime/preload-boot", cSettings: freestandingC),
+        // A cancelled thread is unwound through the wrappers: freestanding code has no .eh_frame by itself.
+        .target(name: "PreloadBoot", dependencies: ["CkptABI"], path: "runtime/preload-boot",
+                cSettings: freestandingC + [.unsafeFlags(["-fasynchronous-unwind-tables"])]),
         .target(name: "CkptPreload", dependencies: ["CkptABI", "PreloadBoot", "Freestanding", "CkptMemory"], path: "runtime/preload", exclude: ["exports.map"],
                 swiftSettings: freestandingSwift,
                 linkerSettings: [.unsafeFlags(freestandingLink + [
                     "-Xlinker", "--strip-debug",    // a user's gdb must not go looking for our modules; names stay
-                    "-Xlinker", "--version-script=\(Context.packageDirectory)/runtime/preload/exports.map", "-Xlinker", "-z", "-Xlinker", "now"])]),
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/runtime/preload/exports.map", "-Xlinker", "-z", "-Xlinker", "now", "-Xlinker", "-Bsymbolic"])]),
         .target(name: "EngineBoot", dependencies: ["CkptABI"], path: "runtime/engine-boot", cSettings: freestandingC),
         .executableTarget(name: "ckptengine", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "runtime/engine",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
