@@ -175,9 +175,9 @@ struct PageWriter {
         let keepsZeros = range.kind == CKPT_RANGE_FILE.rawValue
         var at = from
         while at < to {
-            if isScratch(at) || (!keepsZeros && isZero(at)) { at += 4096; continue }
+            if isScratch(range.start + (at - base)) || (!keepsZeros && isZero(at)) { at += 4096; continue }
             var end = at + 4096
-            while end < to && !isScratch(end) && end - at < UInt64(CKPT_RUN_PAGES) * 4096 && (keepsZeros || !isZero(end)) { end += 4096 }
+            while end < to && !isScratch(range.start + (end - base)) && end - at < UInt64(CKPT_RUN_PAGES) * 4096 && (keepsZeros || !isZero(end)) { end += 4096 }
             try writeRun(range, base: base, from: at, to: end, flags: flags)
             at = end
         }
