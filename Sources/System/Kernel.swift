@@ -68,3 +68,12 @@ public enum Kernel {
 extension Kernel {
     public static func sleep(microseconds: Int) { usleep(useconds_t(microseconds)) }
 }
+
+extension Kernel {
+    /// Waits for SIGCONT; every other signal acts as usual, so Ctrl-C ends us.
+    public static func awaitContinue() {
+        Glibc.signal(SIGCONT) { _ in }
+        pause()
+        Glibc.signal(SIGCONT, SIG_DFL)
+    }
+}

@@ -93,7 +93,10 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
     _ = ckpt_add(&process.pointee.returned, 1)
     _ = ckpt_futex_wake(&process.pointee.returned, Int32.max)
     if leads {
-        ckpt_store(ckpt_led_word(), 0)      // generations begin anew in the new segment
+        // What the image says of the snapshot that wrote it is not true of us, and generations begin anew in the new segment.
+        ckpt_runtime().pointee.is_snapshot = 0
+        ckpt_runtime().pointee.snapshot_pid = 0
+        ckpt_store(ckpt_led_word(), 0)
         var timeout = ckpt_timespec(sec: 0, nsec: patience)
         while true {
             let returned = ckpt_load(&process.pointee.returned)

@@ -34,7 +34,7 @@ struct Checkpoint: ParsableCommand {
         options.selfContained = selfContained
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
-        options.onPhase = { if $0 == pauseAt { note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.kill(pid: Kernel.processID, 19) } }
+        options.onPhase = { if $0 == pauseAt { note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.awaitContinue() } }
         let report = perform(found.segment, options)
         for remark in report.remarks { note(remark) }
         try show(report, options.output)
