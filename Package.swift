@@ -5,14 +5,16 @@ import PackageDescription
 let freestandingSwift: [SwiftSetting] = [
     .enableExperimentalFeature("Embedded"),
     .unsafeFlags(["-no-static-stdlib", "-wmo", "-no-allocations", "-enforce-exclusivity=unchecked", "-Xfrontend", "-disable-stack-protector",
+                  "-Xfrontend", "-no-clang-module-breadcrumbs", "-dwarf-version=4",     // gdb 13 looks for neither modules nor split units
                   "-Xfrontend", "-function-sections", "-Xfrontend", "-trap-function", "-Xfrontend", "ckpt_trap"]),
 ]
 let freestandingC: [CSetting] = [
-    .unsafeFlags(["-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden", "-O2", "-g",
+    .unsafeFlags(["-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fvisibility=hidden", "-O2", "-g", "-gdwarf-4",
                   "-fasynchronous-unwind-tables"]),
 ]
 let freestandingLink: [String] = ["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-nostartfiles",
-                                  "-Xlinker", "-z", "-Xlinker", "noexecstack", "-Xlinker", "--build-id"]
+                                  "-Xlinker", "-z", "-Xlinker", "noexecstack", "-Xlinker", "--build-id",
+                                  "-Xlinker", "-T", "-Xlinker", "\(Context.packageDirectory)/runtime/drop-debug-names.ld"]
 
 let package = Package(
     name: "ckpt",

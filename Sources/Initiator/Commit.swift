@@ -73,7 +73,9 @@ extension Operation {
         var segments: [Segment64] = []
         func add(_ v: ckpt_vma_record, _ start: UInt64, _ end: UInt64, _ offset: UInt64?) {
             let flags = (v.protection & 1) << 2 | (v.protection & 2) | (v.protection & 4) >> 2
-            segments.append(Segment64(type: 1, flags: flags, offset: offset ?? 0, address: start, fileSize: offset == nil ? 0 : end - start, memorySize: end - start, align: 4096))
+            // Like the kernel: an empty segment is placed behind the one before it; elfutils misses one-page images otherwise.
+            let place = offset ?? segments.last.map { $0.offset + $0.fileSize } ?? 0
+            segments.append(Segment64(type: 1, flags: flags, offset: place, address: start, fileSize: offset == nil ? 0 : end - start, memorySize: end - start, align: 4096))
         }
         for v in tables.vmas[Int(r.first_vma)..<Int(r.first_vma + r.vma_count)] {
             switch ckpt_vma_kind(rawValue: v.kind) {
