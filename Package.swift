@@ -37,9 +37,7 @@ let package = Package(
         // Freestanding.
         .target(name: "Freestanding", dependencies: ["CkptABI"], path: "runtime/freestanding", swiftSettings: freestandingSwift),
         .target(name: "CkptMemory", dependencies: ["CkptABI"], path: "runtime/memory", cSettings: freestandingC),
-        // A cancelled thread is unwound through the wrappers: freestanding code has no .eh_frame by itself.
-        .target(name: "PreloadBoot", dependencies: ["CkptABI"], path: "runtime/preload-boot",
-                cSettings: freestandingC + [.unsafeFlags(["-fasynchronous-unwind-tables"])]),
+        .target(name: "PreloadBoot", dependencies: ["CkptABI"], path: "runtime/preload-boot", cSettings: freestandingC),
         .target(name: "CkptPreload", dependencies: ["CkptABI", "PreloadBoot", "Freestanding", "CkptMemory"], path: "runtime/preload", exclude: ["exports.map"],
                 swiftSettings: freestandingSwift,
                 linkerSettings: [.unsafeFlags(freestandingLink + [

@@ -29,6 +29,41 @@ extern const char _DYNAMIC[] __attribute__((visibility("hidden")));
 uint64_t interpose_own_dynamic(void) { return (uint64_t)_DYNAMIC; }
 long interpose_call_resolver(uint64_t address) { return ((long (*)(void))address)(); }
 
+// Where handlers of the application return to, instead of libc's restorer: one for those with SA_RESTART, one for those without.  Both set
+// right what SIGCKPT cannot see or undo, in the context that rt_sigreturn(2) is about to restore (rsp is at the ucontext; the unwind table
+// says where it keeps the registers).  rcx, which every system call destroys, carries the marks:
+// - equal to rip, and −EINTR in rax: a call that was interrupted by this handler.  SIGCKPT may come during rt_sigreturn and would take it for
+//   one that a checkpoint interrupted: the mark is taken off.
+// - INTERPOSE_INTERRUPTED: the runtime has set the call back to its beginning, and this handler ran before it was entered: it returns EINTR.
+// - INTERPOSE_RESTARTED: the kernel has, because SIGCKPT's handler has SA_RESTART: it returns EINTR if this one has not.
+#define REGISTER(number, offset) ".cfi_escape 0x10," #number ",3,0x77,(" #offset "&0x7f)|0x80," #offset ">>7\n"
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+#define RESTORER(name, also) \
+    __asm__(".pushsection .text." name ",\"ax\",@progbits\n" \
+        ".cfi_startproc simple\n.cfi_signal_frame\n" \
+        ".cfi_escape 0x0f,4,0x77,(160&0x7f)|0x80,160>>7,0x06\n" \
+        REGISTER(0, 144) REGISTER(1, 136) REGISTER(2, 152) REGISTER(3, 128) REGISTER(4, 112) REGISTER(5, 104) REGISTER(6, 120) REGISTER(7, 160) \
+        REGISTER(8, 40) REGISTER(9, 48) REGISTER(10, 56) REGISTER(11, 64) REGISTER(12, 72) REGISTER(13, 80) REGISTER(14, 88) REGISTER(15, 96) \
+        REGISTER(16, 168) \
+        "\tnop\n"                               /* unwinders look at the byte before a return address */ \
+        ".globl " name "\n.hidden " name "\n.type " name ",@function\n" \
+        name ":\n" \
+        "\tmovq 152(%rsp), %rax\n" \
+        "\tmovabsq $" STRING(INTERPOSE_INTERRUPTED) ", %rdx\n\tcmpq %rdx, %rax\n\tje 2f\n" \
+        also \
+        "\tcmpq %rax, 168(%rsp)\n\tjne 1f\n" \
+        "\tcmpq $-4, 144(%rsp)\n\tjne 1f\n" \
+        "\tmovq $0, 152(%rsp)\n" \
+        "1:\tmovq $15, %rax\n\tsyscall\n\tud2\n" \
+        "2:\taddq $2, 168(%rsp)\n\tmovq $-4, 144(%rsp)\n\tmovq $0, 152(%rsp)\n\tjmp 1b\n" \
+        ".cfi_endproc\n.size " name ", .-" name "\n.popsection\n")
+RESTORER("interpose_restorer_restarting", "");
+RESTORER("interpose_restorer_interrupting", "\tmovabsq $" STRING(INTERPOSE_RESTARTED) ", %rdx\n\tcmpq %rdx, %rax\n\tje 2f\n");
+extern const char interpose_restorer_restarting[] __attribute__((visibility("hidden")));
+extern const char interpose_restorer_interrupting[] __attribute__((visibility("hidden")));
+uint64_t interpose_restorer_address(_Bool restarting) { return (uint64_t)(restarting ? interpose_restorer_restarting : interpose_restorer_interrupting); }
+
 extern long interpose_start_image(void *request, void *memory);
 // A vfork child shares our heap and our mappings with its parent, so the stack is the place; an environment of thousands of entries
 // would not fit on a small one.

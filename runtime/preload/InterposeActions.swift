@@ -32,8 +32,18 @@ enum ActionFlag { static let siginfo: Int32 = 4, restart: Int32 = 0x1000_0000, n
     }
     if result != 0 { return result }
     if let old, showed { old.pointee.mask.first |= sigckptBit }
-    if action != nil && holds != showed { remember(bit, holds) }
+    if let action {
+        if holds != showed { remember(bit, holds) }
+        if action.pointee.handler > SIG_IGN { returnThroughRuntime(signal) }
+    }
     return result
+}
+/// The handler returns by way of the runtime, which sets interrupted calls right (interpose.c).
+private func returnThroughRuntime(_ signal: Int32) {
+    var action = ckpt_sigaction(handler: 0, flags: 0, restorer: 0, mask: 0)
+    guard ckpt_rt_sigaction(signal, nil, &action) == 0, action.handler > SIG_IGN, action.flags & 0x0400_0000 != 0 else { return }
+    action.restorer = interpose_restorer_address(action.flags & UInt64(UInt32(bitPattern: ActionFlag.restart)) != 0)
+    _ = ckpt_rt_sigaction(signal, &action, nil)
 }
 private func remember(_ bit: UInt64, _ holds: Bool) {
     if holds { interpose_or64(&interpose_state().pointee.masked_actions, bit) } else { interpose_and64(&interpose_state().pointee.masked_actions, ~bit) }
@@ -61,7 +71,10 @@ private func simpleSignal(_ entry: Int, _ signal: Int32, _ handler: Disposition,
     if signal == sigckpt && isMember { return installSimple(handler, flags: flags, mask: mask) }
     guard let function = real(entry, as: SignalFunction.self) else { _ = fail(ENOSYS); return SIG_ERR }
     let old = function(signal, handler)
-    if old != SIG_ERR { forget(signal) }
+    if old != SIG_ERR && isMember {
+        forget(signal)
+        if handler > SIG_IGN { returnThroughRuntime(signal) }
+    }
     return old
 }
 @c(signal) public func interposeSignal(_ signal: Int32, _ handler: UInt64) -> UInt64 {
@@ -98,7 +111,9 @@ private func simpleSignal(_ entry: Int, _ signal: Int32, _ handler: Disposition,
 }
 @c(siginterrupt) public func interposeSiginterrupt(_ signal: Int32, _ interrupt: Int32) -> Int32 {
     guard signal == sigckpt && isMember else {
-        return real(INTERPOSE_siginterrupt, as: (@convention(c) (Int32, Int32) -> Int32).self)?(signal, interrupt) ?? fail(ENOSYS)
+        let result = real(INTERPOSE_siginterrupt, as: (@convention(c) (Int32, Int32) -> Int32).self)?(signal, interrupt) ?? fail(ENOSYS)
+        if result == 0 && isMember { returnThroughRuntime(signal) }
+        return result
     }
     if interrupt != 0 { interpose_state().pointee.action.flags &= ~ActionFlag.restart } else { interpose_state().pointee.action.flags |= ActionFlag.restart }
     return 0

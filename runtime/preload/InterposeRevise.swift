@@ -5,61 +5,50 @@ import PreloadBoot
 import Freestanding
 
 private let EINTR: Int64 = 4
-private let restartFlag: UInt64 = 0x1000_0000
+private let interrupted = UInt64(INTERPOSE_INTERRUPTED), restarted = UInt64(INTERPOSE_RESTARTED)
 
 func reviseInterruptedCall(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
     let rip = context.pointee.mc.rip
     if Int64(bitPattern: context.pointee.mc.rax) == -EINTR {
+        // The kernel leaves the return address in rcx.  Otherwise a handler of the application has run in between.
+        if context.pointee.mc.rcx != rip { return }
         if rip == interpose_returned() { reviseWrapped(context) } else { reviseForeign(context, rip) }
     } else if context.pointee.mc.rax < 512 && context.pointee.mc.rcx == rip &+ 2 {
         reviseRestarted(context, rip)
     }
 }
 
-/// One of the wrappers' own calls: the wrapper repeats it.  Until it has put the thread's mask back in one step with the wait,
-/// all signals stay blocked, so that none slips in between and leaves the call waiting.
+/// One of the wrappers' own calls.  Where a variant with a mask exists the wrapper repeats it by that: until it has put the thread's mask
+/// back in one step with the wait, all signals stay blocked, so that none slips in between.  The others are entered again from here.
 private func reviseWrapped(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
     guard let call = Call(bitPattern: UInt(context.pointee.mc.rbx)) else { return }
     let kind = Int(call.pointee.kind)
     if kind == INTERPOSE_PLAIN || kind == INTERPOSE_ABSOLUTE {
-        if takeHandled(context.pointee.sigmask, restarting: true) { return }
-    } else if call.pointee.blocked == 0 {
+        _ = prepareRepetition(call)
+        load(call, context)
+        enterAgain(context, UInt64(bitPattern: call.pointee.number))
+        return
+    }
+    if call.pointee.blocked == 0 {
         call.pointee.mask = context.pointee.sigmask
         call.pointee.blocked = 1
         context.pointee.sigmask = ~(sigckptBit | 3 << 31)       // not those of pthread_cancel and setuid either
     }
     context.pointee.mc.rax = UInt64(bitPattern: -Int64(INTERPOSE_REPEAT))
 }
-
-/// Whether a signal with a handler waits for this thread and would end its call; `restarting`: also if the handler has SA_RESTART.
-/// One that waits for the whole process is taken over, so that exactly one thread returns EINTR: the one whose handler runs.
-private func takeHandled(_ mask: UInt64, restarting: Bool) -> Bool {
-    var pending: UInt64 = 0
-    _ = ckpt_syscall(Int(CKPT_SYS_rt_sigpending), Int(bitPattern: withUnsafeMutablePointer(to: &pending) { $0 }), 8, 0, 0, 0, 0)
-    pending &= ~mask & ~sigckptBit
-    var taken = false
-    while pending != 0 {
-        let signal = Int32(truncatingIfNeeded: pending.trailingZeroBitCount) &+ 1
-        pending &= pending &- 1
-        var action = ckpt_sigaction(handler: 0, flags: 0, restorer: 0, mask: 0)
-        _ = ckpt_rt_sigaction(signal, nil, &action)
-        if action.handler > SIG_IGN && (restarting || action.flags & restartFlag == 0) && takeOver(signal) { taken = true }
-    }
-    return taken
+private func load(_ call: Call, _ context: UnsafeMutablePointer<ckpt_ucontext>) {
+    context.pointee.mc.rdi = UInt64(bitPattern: interpose_argument(call, 0).pointee)
+    context.pointee.mc.rsi = UInt64(bitPattern: interpose_argument(call, 1).pointee)
+    context.pointee.mc.rdx = UInt64(bitPattern: interpose_argument(call, 2).pointee)
+    context.pointee.mc.r10 = UInt64(bitPattern: interpose_argument(call, 3).pointee)
+    context.pointee.mc.r8 = UInt64(bitPattern: interpose_argument(call, 4).pointee)
+    context.pointee.mc.r9 = UInt64(bitPattern: interpose_argument(call, 5).pointee)
 }
-private func takeOver(_ signal: Int32) -> Bool {
-    var set = 1 as UInt64
-    set <<= UInt64(signal &- 1)
-    var info = ckpt_siginfo(), zero = ckpt_timespec(sec: 0, nsec: 0)
-    return withUnsafeMutablePointer(to: &info) { p in
-        let got = withUnsafeMutablePointer(to: &set) { s in
-            withUnsafeMutablePointer(to: &zero) { z in
-                ckpt_syscall(Int(CKPT_SYS_rt_sigtimedwait), Int(bitPattern: s), Int(bitPattern: p), Int(bitPattern: z), 8, 0, 0)
-            }
-        }
-        if got != Int(signal) { return false }
-        return ckpt_syscall(Int(CKPT_SYS_rt_tgsigqueueinfo), Int(ckpt_getpid()), Int(ckpt_gettid()), Int(signal), Int(bitPattern: p), 0, 0) == 0
-    }
+/// Back to the instruction.  A handler that runs before it is reached finds the mark and lets the call return EINTR.
+private func enterAgain(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UInt64) {
+    context.pointee.mc.rax = number
+    context.pointee.mc.rip &-= 2
+    context.pointee.mc.rcx = interrupted
 }
 
 // MARK: calls of libc and others
@@ -70,9 +59,7 @@ private func code(_ at: UInt64) -> UnsafePointer<UInt8>? { UnsafePointer(bitPatt
 /// if its number can be read from the code before it and repeating it is exact.
 private func reviseForeign(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ rip: UInt64) {
     guard let number = numberLoaded(before: rip), repeatable(number, context) else { return }
-    if takeHandled(context.pointee.sigmask, restarting: true) { return }
-    context.pointee.mc.rax = number
-    context.pointee.mc.rip = rip &- 2
+    enterAgain(context, number)
 }
 
 /// The number in `mov $number, %eax` or `xor %eax, %eax` close before the instruction `syscall`, whose end is `rip`.
@@ -132,12 +119,10 @@ private func futexRepeatable(_ m: ckpt_sigcontext) -> Bool {
     }
 }
 
-/// The kernel restarts the call because our handler has SA_RESTART.  If a handler without it is about to run, the application expects EINTR.
+/// The kernel restarts the call because our handler has SA_RESTART.  If a handler without it runs before, the application expects EINTR.
 private func reviseRestarted(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ rip: UInt64) {
     guard rip & 4095 <= 4094, let p = code(rip), p[0] == 0x0f, p[1] == 0x05, interruptible(context.pointee.mc) else { return }
-    if !takeHandled(context.pointee.sigmask, restarting: false) { return }
-    context.pointee.mc.rax = UInt64(bitPattern: -EINTR)
-    context.pointee.mc.rip = rip &+ 2
+    context.pointee.mc.rcx = restarted
 }
 private func interruptible(_ m: ckpt_sigcontext) -> Bool {
     switch m.rax {

@@ -84,6 +84,10 @@ struct interpose_call {
 };
 _Static_assert(sizeof(struct interpose_call) == 136, "interpose_call");
 
+// Marks in rcx of a context whose system call begins once more (interpose.c, "Where handlers … return to").
+#define INTERPOSE_INTERRUPTED 0x6b7063c1a57e4b01
+#define INTERPOSE_RESTARTED 0x6b7063c1a57e4b02
+
 #pragma GCC visibility push(hidden)
 // The only place from which such a call enters the kernel; `interpose_syscall_returned` is the address behind the instruction.
 long interpose_syscall(struct interpose_call *_Nonnull call);
@@ -93,6 +97,7 @@ const char *_Nonnull interpose_entry_name(int entry);
 uint64_t interpose_own_dynamic(void);           // address of our own dynamic section, which names us in the link map
 // Calls interpose_start_image(request, memory) with `size` bytes that live until it returns.
 long interpose_with_memory(size_t size, void *_Nonnull request);
+uint64_t interpose_restorer_address(_Bool restarting);   // what the application's handlers return to
 long interpose_call_resolver(uint64_t address); // of an IFUNC symbol
 #pragma GCC visibility pop
 CKPT_INLINE int64_t *_Nonnull interpose_argument(struct interpose_call *_Nonnull c, int i) { return &c->arguments[i]; }
