@@ -43,6 +43,8 @@ final class Census {
     func callEverybody() throws(CheckpointFailure) {
         let start = Kernel.clock(1), deadline = start + UInt64(patience) * 1_000_000
         try look()
+        // Between two images nobody maps the segment: look again before the session counts as ended.
+        for _ in 1...50 where processes.isEmpty { Kernel.sleep(milliseconds: 5); try look() }
         if processes.isEmpty { throw failure(.noSession, "no process is left in it") }
         try reserveSlots()
         barrier.open()
@@ -79,7 +81,10 @@ final class Census {
             if stat.isZombie || strangers[pid] == stat.startTime { continue }
             if stat.flags & 0x200000 != 0 { strangers[pid] = stat.startTime; continue }     // PF_KTHREAD
             // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
-            if mayBeMember(pid), let address = Proc.mapping(of: segment.identity, in: pid) { try add(stat, address) } else { children.append(stat) }
+            guard let status = ProcStatus(pid: pid), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 else { children.append(stat); continue }
+            if let address = Proc.mapping(of: segment.identity, in: pid) { try add(stat, address) }
+            else if willLoadRuntime(pid) { try add(stat, 0) }
+            else { children.append(stat) }
         }
         // A child of a member that does not map the segment is on its way through exec, or will never come.
         var family = Set(known.keys)
@@ -96,9 +101,14 @@ final class Census {
         for c in children where !family.contains(c.pid) { strangers[c.pid] = c.startTime }
     }
 
-    private func mayBeMember(_ pid: Int32) -> Bool {
-        guard let status = ProcStatus(pid: pid) else { return false }
-        return (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0
+    /// A process between two images: its new one has our session in its environment, loads the runtime first, and has SIGCKPT blocked until then.
+    private func willLoadRuntime(_ pid: Int32) -> Bool {
+        guard let status = ProcStatus(pid: pid), isBetweenImages(status), let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
+        let entries = bytes.split(separator: 0)
+        let named = Array("CKPT_SESSION=\(segment.path)".utf8), library = Array(segment.library.utf8)
+        guard entries.contains(where: { $0.elementsEqual(named) }),
+              entries.contains(where: { $0.starts(with: Array("LD_PRELOAD=".utf8)) && $0.dropFirst(11).split(whereSeparator: { $0 == 32 || $0 == 58 }).contains { $0.elementsEqual(library) } }) else { return false }
+        return Executable.isStatic("/proc/\(pid)/exe") == false
     }
 
     private func add(_ stat: ProcStat, _ address: UInt64) throws(CheckpointFailure) {
@@ -108,8 +118,9 @@ final class Census {
             waitingFor[stat.pid] = "vfork"
             return
         }
-        if isBetweenImages(status) { waitingFor[stat.pid] = "exec"; return }
-        try mayBeSignalled(stat.pid, status)
+        if isBetweenImages(status) {
+            guard willLoadRuntime(stat.pid) else { waitingFor[stat.pid] = "exec"; return }
+        } else { try mayBeSignalled(stat.pid, status) }
         let own = status.namespacePids
         known[stat.pid] = stat.startTime
         processes.append(CalledProcess(pid: stat.pid, startTime: stat.startTime, address: address, ownPid: own.last ?? stat.pid, depth: own.count))
@@ -168,8 +179,8 @@ final class Census {
             }
             // The pid must still be the one we looked at, and what we learned about it still true.
             guard ProcStat(pid: p.pid)?.startTime == p.startTime, let status = ProcStatus(pid: p.pid, tid: tid) else { continue }
-            if isBetweenImages(status) { continue }
-            try mayBeSignalled(p.pid, status)
+            // The signal stays pending through the exec and is delivered by the new image's constructor.
+            if isBetweenImages(status) { guard willLoadRuntime(p.pid) else { continue } } else { try mayBeSignalled(p.pid, status) }
             if stat.state == "t" { throw failure(.refused, "pid \(p.pid): it is stopped by a debugger", "detach the debugger") }
             if firstSignal == 0 { firstSignal = Kernel.clock(1) }
             do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {

@@ -20,7 +20,8 @@ public enum Sessions {
         let members = members(of: segments)
         var found: [(Segment, [Member])] = []
         for (i, s) in segments.enumerated() {
-            if members[i].isEmpty { removeIfAbandoned(s) } else { found.append((s, members[i])) }
+            let present = members[i].isEmpty ? lookAgain(s) : members[i]
+            if present.isEmpty && !isNamed(s) { removeIfAbandoned(s) } else { found.append((s, present)) }
         }
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
     }
@@ -50,9 +51,28 @@ public enum Sessions {
         return result.map { $0.sorted { $0.pid < $1.pid } }
     }
 
+    /// A program that keeps executing others is often seen between two images, when nobody maps the segment.
+    private static func lookAgain(_ segment: Segment) -> [Member] {
+        for _ in 1...8 {
+            Kernel.sleep(milliseconds: 10)
+            let members = members(of: segment)
+            if !members.isEmpty { return members }
+        }
+        return []
+    }
+
+    /// Whether some process was executed as a member: the new image has the environment before it maps the segment.
+    private static func isNamed(_ segment: Segment) -> Bool {
+        let needle = Array("CKPT_SESSION=\(segment.path)".utf8)
+        return Proc.processes().contains { pid in
+            guard let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
+            return bytes.split(separator: 0).contains { $0.elementsEqual(needle) }
+        }
+    }
+
     /// ckrun has made the file and not yet executed the program: such a one is young and stays.
     private static func removeIfAbandoned(_ segment: Segment) {
         let age = Kernel.clock(0) &- segment.created
-        if age > 10_000_000_000 { Path.remove(segment.path) }
+        if age > 60_000_000_000 { Path.remove(segment.path) }
     }
 }
