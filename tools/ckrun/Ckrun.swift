@@ -35,11 +35,15 @@ typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 /// A statefile is there: its tree goes on instead of a new start.
 func resume(_ file: UnsafePointer<CChar>, _ options: Options, _ environment: Environment, _ text: inout TextMemory) -> Never {
     let ckptctl = findPart("ckptctl", "bin/ckptctl", &text), files = Statefiles(options, &text)
-    let argv = text.pointers(4)
-    let verb: StaticString = "restart"
+    let argv = text.pointers(6)
+    let verb: StaticString = "restart", option: StaticString = "--files"
     argv[0] = UnsafeMutablePointer(mutating: ckptctl)
     argv[1] = UnsafeMutablePointer(mutating: verb.cString)
     argv[2] = UnsafeMutablePointer(mutating: file)
+    if let mode = options.supervision.changedFiles {
+        argv[3] = UnsafeMutablePointer(mutating: option.cString)
+        argv[4] = UnsafeMutablePointer(mutating: mode)
+    }
     let mask = blockAllSignals()
     if !options.supervision.stays { become(ckptctl, argv, environment.variables, mask: mask) }
     let child = forkProcess()

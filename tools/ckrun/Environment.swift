@@ -15,6 +15,17 @@ struct Environment {
         return nil
     }
 
+    /// For a ckptctl that no user looks at.
+    func quiet(_ text: inout TextMemory) -> Strings {
+        var count = 0
+        while variables[count] != nil { count += 1 }
+        let result = text.pointers(count + 2)
+        for i in 0..<count { result[i] = variables[i] }
+        let variable: StaticString = "CKPT_QUIET=1"
+        result[count] = UnsafeMutablePointer(mutating: variable.cString)
+        return result
+    }
+
     /// The same variables with our two set.  Nothing else changes, and the order stays.
     func forMember(segment: UnsafePointer<CChar>, library: UnsafePointer<CChar>, _ text: inout TextMemory) -> Strings {
         var count = 0

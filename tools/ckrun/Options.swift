@@ -80,17 +80,20 @@ func printHelp() -> Never {
 
           --name NAME      the session's name for ckptctl (default: APP's file name)
           --resume FILE    if FILE exists, restart it instead of starting APP
+          --files MODE     with --resume: what to do with files that APP has written to
+                           since: truncate (to what they were) or keep
           --help           this text
           --version        the version
 
-        With one of the first two, ckrun stays as APP's parent, takes checkpoints, and
+        With one of the next two, ckrun stays as APP's parent, takes checkpoints, and
         passes on signals and the exit status:
           --every TIME     a checkpoint every TIME (90s, 10m, 2h, 1d)
           --on-signal SIG  a checkpoint when ckrun gets SIG (USR1, TERM, XCPU, ...)
           -o FILE          the statefile (default: that of --resume, else NAME.ckpt)
           --keep N         keep the last N: FILE, FILE.1, ... (default 1)
 
-        A job that outlives its machine: ckrun --every 10m --resume job.ckpt ./job
+        A job that outlives its machine:
+          ckrun --every 10m --resume job.ckpt --files truncate ./job
 
         Environment: CKPT_DIR, where sessions live (default /dev/shm/ckpt-UID).
         Exit status: APP's own, or 64 usage, 69 the system lacks something,

@@ -9,6 +9,7 @@ struct Supervision {
     var keep = 1                                    // statefiles: FILE, FILE.1 …
     var output: UnsafePointer<CChar>?
     var resume: UnsafePointer<CChar>?
+    var changedFiles: UnsafePointer<CChar>?         // --files: what a restart does with files that have grown since
     var stays: Bool { every != 0 || signal != 0 }
 
     /// Takes the option at `word`, if it is one of these.
@@ -19,11 +20,16 @@ struct Supervision {
         if let v = Options.value("--output", word, argv, &i) { output = v; return true }
         if let v = Options.value("-o", word, argv, &i) { output = v; return true }
         if let v = Options.value("--resume", word, argv, &i) { resume = v; return true }
+        if let v = Options.value("--files", word, argv, &i) { changedFiles = v; return true }
         return false
     }
 
     func check() {
         if !stays && (output != nil || keep != 1) { fail(ExitCode.usage, nil, "-o and --keep need --every or --on-signal") }
+        if let mode = changedFiles {
+            if resume == nil { fail(ExitCode.usage, nil, "--files needs --resume") }
+            if !equal(mode, "keep") && !equal(mode, "truncate") { fail(ExitCode.usage, mode, "--files wants keep or truncate") }
+        }
         if let file = output ?? resume, length(file) > 3900 || file[0] == 0 { fail(ExitCode.usage, file, "no path for a statefile") }
     }
 

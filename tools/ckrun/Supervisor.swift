@@ -28,7 +28,7 @@ struct Supervisor: ~Copyable {
         self.child = child
         self.session = session
         self.files = files
-        self.environment = environment
+        self.environment = Environment(environment).quiet(&text)
         program = ckptctl
         every = options.supervision.every
         trigger = options.supervision.signal
@@ -97,9 +97,19 @@ struct Supervisor: ~Copyable {
         argv[3] = UnsafeMutablePointer(mutating: option.cString)
         argv[4] = UnsafeMutablePointer(mutating: files.next)
         let pid = forkProcess()
-        if pid == 0 { become(program, argv, environment, mask: mask) }
+        if pid == 0 {
+            dropStandardStreams()
+            become(program, argv, environment, mask: mask)
+        }
         text.drop(from: mark)
         if pid > 0 { checkpoint = pid } else { warn(program, "cannot be started", Errno(-pid)) }
+    }
+
+    /// The job's input and output are not ckptctl's; what it has to complain about goes to stderr.
+    private func dropStandardStreams() {
+        let path: StaticString = "/dev/null", readWrite: Int32 = 2
+        let null = ckpt_open(path.cString, readWrite, 0)
+        for stream in 0...1 where null >= 0 { _ = ckpt_syscall(Int(CKPT_SYS_dup2), null, stream, 0, 0, 0, 0) }
     }
 
     /// As the application ended, so does ckrun.
