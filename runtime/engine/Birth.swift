@@ -21,7 +21,9 @@ func planTree(adoptOrphans: Bool) {
         all[i] = n
     }
     var plan = BirthPlan(all, count: processes.count, adoptOrphans: adoptOrphans)
-    do throws(BirthError) { try plan.plan(outerSid: tree.pointee.outer_sid, outerPgid: tree.pointee.outer_pgid) } catch {
+    // In a pid namespace our own session and group have no number.  Without a terminal nobody needs them: the tree gets those that it had.
+    let ownNumbers = s.pointee.mode == ENGINE_PIDS_NS.rawValue && s.pointee.has_terminal == 0
+    do throws(BirthError) { try plan.plan(outerSid: ownNumbers ? 0 : tree.pointee.outer_sid, outerPgid: ownNumbers ? 0 : tree.pointee.outer_pgid) } catch {
         refuse(.badStatefile) { $0.put("statefile: PROCESS records: the parents form a circle; the file is damaged, take another") }
     }
     s.pointee.node_count = UInt64(plan.count)
@@ -148,10 +150,9 @@ private func becomeZombie(_ i: Int) -> Never {
     arrive(ENGINE_STAGE_LEAVE)
     waitFor(ENGINE_STAGE_RESTORE)
     if signal != 0 {
-        var none = ckpt_rlimit(), action = ckpt_sigaction(), unblocked: UInt64 = 0
-        // Its own core was dumped then.
-        _ = system(CKPT_SYS_prlimit64, 0, 4, int(&none), 0)
-        _ = ckpt_prctl(4, 0, 0, 0, 0)
+        // Its own core was dumped then: a limit of one byte forbids another, also through a pipe (core(5)).
+        var least = ckpt_rlimit(soft: 1, hard: 1), action = ckpt_sigaction(), unblocked: UInt64 = 0
+        _ = system(CKPT_SYS_prlimit64, 0, 4, int(&least), 0)
         _ = ckpt_rt_sigaction(Int32(signal), &action, nil)
         _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), signal)
         _ = ckpt_rt_sigprocmask(2, &unblocked, nil)

@@ -61,7 +61,7 @@ func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
     s.pointee.scratch = board
     s.pointee.image_base = base
     s.pointee.image_size = l.image
-    copyImage(l.image)
+    copyImage()
     boot_continue_at(entry, boot_image_start(), base, s.pointee.stacks + UInt64(ENGINE_MAIN_STACK), boot_image_start())
 }
 
@@ -118,19 +118,27 @@ private func stageShared(_ start: UInt64) {
     }
 }
 
-/// The copy gets its own relocations and its segments' protections.
-private func copyImage(_ size: UInt64) {
-    let base = state.pointee.image_base
-    let to = UnsafeMutableRawPointer(bitPattern: UInt(base))!
-    _ = memcpy(to, UnsafeRawPointer(bitPattern: UInt(boot_image_start()))!, Int(size))
+/// The copy gets its own relocations and its segments' protections.  Between the segments there may be nothing.
+private func copyImage() {
+    let base = state.pointee.image_base, from = boot_image_start()
+    forEachSegment { va, size, _ in
+        _ = memcpy(UnsafeMutableRawPointer(bitPattern: UInt(base + va))!, UnsafeRawPointer(bitPattern: UInt(from + va))!, Int(size))
+    }
     boot_relocate_at(base)
-    let phoff = Int(field(to, 32, UInt64.self)), phnum = Int(field(to, 56, UInt16.self))
+    forEachSegment { va, size, protection in
+        let start = pageAlignDown(base + va)
+        if protection & 4 != 0 { _ = ckpt_mprotect(start, pageAlignUp(base + va + size) - start, protection) }
+    }
+}
+
+/// The PT_LOADs of the running image: address from its start, size in memory, PROT_*.
+private func forEachSegment(_ body: (UInt64, UInt64, Int32) -> Void) {
+    let image = UnsafeRawPointer(bitPattern: UInt(boot_image_start()))!
+    let phoff = Int(field(image, 32, UInt64.self)), phnum = Int(field(image, 56, UInt16.self))
     for i in 0..<phnum {
-        let ph = to + phoff + i * 56
+        let ph = image + phoff + i * 56
         guard field(ph, 0, UInt32.self) == 1 else { continue }
-        let flags = field(ph, 4, UInt32.self), va = field(ph, 16, UInt64.self), n = field(ph, 40, UInt64.self)
-        let protection = Int32((flags & 4) >> 2 | flags & 2 | (flags & 1) << 2)
-        let from = pageAlignDown(base + va)
-        if protection & 4 != 0 { _ = ckpt_mprotect(from, pageAlignUp(base + va + n) - from, protection) }
+        let flags = field(ph, 4, UInt32.self)
+        body(field(ph, 16, UInt64.self), field(ph, 40, UInt64.self), Int32((flags & 4) >> 2 | flags & 2 | (flags & 1) << 2))
     }
 }

@@ -16,6 +16,7 @@ func noteForeground() {
     state.pointee.engine_group = Int32(truncatingIfNeeded: system(CKPT_SYS_getpgid, 0))
     let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
     guard fd >= 0 else { return }
+    state.pointee.has_terminal = 1
     var group: Int32 = 0
     if system(CKPT_SYS_ioctl, fd, 0x540f, int(&group)) == 0 && group == state.pointee.engine_group { state.pointee.foreground = 1 }
     _ = ckpt_close(Int32(truncatingIfNeeded: fd))
@@ -127,8 +128,8 @@ private func end(with wait: Int32) -> Never {
     if state.pointee.foreground != 0 && nodes[mainNode()].pointee.pgid != 0 { giveTerminal(to: state.pointee.engine_group) }
     let signal = wait & 0x7f
     if signal != 0 {
-        var none = ckpt_rlimit(), action = ckpt_sigaction(), unblocked: UInt64 = 0
-        _ = system(CKPT_SYS_prlimit64, 0, 4, int(&none), 0)
+        var least = ckpt_rlimit(soft: 1, hard: 1), action = ckpt_sigaction(), unblocked: UInt64 = 0
+        _ = system(CKPT_SYS_prlimit64, 0, 4, int(&least), 0)
         _ = ckpt_rt_sigaction(signal, &action, nil)
         _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), Int(signal))
         _ = ckpt_rt_sigprocmask(2, &unblocked, nil)

@@ -74,7 +74,7 @@ struct engine_state {
 
     // how
     uint32_t mode;                      // enum engine_pids: KEEP, NS or NEW
-    uint32_t user_namespace, foreign_groups, foreground, time_namespace;
+    uint32_t user_namespace, foreign_groups, foreground, has_terminal, time_namespace;
     int32_t  engine_pid, engine_group;
     int32_t  init_pid, main_group, report_writer;
     int32_t  report;                    // ns: the init process tells the engine what became of the main process
