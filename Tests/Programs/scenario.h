@@ -72,6 +72,10 @@ static void scenario_differs(const char *format, ...) {
 #define must(call) ({ __typeof__(call) scenario_r = (call); if ((long)scenario_r == -1) { scenario_differs("line %d: %s: %s", __LINE__, #call, strerror(errno)); _exit(97); } scenario_r; })
 #define must0(call) do { int scenario_e = (call); if (scenario_e) { scenario_differs("line %d: %s: %s", __LINE__, #call, strerror(scenario_e)); _exit(97); } } while (0)
 
+// A session with a terminal whose leader is outside the tree has no number in a pid namespace of the restart: there it shows as 0.
+static int scenario_terminal(void) { int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY); if (fd >= 0) close(fd); return fd >= 0; }
+#define same_session(before, after, inside) do { long scenario_s = (after); if ((inside) || scenario_s != 0 || !scenario_terminal()) same(before, scenario_s); } while (0)
+
 // The main process's end: "ok" if nothing differed anywhere.
 static int scenario_end(void) {
     fflush(stdout);

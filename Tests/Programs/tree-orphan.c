@@ -11,7 +11,7 @@ int main(void) {
             scenario_await("go");
             same(me, getpid());
             same(group, getpgrp());
-            same(session, getsid(0));
+            same_session(session, getsid(0), 0);
             scenario_touch(scenario_bad ? "orphan-bad" : "orphan-good");
             scenario_leave(0);
         }
