@@ -129,6 +129,11 @@ extension SystemContent {
     }
 
     private func regular(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {
+        // A message queue looks like a regular file; only its file system tells.
+        if Path.fileSystem(of: "/proc/\(pid)/fd/\(d.number)") == 0x19800202 {
+            refusals.add(pid: pid, fd: d.number, "\(d.link): POSIX message queue", "close it before the checkpoint, or use a FIFO")
+            return nil
+        }
         let isMemory = d.link.hasPrefix("/memfd:"), suffix = " (deleted)"
         if !isMemory && !(d.link.hasSuffix(suffix) && d.links == 0) {
             if d.link.hasSuffix(suffix) {

@@ -116,6 +116,7 @@ extension SystemContent {
         if m.flags.contains("um") || m.flags.contains("uw") { return no("registered with a userfaultfd", "unregister it before the checkpoint") }
         if m.flags.contains("sl") { return no("sealed by mseal", "run it without memory sealing") }
         if m.name.hasPrefix("/SYSV") { return no("System V shared memory \(m.name)", "use POSIX shared memory or MAP_SHARED | MAP_ANONYMOUS") }
+        if m.name.hasPrefix("/[aio]") { return no("asynchronous I/O context (io_setup)", "destroy it before the checkpoint, or use threads") }
         if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
         if (m.flags.contains("io") || m.flags.contains("pf")) && !m.name.hasPrefix("[") { return no("device memory \(m.name)", "unmap it before the checkpoint") }
         return false

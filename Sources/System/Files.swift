@@ -1,4 +1,5 @@
 // Files and descriptors: open(2), read(2), stat(2) … with errors as SystemError, and descriptors that close themselves.
+import CkptABI
 import Glibc
 
 /// A descriptor that is closed when its owner goes.
@@ -115,6 +116,12 @@ extension stat {
 }
 
 extension Path {
+    /// statfs(2): what kind of file system this is on.
+    public static func fileSystem(of path: String) -> UInt64 {
+        var words = [UInt64](repeating: 0, count: 32)      // struct statfs begins with the kind; Swift's Glibc does not show it
+        let r = words.withUnsafeMutableBytes { buffer in path.withCString { ckpt_syscall(137, Int(bitPattern: $0), Int(bitPattern: buffer.baseAddress!), 0, 0, 0, 0) } }
+        return r == 0 ? words[0] : 0
+    }
     /// Names a file that was opened with O_TMPFILE (linkat(2) on /proc/self/fd).
     public static func linkOpenFile(_ file: File, to path: String) throws(SystemError) {
         try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path, AT_SYMLINK_FOLLOW) }

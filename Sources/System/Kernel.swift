@@ -32,10 +32,23 @@ public enum Kernel {
     }
     public static func limits(of pid: Int32, _ resource: Int) throws(SystemError) -> ckpt_rlimit {
         var l = ckpt_rlimit()
-        _ = try withUnsafeMutablePointer(to: &l) { (p) throws(SystemError) in
-            try call("prlimit", CKPT_SYS_prlimit64, Int(pid), resource, 0, Int(bitPattern: p))
+        do throws(SystemError) {
+            _ = try withUnsafeMutablePointer(to: &l) { (p) throws(SystemError) in
+                try call("prlimit", CKPT_SYS_prlimit64, Int(pid), resource, 0, Int(bitPattern: p))
+            }
+        } catch {
+            // Root without CAP_SYS_RESOURCE may not ask about a task of another user, but it may read.
+            guard let known = limitsInProc(of: pid, resource) else { throw error }
+            return known
         }
         return l
+    }
+    /// A line of /proc/PID/limits: they stand in the order of their numbers, below a heading; the name takes 26 columns.
+    private static func limitsInProc(of pid: Int32, _ resource: Int) -> ckpt_rlimit? {
+        guard let lines = try? Path.text("/proc/\(pid)/limits").split(separator: "\n"), lines.count > resource + 1 else { return nil }
+        let values = lines[resource + 1].dropFirst(26).split(separator: " ").prefix(2).map { $0 == "unlimited" ? UInt64.max : UInt64($0) }
+        guard values.count == 2, let soft = values[0], let hard = values[1] else { return nil }
+        return ckpt_rlimit(soft: soft, hard: hard)
     }
     /// Waits until `word` is no longer `value`, at most `milliseconds`.
     public static func wait(_ word: UnsafePointer<UInt32>, whileEqual value: UInt32, milliseconds: Int) {

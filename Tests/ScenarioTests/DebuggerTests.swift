@@ -6,7 +6,7 @@ import Testing
 @Suite struct DebuggerTests {
     private func withCore(_ name: String, program: String = "gdb-target", _ body: (Scenario, String) throws -> Void) {
         scenario(name) { s in
-            let path = try s.installation.program(program)
+            let path = try s.installation.program(program, flags: ["-O0"])
             try s.start([path])
             try s.waitUntilReady()
             try s.checkpoint(options: ["--face", "core"])
@@ -29,10 +29,10 @@ import Testing
             if result.status != .exited(0) || !complaints.isEmpty { throw Failure("\(result.status) \(complaints)\n\(result.text)") }
             try expect(result.text, contains: ["spinning_function (depth_left=0, marker=103)", "spinning_function (depth_left=3, marker=100)", "spinning_thread",
                        "sleeping_function (label=", "sleeping_thread", "blocked_thread", "read", "waiting_function (argument=20)", "main ()"], "the backtraces")
-            for foreign in ["ckpt", "??", "__restore_rt", "signal handler called"] where result.text.contains(foreign) && foreign != "ckpt" {
+            // A wrapper that the program called may be there (interpose_…); the handler may not.
+            for foreign in ["??", "__restore_rt", "signal handler called", "ckpt_", "followPhases"] where result.text.contains(foreign) {
                 throw Failure("\(foreign) in a backtrace:\n\(result.text)")
             }
-            if result.text.contains("ckpt_handler") || result.text.contains("libckpt.so") { throw Failure("the runtime is in a backtrace:\n\(result.text)") }
             let threads = result.text.components(separatedBy: "\n").filter { $0.hasPrefix("Thread ") }.count
             if threads != 4 { throw Failure("\(threads) threads\n\(result.text)") }
         }
@@ -51,7 +51,7 @@ import Testing
     @Test func `gdb answers about shared libraries, auxiliary vector and mappings`() {
         withCore("gdb-info") { s, program in
             let result = try gdb(s, program, ["info sharedlibrary", "info auxv", "info proc mappings", "info threads", "info proc"])
-            try expect(result.text, contains: ["libc.so.6", "AT_PHDR", "AT_SYSINFO_EHDR", "AT_ENTRY", program, "Thread 0x", "cmdline = "], "gdb's answer")
+            try expect(result.text, contains: ["libc.so.6", "AT_PHDR", "AT_SYSINFO_EHDR", "AT_ENTRY", program, "Thread 0x", "exe = "], "gdb's answer")
             if result.errors.lowercased().contains("warning") { throw Failure(result.errors) }
         }
     }
@@ -79,7 +79,7 @@ import Testing
 
     @Test func `the exec face restarts, the core face opens, and a file is turned over and back`() {
         scenario("faces") { s in
-            let program = try s.installation.program("gdb-target")
+            let program = try s.installation.program("gdb-target", flags: ["-O0"])
             try s.start([program])
             try s.waitUntilReady()
             try s.checkpoint(kill: true, options: ["--face", "exec"])
