@@ -89,6 +89,7 @@ extension Operation {
             t.fs_base = s.fs_base; t.gs_base = s.gs_base; t.robust_head = s.robust_head; t.robust_length = s.robust_length; t.tid_address = s.tid_address
             t.rseq_address = s.rseq_address; t.rseq_length = s.rseq_length; t.rseq_signature = s.rseq_signature
             t.timer_slack = s.timer_slack; t.parent_death_signal = s.parent_death_signal; t.slot = UInt32(o.slot); t.is_leader = s.is_leader
+            t.mce_kill = UInt64(s.mce_kill) + 1
             t.sched = o.sched; t.ioprio = o.ioprio
             withUnsafeMutablePointer(to: &t) { t in
                 for (i, w) in o.affinity.enumerated() { ckpt_record_affinity(t)[i] = w }

@@ -73,6 +73,7 @@ func becomeTask(_ t: Int) -> Never {
     restoreScheduling(t)
     restoreTaskPending(t)
     _ = ckpt_prctl(29, max(1, int(r.pointee.timer_slack)), 0, 0, 0)
+    restoreMceKill(t)
     _ = ckpt_prctl(15, int(ckpt_record_comm(r)), 0, 0, 0)
     restoreCredentials(t)
     _ = ckpt_prctl(1, Int(r.pointee.parent_death_signal), 0, 0, 0)
@@ -119,6 +120,15 @@ func refuseTask(_ t: Int, _ r: Int, _ what: StaticString) -> Never {
     }
 }
 
+/// PR_MCE_KILL: what happens to this task when its memory fails.
+private func restoreMceKill(_ t: Int) {
+    let wanted = int(tasks[t].pointee.mce_kill) - 1
+    guard wanted >= 0, wanted <= 2, ckpt_prctl(34, 0, 0, 0, 0) != wanted else { return }
+    // PR_MCE_KILL_CLEAR for the default, else PR_MCE_KILL_SET
+    let r = wanted == 2 ? ckpt_prctl(33, 0, 0, 0, 0) : ckpt_prctl(33, 1, wanted, 0, 0)
+    guard r == 0 else { refuseTask(t, r, "its PR_MCE_KILL policy") }
+}
+
 /// Policy, priority, nice value, CPUs and I/O priority; only what differs, since lowering back may be forbidden.
 private func restoreScheduling(_ t: Int) {
     let r = tasks[t]
@@ -137,6 +147,8 @@ private func restoreScheduling(_ t: Int) {
             }
         }
     }
+    // sched_setattr(2) leaves the nice value of an idle task alone.
+    if wanted.policy == 5 && now.nice != wanted.nice { _ = system(CKPT_SYS_setpriority, 0, 0, Int(wanted.nice)) }
     restoreAffinity(t)
     let io = system(CKPT_SYS_ioprio_get, 1, 0)
     if io >= 0 && UInt32(io) != r.pointee.ioprio {

@@ -123,7 +123,8 @@ struct ckpt_task_record {
     uint32_t ioprio, is_leader;
     uint64_t affinity[16];          // CPUs 0 to 1023
     uint64_t sigmask;               // for the tools; the frame's is what counts
-    uint64_t spare[4];
+    uint64_t mce_kill;              // 1 + prctl(PR_MCE_KILL)'s policy; 0: unknown
+    uint64_t spare[3];
 };
 
 enum ckpt_vma_kind {
