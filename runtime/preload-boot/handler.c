@@ -6,12 +6,12 @@ struct ckpt_buffers ckpt_buffers_;
 __attribute__((visibility("default"))) const unsigned ckpt_runtime_version = CKPT_ABI_VERSION;
 
 extern void ckpt_on_signal(int, struct ckpt_siginfo *, struct ckpt_ucontext *);                 // Swift
-extern void ckpt_runtime_start(char *_Nullable *_Nonnull envp);                                 // Swift
+extern void ckpt_runtime_start(char *_Nullable *_Nullable envp);                                 // Swift
 uint64_t ckpt_handler_address(void) { return (uint64_t)&ckpt_on_signal; }
 
 __attribute__((constructor)) static void constructor(int argc, char **argv, char **envp) {
-    (void)argc; (void)argv;
-    ckpt_runtime_start(envp);
+    // glibc passes what the kernel laid out; musl passes nothing.
+    ckpt_runtime_start(argc >= 0 && envp == argv + argc + 1 ? envp : 0);
 }
 
 // gdb and the unwinders know a signal frame by this name and these exact bytes, where no unwind table covers them; they look at the byte before, too.

@@ -19,8 +19,9 @@ enum SignalMask { static let block: Int32 = 0, unblock: Int32 = 1, set: Int32 = 
 /// Called by the dynamic loader: joins the session named in the environment.  Whatever goes wrong, the application starts all the same;
 /// the initiator then names the process as one that did not load the runtime.
 @c(ckpt_runtime_start)
-func start(_ envp: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) {
-    if let path = environmentValue(envp, "CKPT_SESSION"), let session = mapSession(path) {
+func start(_ passed: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
+    let envp = passed ?? environmentVariable().flatMap { UnsafeMutableRawPointer(mutating: $0.pointee)?.assumingMemoryBound(to: UnsafeMutablePointer<CChar>?.self) }
+    if let envp, let path = environmentValue(envp, "CKPT_SESSION"), let session = mapSession(path) {
         interposeStart(session)
         installHandler()
         ckpt_runtime().pointee.session = session
