@@ -35,6 +35,7 @@ final class Census {
     private var countedSlots = 0
     private let seized = SeizedTasks()
     private var continued: [Int32] = []
+    private var unblocked: Set<Int32> = []
 
     init(_ segment: Segment, _ barrier: Barrier, patience: Int, _ log: Logger) {
         self.segment = segment; self.barrier = barrier; self.patience = patience; self.log = log
@@ -65,6 +66,7 @@ final class Census {
             idleRounds += 1
             // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.
             if idleRounds % 150 == 0 { signalAgain() }
+            if idleRounds % 100 == 50 { unblockSleepers() }
             Kernel.wait(&segment.pointer.pointee.tasks_used, whileEqual: 0, milliseconds: 0)
             Kernel.sleep(microseconds: idleRounds < 20 ? 100 : 1000)
         }
@@ -81,8 +83,9 @@ final class Census {
             if stat.isZombie || strangers[pid] == stat.startTime { continue }
             if stat.flags & 0x200000 != 0 { strangers[pid] = stat.startTime; continue }     // PF_KTHREAD
             // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
-            guard let status = ProcStatus(pid: pid), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 else { children.append(stat); continue }
-            if let address = Proc.mapping(of: segment.identity, in: pid) { try add(stat, address) }
+            let view = Proc.view(of: stat)
+            guard let status = ProcStatus(pid: view), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 else { children.append(stat); continue }
+            if let address = Proc.mapping(of: segment.identity, in: view) { try add(stat, address) }
             else if willLoadRuntime(pid) { try add(stat, 0) }
             else { children.append(stat) }
         }
@@ -95,7 +98,7 @@ final class Census {
                 family.insert(c.pid); grew = true
                 if isSnapshot(c) { continue }
                 guard ProcStat(pid: c.pid)?.startTime == c.startTime else { continue }
-                if let address = Proc.mapping(of: segment.identity, in: c.pid) { try add(c, address) } else { try examineChild(c) }
+                if let address = Proc.mapping(of: segment.identity, in: Proc.view(of: c)) { try add(c, address) } else { try examineChild(c) }
             }
         }
         for c in children where !family.contains(c.pid) { strangers[c.pid] = c.startTime }
@@ -112,7 +115,7 @@ final class Census {
     }
 
     private func add(_ stat: ProcStat, _ address: UInt64) throws(CheckpointFailure) {
-        guard let status = ProcStatus(pid: stat.pid) else { return }
+        guard let status = ProcStatus(pid: Proc.view(of: stat)) else { return }
         // A vfork child shares its parent's memory, and so its segment; it is never stopped.
         if known[stat.parent] != nil, (try? Kernel.compare(stat.pid, stat.parent, .memory)) == 0 {
             waitingFor[stat.pid] = "vfork"
@@ -173,7 +176,7 @@ final class Census {
     private func call(_ p: CalledProcess) throws(CheckpointFailure) {
         for tid in Proc.threads(of: p.pid) where !p.signalled.contains(tid) {
             guard let stat = ProcStat(pid: p.pid, tid: tid) else { continue }
-            if stat.isZombie {
+            if stat.isDead {
                 if tid == p.pid { p.leaderIsGone = true; p.signalled.insert(tid) }
                 continue
             }
@@ -190,6 +193,20 @@ final class Census {
             p.signalled.insert(tid)
             p.ownTids[tid] = p.depth > 1 ? status.namespacePids.last ?? tid : tid
             if stat.isStopped { try runStopped(p, tid) }
+        }
+    }
+
+    /// libc's thread for SIGEV_THREAD timers blocks every signal with a system call of its own, and sleeps.  (A task in execve keeps SIGCKPT blocked for good reason.)
+    private func unblockSleepers() {
+        for p in processes where !p.isStopped {
+            for (tid, own) in p.ownTids where !arrivedTasks.contains(key(p.ownPid, own)) && !unblocked.contains(tid) {
+                guard let stat = ProcStat(pid: p.pid, tid: tid), stat.state == "S", let status = ProcStatus(pid: p.pid, tid: tid),
+                      status.hex("SigBlk") & status.hex("SigCgt") & ckpt_sigckpt_bit() != 0,
+                      let call = (try? Path.text("/proc/\(p.pid)/task/\(tid)/syscall"))?.split(separator: " ").first.flatMap({ Int($0) }),
+                      call != CKPT_SYS_execve, call != CKPT_SYS_execveat else { continue }
+                unblocked.insert(tid)
+                try? unblockSignals(ckpt_sigckpt_bit(), of: tid)
+            }
         }
     }
 
@@ -242,7 +259,7 @@ final class Census {
         for p in processes {
             let tids = Proc.threads(of: p.pid)
             guard let stat = ProcStat(pid: p.pid), stat.startTime == p.startTime, !tids.isEmpty else { known[p.pid] = nil; continue }
-            if stat.isZombie && tids.count == 1 { known[p.pid] = nil; continue }       // it ended before it arrived
+            if stat.isZombie { known[p.pid] = nil; continue }       // it ended before it arrived
             live.append(p)
             for tid in tids {
                 if tid == p.pid && p.leaderIsGone { continue }
@@ -275,7 +292,8 @@ final class Census {
         if let call = try? Path.text("/proc/\(pid)/task/\(tid)/syscall"), let n = call.split(separator: " ").first.flatMap({ Int($0) }) {
             text += ", in \(systemCallName(n))"
         }
-        return text
+        let frames = stack(ofTask: tid, pid: pid, limit: 6)
+        return frames.isEmpty ? text : text + ", at " + frames.map(\.text).joined(separator: " < ")
     }
 
     // MARK: failures and room

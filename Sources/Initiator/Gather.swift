@@ -12,6 +12,7 @@ private struct OpenFile {
     var samplePid: Int32
     var holders: [(process: Int, number: Int32)] = []
     var users: Set<Int> = []
+    var owner: ckpt_owner_query?
     var standard: Int32 = -1        // lowest of 0, 1, 2 at which anybody holds it
 }
 
@@ -32,6 +33,7 @@ extension Operation {
             d.flags = files[i].sample.statusFlags
             d.position = files[i].sample.position
             d.users = UInt32(files[i].users.count)
+            if let owner = files[i].owner { d.owner_type = owner.type; d.owner_pid = owner.pid; d.owner_signal = owner.signal }
             d.standard = content.tables.objects[Int(object)].kind == CKPT_OBJECT_OUTSIDE.rawValue ? files[i].standard : -1
             if files[i].sample.canWrite && files[i].sample.mode & FileType.mask == FileType.regular { content.tables.objects[Int(object)].written = 1 }
             let index = UInt32(content.tables.descriptions.count)
@@ -64,10 +66,11 @@ private func groupByDescription(_ tree: ObservedTree) -> [OpenFile] {
         for d in p.descriptors {
             let key = Key(link: d.link, device: d.device, inode: d.inode, position: d.position, flags: d.statusFlags)
             var match: Int?
-            for c in candidates[key] ?? [] where (try? Kernel.compare(p.pid, files[c].samplePid, .file, d.number, files[c].sample.number)) == 0 { match = c; break }
+            for c in candidates[key] ?? [] where (try? Kernel.compare(p.view, files[c].samplePid, .file, d.number, files[c].sample.number)) == 0 { match = c; break }
             if match == nil {
                 match = files.count
-                files.append(OpenFile(sample: d, samplePid: p.pid))
+                files.append(OpenFile(sample: d, samplePid: p.view))
+                files[match!].owner = p.owners[d.number]
                 candidates[key, default: []].append(files.count - 1)
             }
             files[match!].holders.append((i, d.number))
@@ -86,12 +89,16 @@ func isTerminal(_ d: ObservedDescriptor) -> Bool {
 /// Which ends of each pipe the tree holds.
 struct PipeEnds {
     private var readers: [UInt64: String] = [:], writers: [UInt64: String] = [:]
+    private var packets: Set<UInt64> = []
     init(_ all: [(ObservedDescriptor, Int32)]) {
         for (d, pid) in all where d.mode & FileType.mask == FileType.fifo {
+            if d.flags & 0o40000 != 0 { packets.insert(d.inode) }
             if d.canRead { readers[d.inode] = "/proc/\(pid)/fd/\(d.number)" }
             if d.canWrite { writers[d.inode] = "/proc/\(pid)/fd/\(d.number)" }
         }
     }
+    /// Some end writes packets (O_DIRECT): what is in the pipe has boundaries that a copy loses.
+    func hasPackets(_ inode: UInt64) -> Bool { packets.contains(inode) }
     func reader(_ inode: UInt64) -> String? { readers[inode] }
     func writer(_ inode: UInt64) -> String? { writers[inode] }
     /// True when somebody outside the tree holds the end that the tree doesn't.
@@ -107,12 +114,9 @@ struct PipeEnds {
 extension SystemContent {
     fileprivate func object(of f: OpenFile, _ pipes: PipeEnds) -> UInt32? {
         let d = f.sample, pid = f.samplePid
-        if d.flags & 0o20000 != 0 {
-            refusals.add(pid: pid, fd: d.number, "\(d.link): it sends signals for input (O_ASYNC)", "use poll instead of SIGIO, or close it")
-            return nil
-        }
-        if d.flags & 0o10000000 != 0 {
-            refusals.add(pid: pid, fd: d.number, "\(d.link): it was opened with O_PATH", "close it")
+        if d.flags & SystemContent.pathOnly != 0 && !(d.link.hasPrefix("/") && !d.link.hasSuffix(" (deleted)")
+            && [FileType.regular, FileType.directory].contains(d.mode & FileType.mask)) {
+            refusals.add(pid: pid, fd: d.number, "\(d.link): opened with O_PATH, and neither a file nor a folder that has a name", "close it")
             return nil
         }
         switch d.mode & FileType.mask {
@@ -127,6 +131,8 @@ extension SystemContent {
             return nil
         }
     }
+
+    static let pathOnly: UInt32 = 0o10000000
 
     private func regular(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {
         // A message queue looks like a regular file; only its file system tells.
@@ -192,7 +198,7 @@ extension SystemContent {
         let key = ObjectKey(kind: kind.rawValue, device: d.device, inode: d.inode, path: "")
         if let index = known(key) { return index }
         do throws(SystemError) {
-            if try pipes.leadsOutside(d.inode) && !isNamed {
+            if try !isNamed && leadsOutside(f, pipes) {
                 if f.standard >= 0 { return outside(d) }
                 refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): the other end of this pipe is outside the session", "start the other program under the same ckrun, or use a file or a FIFO")
                 return nil
@@ -208,7 +214,7 @@ extension SystemContent {
             }
             if let end = pipes.reader(d.inode) ?? pipes.writer(d.inode) {
                 let (bytes, size) = try Pipe.contents(end)
-                if !bytes.isEmpty && d.flags & 0o40000 != 0 {
+                if !bytes.isEmpty && pipes.hasPackets(d.inode) {
                     refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): a pipe in packet mode (O_DIRECT) with unread packets", "read it empty first")
                     return nil
                 }
@@ -220,6 +226,15 @@ extension SystemContent {
             refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): it can't be read: \(error.call): \(error.text)", "try again")
             return nil
         }
+    }
+
+    /// A pipe that another user made can't be opened; on a standard stream it can only come from outside.
+    private func leadsOutside(_ f: OpenFile, _ pipes: PipeEnds) throws(SystemError) -> Bool {
+        var answer = true
+        do throws(SystemError) { answer = try pipes.leadsOutside(f.sample.inode) } catch {
+            if error.errno != 13 || f.standard < 0 { throw error }
+        }
+        return answer
     }
 
     fileprivate func addLocks(_ d: ObservedDescriptor, process: Int, _ p: ObservedProcess) {

@@ -19,6 +19,7 @@ extension Operation {
     func planMemory(_ tree: ObservedTree, _ content: SystemContent, _ segment: Segment, _ draft: Draft, _ options: CheckpointOptions) throws(CheckpointFailure) -> MemoryPlan {
         let plan = MemoryPlan()
         let hasSwap = ((try? Path.text("/proc/swaps"))?.split(separator: "\n").count ?? 1) > 1
+        content.addSharedDeletedFiles(tree, segment)
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             let first = content.tables.vmas.count
             var ranges: [ckpt_range] = []
@@ -48,15 +49,7 @@ extension Operation {
     private func handOut(_ plan: MemoryPlan, _ tree: ObservedTree, _ segment: Segment) throws(CheckpointFailure) {
         for p in tree.live {
             let ranges = plan.ranges[ObjectIdentifier(p)] ?? []
-            let size = UInt64(ranges.count * MemoryLayout<ckpt_range>.stride)
-            let used = ckpt_load64(&segment.pointer.pointee.arena_used)
-            do throws(SystemError) { try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + used, count: size + 8) } catch {
-                throw CheckpointFailure([problem(.system, segment.path, error.text, remedy: "free memory, or set CKPT_DIR to a folder with room before ckrun")])
-            }
-            let at = ckpt_arena_claim(segment.pointer, size)
-            guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "more mappings than the session's arena holds")]) }
-            let list = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: ckpt_range.self)
-            for (i, r) in ranges.enumerated() { list[i] = r }
+            let at = try claim(p, ranges)
             let slot = segment.process(p.slot)
             slot.pointee.ranges_offset = at
             slot.pointee.ranges_count = UInt32(ranges.count)
@@ -81,7 +74,7 @@ extension SystemContent {
             v.object_offset = m.offset
             if m.name.hasPrefix("/dev/zero") || isDeleted {
                 v.kind = CKPT_VMA_SHARED_ANONYMOUS.rawValue
-                if let open = openDeleted(m) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = open; return v }
+                if let file = openDeleted(m) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = file; return v }
                 v.object = sharedObject(m)
                 return v
             }
@@ -122,7 +115,31 @@ extension SystemContent {
         return false
     }
 
+    /// A file without a name that only mappings hold, one of them shared: its pages come from there.  (One that is open too is complete already.)
+    func addSharedDeletedFiles(_ tree: ObservedTree, _ segment: Segment) {
+        for p in tree.live {
+            for m in p.mappings where m.isShared && m.name.hasSuffix(" (deleted)") && !m.name.hasPrefix("/dev/zero") && !m.name.hasPrefix("/SYSV") && m.inode != segment.identity.inode {
+                let key = ObjectKey(kind: CKPT_OBJECT_DELETED.rawValue, device: m.device, inode: m.inode, path: "")
+                if let index = known(key) {
+                    if tables.objects[Int(index)].content == 0 { tables.objects[Int(index)].size = max(tables.objects[Int(index)].size, m.offset + m.size) }
+                    continue
+                }
+                let isMemory = m.name.hasPrefix("/memfd:")
+                var o = ckpt_object_record()
+                o.kind = (isMemory ? CKPT_OBJECT_MEMFD : CKPT_OBJECT_DELETED).rawValue
+                o.device = m.device; o.inode = m.inode; o.size = m.offset + m.size; o.mode = FileType.regular | 0o600; o.flags = CKPT_OBJECT_MAPPED.rawValue
+                let path = String(m.name.dropLast(" (deleted)".count))
+                o.path = tables.text(isMemory ? String(path.dropFirst(7)) : path)
+                _ = append(o, key)
+            }
+        }
+    }
+
     /// A deleted file that is also open: its contents are in the statefile already.
+    fileprivate func isHeldByMappingsOnly(_ object: UInt32) -> Bool {
+        let o = tables.objects[Int(object)]
+        return (o.kind == CKPT_OBJECT_DELETED.rawValue || o.kind == CKPT_OBJECT_MEMFD.rawValue) && o.flags & CKPT_OBJECT_OPENED.rawValue == 0
+    }
     private func openDeleted(_ m: ProcMapping) -> UInt32? {
         known(ObjectKey(kind: CKPT_OBJECT_DELETED.rawValue, device: m.device, inode: m.inode, path: ""))
     }
@@ -156,6 +173,8 @@ extension MemoryPlan {
         case CKPT_VMA_VDSO:
             r.kind = CKPT_RANGE_WHOLE.rawValue
         case CKPT_VMA_SHARED_ANONYMOUS:
+            return sharedRange(m, &v, r, draft, hasSwap: hasSwap)
+        case CKPT_VMA_SHARED_FILE where content.isHeldByMappingsOnly(v.object):
             return sharedRange(m, &v, r, draft, hasSwap: hasSwap)
         case CKPT_VMA_SHARED_FILE:
             // Nothing of it is stored; the snapshot only lets go of it.

@@ -71,7 +71,7 @@ extension Operation {
             while Kernel.clock(1) < deadline, let outer = snapshotPid(p), let s = ProcStat(pid: outer), !s.isZombie { Kernel.sleep(microseconds: 100) }
             guard p.stillLives, let status = ProcStatus(pid: p.pid), status.hex("SigCgt") & ckpt_sigckpt_bit() != 0 else { continue }
             if p.isStopped { continue }         // it reaps at the next checkpoint or when it runs and is called again
-            let tid = Proc.threads(of: p.pid).first { ProcStat(pid: p.pid, tid: $0).map { !$0.isZombie } ?? false } ?? p.pid
+            let tid = Proc.threads(of: p.pid).first { ProcStat(pid: p.pid, tid: $0).map { !$0.isDead } ?? false } ?? p.pid
             try? Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32)
         }
     }

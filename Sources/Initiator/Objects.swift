@@ -65,13 +65,13 @@ extension SystemContent {
     /// The executable, the working directory and the root of a process.
     func addPlaces(_ p: ObservedProcess) {
         let key = ObjectIdentifier(p)
-        if let s = try? Path.status("/proc/\(p.pid)/exe") {
+        if let s = try? Path.status("/proc/\(p.view)/exe") {
             exe[key] = objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil)
         }
-        if let s = try? Path.status("/proc/\(p.pid)/cwd") {
+        if let s = try? Path.status("/proc/\(p.view)/cwd") {
             cwd[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
         }
-        if p.root != "/", let s = try? Path.status("/proc/\(p.pid)/root") {
+        if p.root != "/", let s = try? Path.status("/proc/\(p.view)/root") {
             root[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.root, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
         }
     }

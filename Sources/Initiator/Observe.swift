@@ -25,26 +25,27 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
 }
 
 private func observeProcess(_ called: CalledProcess) throws(SystemError) -> ObservedProcess? {
-    let pid = called.pid, base = "/proc/\(called.pid)"
-    guard let stat = ProcStat(pid: pid) else { return nil }
+    guard let stat = ProcStat(pid: called.pid) else { return nil }
+    let pid = called.pid, view = Proc.view(of: stat), base = "/proc/\(view)"
     let p = ObservedProcess(pid: pid, startTime: called.startTime, ownPid: called.ownPid, stat: stat, status: ProcStatus(try Path.text(base + "/status")))
+    p.view = view
     p.isStopped = called.isStopped
     p.leaderIsGone = called.leaderIsGone
-    p.mappings = try ProcMapping.all(of: pid, withFlags: true)
+    p.mappings = try ProcMapping.all(of: view, withFlags: true)
     p.exe = try Path.link(base + "/exe"); p.cwd = try Path.link(base + "/cwd"); p.root = try Path.link(base + "/root")
     p.auxv = try Path.contents(base + "/auxv")
     p.commandLine = try Path.contents(base + "/cmdline")
     p.personality = UInt32((try? Path.text(base + "/personality"))?.trimmedHex ?? 0)
     p.oomScoreAdj = Int32((try Path.text(base + "/oom_score_adj")).trimmedNumber ?? 0)
     p.coredumpFilter = (try? Path.text(base + "/coredump_filter"))?.trimmedHex ?? 0
-    for i in 0..<16 { p.limits[i] = try Kernel.limits(of: pid, i) }
+    for i in 0..<16 { p.limits[i] = try Kernel.limits(of: view, i) }
     p.sharedPendingMask = p.status.hex("ShdPnd") & ~ckpt_sigckpt_bit()
     p.timers = observeTimers((try? Path.text(base + "/timers")) ?? "")
-    p.descriptors = try observeDescriptors(pid)
+    p.descriptors = try observeDescriptors(view)
     for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
         guard let own = called.ownTids[tid] else { continue }
         var t = ObservedTask(tid: own, slot: -1)
-        t.comm = String((try Path.text("\(base)/task/\(tid)/comm")).dropLast())
+        t.comm = String((try Path.text("/proc/\(pid)/task/\(tid)/comm")).dropLast())
         t.sched = try Kernel.schedule(of: tid)
         do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
         t.ioprio = Kernel.ioPriority(of: tid)
@@ -82,8 +83,8 @@ private func addZombies(_ tree: ObservedTree, _ census: Census) {
 private func refuseForeignNamespaces(_ tree: ObservedTree, _ refusals: Refusals) {
     guard let first = tree.live.first else { return }
     for kind in ["pid", "mnt", "net", "ipc", "uts", "user", "cgroup", "time"] {
-        let reference = try? Path.link("/proc/\(first.pid)/ns/\(kind)")
-        for p in tree.live.dropFirst() where (try? Path.link("/proc/\(p.pid)/ns/\(kind)")) != reference {
+        let reference = try? Path.link("/proc/\(first.view)/ns/\(kind)")
+        for p in tree.live.dropFirst() where (try? Path.link("/proc/\(p.view)/ns/\(kind)")) != reference {
             refusals.add(pid: p.pid, "it lives in another \(kind) namespace than pid \(first.pid)", "start the whole tree in one set of namespaces")
         }
     }

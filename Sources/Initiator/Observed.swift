@@ -16,6 +16,7 @@ struct ObservedTask {
 final class ObservedProcess {
     let pid: Int32                      // as we see it
     let startTime: UInt64
+    var view: Int32                     // where /proc shows its memory and descriptors: its pid, or a thread's id when the main thread is gone
     var ownPid: Int32
     var stat: ProcStat
     var status: ProcStatus
@@ -29,6 +30,7 @@ final class ObservedProcess {
     var isOrphan = false
     var mappings: [ProcMapping] = []
     var descriptors: [ObservedDescriptor] = []
+    var owners: [Int32: ckpt_owner_query] = [:]         // by descriptor; only those that have one
     var timers: [ObservedTimer] = []
     var auxv: [UInt8] = [], commandLine: [UInt8] = []
     var exe = "", cwd = "", root = "/"
@@ -36,7 +38,7 @@ final class ObservedProcess {
     var limits = [ckpt_rlimit](repeating: ckpt_rlimit(), count: 16)
     var sharedPendingMask: UInt64 = 0   // ShdPnd
     init(pid: Int32, startTime: UInt64, ownPid: Int32, stat: ProcStat, status: ProcStatus) {
-        self.pid = pid; self.startTime = startTime; self.ownPid = ownPid; self.stat = stat; self.status = status
+        self.pid = pid; view = pid; self.startTime = startTime; self.ownPid = ownPid; self.stat = stat; self.status = status
     }
     var stillLives: Bool {
         guard !isZombie, let now = ProcStat(pid: pid) else { return false }

@@ -2,17 +2,18 @@
 import CkptABI
 import CkptReport
 import CkptSession
+import CkptSystem
 
 extension Operation {
     /// Three short phases, only for processes that have something pending: leaders take theirs and the process's, the others theirs, everybody queues it again.
     func drainPending(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         var leaders = 0, others = 0
         for p in tree.live where p.sharedPendingMask != 0 || p.tasks.contains(where: { $0.pendingMask != 0 }) {
-            let leader = Int(segment.process(p.slot).pointee.leader_task)
-            for t in p.tasks where t.slot == leader || t.pendingMask != 0 {
+            let first = p.tasks.first { $0.tid == p.ownPid }?.slot ?? Int(segment.process(p.slot).pointee.leader_task)
+            for t in p.tasks where t.slot == first || t.pendingMask != 0 {
                 segment.task(t.slot).pointee.spare.0 = t.pendingMask
-                segment.task(t.slot).pointee.request = CKPT_REQUEST_DRAIN.rawValue
-                if t.slot == leader { leaders += 1 } else { others += 1 }
+                segment.task(t.slot).pointee.request = CKPT_REQUEST_DRAIN.rawValue | (t.slot == first ? CKPT_REQUEST_DRAIN_SHARED.rawValue : 0)
+                if t.slot == first { leaders += 1 } else { others += 1 }
             }
         }
         let patience = options.patience
@@ -21,18 +22,35 @@ extension Operation {
         try barrier.run(CKPT_PHASE_REQUEUE, expecting: leaders + others, patience: patience) { "a task with pending signals" }
     }
 
+    /// What the leaders look up for us: the time left of POSIX timers, and who gets the signals of descriptors.
     func recordTimers(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        var any = false
-        for p in tree.live where !p.timers.isEmpty {
-            any = true
-            let size = UInt64(MemoryLayout<ckpt_timer_query>.size)
-            let at = ckpt_arena_claim(segment.pointer, size * UInt64(p.timers.count))
-            guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "more POSIX timers than the session's arena holds")]) }
-            let queries = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: ckpt_timer_query.self)
-            for (i, t) in p.timers.enumerated() { queries[i] = ckpt_timer_query(id: t.id, overrun: 0, left: ckpt_itimerspec()) }
-            segment.process(p.slot).pointee.timers_offset = at
-            segment.process(p.slot).pointee.timers_count = UInt32(p.timers.count)
+        for p in tree.live {
+            let slot = segment.process(p.slot)
+            slot.pointee.timers_offset = try claim(p, p.timers.map { ckpt_timer_query(id: $0.id, overrun: 0, left: ckpt_itimerspec()) })
+            slot.pointee.timers_count = UInt32(p.timers.count)
+            let asked = p.descriptors.filter { $0.flags & SystemContent.pathOnly == 0 }
+            slot.pointee.owners_offset = try claim(p, asked.map { ckpt_owner_query(fd: $0.number, type: 0, pid: 0, signal: 0) })
+            slot.pointee.owners_count = UInt64(asked.count)
         }
-        if any { try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" } }
+        try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
+        for p in tree.live {
+            let slot = segment.process(p.slot)
+            let owners = ckpt_arena(segment.pointer, slot.pointee.owners_offset).assumingMemoryBound(to: ckpt_owner_query.self)
+            for i in 0..<Int(slot.pointee.owners_count) where owners[i].pid != 0 || owners[i].signal != 0 { p.owners[owners[i].fd] = owners[i] }
+        }
+    }
+
+    /// Copies an array into the arena; its offset.
+    func claim<T>(_ p: ObservedProcess, _ array: [T]) throws(CheckpointFailure) -> UInt64 {
+        if array.isEmpty { return 0 }
+        let size = UInt64(MemoryLayout<T>.stride * array.count)
+        do throws(SystemError) { try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&segment.pointer.pointee.arena_used), count: size + 8) } catch {
+            throw CheckpointFailure([problem(.system, segment.path, error.text, remedy: "free memory, or set CKPT_DIR to a folder with room before ckrun")])
+        }
+        let at = ckpt_arena_claim(segment.pointer, size)
+        guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "more timers, descriptors or mappings than the session's arena holds")]) }
+        let target = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: T.self)
+        for (i, e) in array.enumerated() { target[i] = e }
+        return at
     }
 }

@@ -30,7 +30,10 @@ public struct ProcStat: Sendable {
         guard let text = try? Path.text(path) else { return nil }
         self.init(text)
     }
-    public var isZombie: Bool { state == "Z" || state == "X" }
+    /// This task has ended; the process may live on in its other threads.
+    public var isDead: Bool { state == "Z" || state == "X" }
+    /// The process has ended and waits to be waited for.
+    public var isZombie: Bool { isDead && threads <= 1 }
     public var isStopped: Bool { state == "T" }
 }
 
@@ -113,6 +116,11 @@ public struct ProcMapping: Sendable {
 public enum Proc {
     public static func processes() -> [Int32] { ((try? Path.names(in: "/proc")) ?? []).compactMap { Int32($0) } }
     public static func threads(of pid: Int32) -> [Int32] { ((try? Path.names(in: "/proc/\(pid)/task")) ?? []).compactMap { Int32($0) }.sorted() }
+    /// The id under which /proc shows a process's memory and descriptors: a main thread that has left by pthread_exit shows none, another does.
+    public static func view(of stat: ProcStat) -> Int32 {
+        guard stat.isDead, stat.threads > 1 else { return stat.pid }
+        return threads(of: stat.pid).first { ProcStat(pid: stat.pid, tid: $0).map { !$0.isDead } ?? false } ?? stat.pid
+    }
     /// Where `pid` maps the segment; nil: it doesn't, or can't be read, or it is a tool (Segment.mappedSize).
     public static func mapping(of identity: FileIdentity, in pid: Int32) -> UInt64? {
         guard let bytes = try? Path.contents("/proc/\(pid)/maps") else { return nil }

@@ -43,7 +43,7 @@ public enum Sessions {
         for pid in Proc.processes() {
             guard let stat = ProcStat(pid: pid), !stat.isZombie else { continue }
             for (i, s) in segments.enumerated() {
-                if let address = Proc.mapping(of: s.identity, in: pid) {
+                if let address = Proc.mapping(of: s.identity, in: Proc.view(of: stat)) {
                     result[i].append(Member(pid: pid, startTime: stat.startTime, address: address))
                 }
             }

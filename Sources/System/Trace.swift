@@ -34,3 +34,22 @@ public final class SeizedTasks {
     }
     deinit { release() }
 }
+
+/// Takes `signals` out of a sleeping task's blocked set (PTRACE_SETSIGMASK): for threads of libc's own that block everything by themselves.
+public func unblockSignals(_ signals: UInt64, of tid: Int32) throws(SystemError) {
+    let seize = 0x4206, interrupt = 0x4207, getMask = 0x420a, setMask = 0x420b, detach = 17, wall: Int32 = 0x4000_0000
+    func request(_ what: Int, _ a: Int = 0, _ b: Int = 0) throws(SystemError) {
+        let r = ckpt_syscall(CKPT_SYS_ptrace, what, Int(tid), a, b, 0, 0)
+        if r < 0 { throw SystemError("ptrace", errno: Int32(-r)) }
+    }
+    try request(seize)
+    defer { _ = ckpt_syscall(CKPT_SYS_ptrace, detach, Int(tid), 0, 0, 0, 0) }
+    try request(interrupt)
+    var status: Int32 = 0
+    try retrying("wait for \(tid)") { waitpid(tid, &status, wall) }
+    var mask: UInt64 = 0
+    let address = withUnsafeMutablePointer(to: &mask) { Int(bitPattern: $0) }
+    try request(getMask, 8, address)
+    mask &= ~signals
+    try request(setMask, 8, address)
+}

@@ -28,9 +28,9 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         let now = phase(word)
         switch now {
         case CKPT_PHASE_RECORD:
-            if let process { recordTimers(session, process); arrive(part, now) }
-        case CKPT_PHASE_DRAIN where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0 && process != nil,
-             CKPT_PHASE_DRAIN_OTHERS where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0 && process == nil:
+            if let process { recordTimers(session, process); recordOwners(session, process); arrive(part, now) }
+        case CKPT_PHASE_DRAIN where slot.pointee.request & CKPT_REQUEST_DRAIN_SHARED.rawValue != 0,
+             CKPT_PHASE_DRAIN_OTHERS where slot.pointee.request == CKPT_REQUEST_DRAIN.rawValue:
             drainSignals(session, slot); arrive(part, now)
         case CKPT_PHASE_REQUEUE where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0:
             requeueSignals(session, slot); arrive(part, now)

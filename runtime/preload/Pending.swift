@@ -5,10 +5,10 @@ import CkptABI
 import PreloadBoot
 import Freestanding
 
-/// Takes every pending signal that is this task's to take.  A leader runs first and alone: it takes its own and then the process's;
+/// Takes every pending signal that is this task's to take.  One task of each process runs first: it takes its own and then the process's;
 /// so what the others find afterwards is their own.  `spare.0` of the slot: the task's private set as the initiator read it in /proc.
 func drainSignals(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeMutablePointer<ckpt_task>) {
-    let mine = slot.pointee.spare.0, leads = slot.pointee.is_leader != 0
+    let mine = slot.pointee.spare.0, leads = slot.pointee.request & CKPT_REQUEST_DRAIN_SHARED.rawValue != 0
     var zero = ckpt_timespec(sec: 0, nsec: 0)
     var pending: UInt64 = 0
     _ = ckpt_syscall(Int(CKPT_SYS_rt_sigpending), Int(bitPattern: withUnsafeMutablePointer(to: &pending) { $0 }), 8, 0, 0, 0, 0)

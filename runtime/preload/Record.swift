@@ -89,6 +89,20 @@ func recordTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsa
     }
 }
 
+func recordOwners(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    let getOwner = 16, getSignal = 11
+    let owners = ckpt_arena(session, process.pointee.owners_offset).assumingMemoryBound(to: ckpt_owner_query.self)
+    var i = 0
+    while i < Int(process.pointee.owners_count) {
+        let fd = Int(owners[i].fd)
+        // struct f_owner_ex is a type and a pid: the query's own two fields.
+        let ex = withUnsafeMutablePointer(to: &owners[i].type) { Int(bitPattern: $0) }
+        if ckpt_syscall(CKPT_SYS_fcntl, fd, getOwner, ex, 0, 0, 0) < 0 { owners[i].pid = 0 }
+        owners[i].signal = Int32(truncatingIfNeeded: max(0, ckpt_syscall(CKPT_SYS_fcntl, fd, getSignal, 0, 0, 0, 0)))
+        i += 1
+    }
+}
+
 /// After a restart: the engine has created the timers; they start to run when the tree does.
 func armTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
     forEachTimer(session, process) { timer in

@@ -61,7 +61,10 @@ enum ckpt_error {
 };
 
 // What a task asks of or is asked in `request`.
-enum ckpt_request { CKPT_REQUEST_DRAIN = 1 };
+enum ckpt_request {
+    CKPT_REQUEST_DRAIN = 1,         // take your pending signals
+    CKPT_REQUEST_DRAIN_SHARED = 2,  // and, before the others, the process's: the main thread if it lives, since the kernel lets only it queue any siginfo to the process
+};
 
 struct ckpt_failure {
     uint32_t code;                  // enum ckpt_error; set last, by compare-and-swap: the first failure wins
@@ -91,6 +94,10 @@ _Static_assert(sizeof(struct ckpt_range) == 48, "range");
 // A POSIX timer: the initiator fills id from /proc/PID/timers, the leader the rest by timer_gettime(2).
 struct ckpt_timer_query { int32_t id, overrun; struct ckpt_itimerspec left; };
 _Static_assert(sizeof(struct ckpt_timer_query) == 40, "timer query");
+
+// Who gets a descriptor's signals: the initiator fills fd, the leader the rest by fcntl(2) F_GETOWN_EX and F_GETSIG.
+struct ckpt_owner_query { int32_t fd, type, pid, signal; };
+_Static_assert(sizeof(struct ckpt_owner_query) == 16, "owner query");
 
 struct ckpt_pending { struct ckpt_siginfo info; uint32_t shared, pad; };    // shared: pending for the process, not for the task
 _Static_assert(sizeof(struct ckpt_pending) == 136, "pending");
@@ -142,7 +149,9 @@ struct ckpt_process {
     uint32_t expected;              // restart: how many there are
     uint64_t runtime_base;          // where this process has the runtime, for the tools
     uint64_t monotonic, boottime;   // ns, in the process's time namespace, at the record
-    uint64_t spare[222];
+    uint64_t owners_offset;         // arena: struct ckpt_owner_query[]
+    uint64_t owners_count;
+    uint64_t spare[220];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 
