@@ -32,6 +32,9 @@ final class Barrier {
             lock.unlock()
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(segment.path): \(error.text)", remedy: "free memory or set CKPT_DIR to a folder with room")])
         }
+        // A slot that is claimed and not yet filled must not show what an earlier operation left in it.
+        for i in 0..<min(Int(s.pointee.tasks_used), Int(CKPT_MAX_TASKS)) { segment.task(i).pointee.status = 0; segment.task(i).pointee.tid = 0; segment.task(i).pointee.pid = 0 }
+        for i in 0..<min(Int(s.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) { segment.process(i).pointee.pid = 0 }
         s.pointee.failure = ckpt_failure()
         s.pointee.tasks_used = 0; s.pointee.processes_used = 0; s.pointee.left = 0; s.pointee.snapshots_done = 0
         s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0

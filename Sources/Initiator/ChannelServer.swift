@@ -1,4 +1,5 @@
-// Hands the statefile's descriptor and /proc/PID to each writer that connects, and notices when one dies.
+// Hands the statefile's descriptor and its page map to each writer that connects, and notices when one dies.
+// (A process that has changed its uids may not open its own page map; we may, or could not have read the rest of it.)
 import CkptABI
 import CkptReport
 import CkptSession
@@ -10,7 +11,7 @@ final class ChannelServer: @unchecked Sendable {
     private let worker: Worker
     private let state = ServerState()
 
-    init(_ segment: Segment, _ file: File, generation: UInt32) throws(CheckpointFailure) {
+    init(_ segment: Segment, _ file: File, generation: UInt32, members: Set<Int32>) throws(CheckpointFailure) {
         self.file = file
         let name = "ckpt-\(segment.id)-\(generation)-\(Kernel.processID)"
         do throws(SystemError) { listener = try Listener(abstract: name) } catch {
@@ -19,17 +20,19 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listener = self.listener, state = self.state
-        worker = Worker { ChannelServer.serve(listener, file, state) }
+        worker = Worker { ChannelServer.serve(listener, file, state, members) }
     }
 
-    private static func serve(_ listener: Listener, _ file: File, _ state: ServerState) {
+    private static func serve(_ listener: Listener, _ file: File, _ state: ServerState, _ members: Set<Int32>) {
         var open: [Connection] = []
         while !state.isStopped {
             open = open.filter { !$0.hasEnded }
             state.setOpen(open.map(\.peer))
             guard let c = listener.accept(milliseconds: 20) else { continue }
-            guard c.peerUser == Kernel.userID || Kernel.userID == 0, let process = try? File("/proc/\(c.peer)", flags: 0o10000000 | 0o200000) else { continue }
-            c.send(file, process)
+            guard c.peerUser == Kernel.userID || Kernel.userID == 0, let pagemap = try? File("/proc/\(c.peer)/pagemap") else { continue }
+            // When memory runs short, the copy should go before the application does.
+            if !members.contains(c.peer) { try? Path.write("1000", to: "/proc/\(c.peer)/oom_score_adj") }
+            c.send(file, pagemap)
             open.append(c)
             state.addSeen(c.peer)
         }

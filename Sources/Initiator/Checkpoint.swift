@@ -45,12 +45,13 @@ public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Lo
             return try Operation(segment, options, log).run()
         } catch {
             // A vfork child that waits for a stopped task: everybody goes on, and we come back when it has executed.
-            guard error.status == .temporary, attempt < attempts, error.problems.allSatisfy({ $0.cause.contains(vforkCause) }) else { throw error }
+            guard error.status == .temporary, attempt < attempts, error.problems.allSatisfy({ $0.cause.contains(vforkCause) || $0.cause.contains(endedCause) }) else { throw error }
             Kernel.sleep(milliseconds: 20 * attempt)
         }
     }
     throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: vforkCause)])
 }
+let endedCause = "its tasks ended while they were being stopped"
 let vforkCause = "a vfork child does not get to its exec"
 
 /// One attempt.  The barrier's lock is held, and the statefile has no name, for as long as it lives.
@@ -81,7 +82,7 @@ final class Operation {
             let content = try gatherSystem(tree, segment, options, draft)
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
-            let server = try ChannelServer(segment, draft.file, generation: barrier.generation)
+            let server = try ChannelServer(segment, draft.file, generation: barrier.generation, members: Set(tree.live.map(\.pid)))
             defer { server.stop() }
             try saveMemory(tree, plan, barrier, server)
             if options.afterwards == .run {

@@ -198,7 +198,7 @@ extension SystemContent {
         let key = ObjectKey(kind: kind.rawValue, device: d.device, inode: d.inode, path: "")
         if let index = known(key) { return index }
         do throws(SystemError) {
-            if try !isNamed && leadsOutside(f, pipes) {
+            if !isNamed, try leadsOutside(f, pipes) {
                 if f.standard >= 0 { return outside(d) }
                 refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): the other end of this pipe is outside the session", "start the other program under the same ckrun, or use a file or a FIFO")
                 return nil

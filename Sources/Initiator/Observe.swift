@@ -66,7 +66,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
         p.slot = processSlots[p.ownPid] ?? -1
         for i in p.tasks.indices { p.tasks[i].slot = slots[Key(pid: p.ownPid, tid: p.tasks[i].tid)] ?? -1 }
         p.tasks.removeAll { $0.slot < 0 }
-        if p.slot < 0 || p.tasks.isEmpty { refusals.add(pid: p.pid, "its tasks ended while they were stopped", "try again") }
+        if p.slot < 0 || p.tasks.isEmpty { refusals.add(pid: p.pid, endedCause, "try again", status: .temporary) }
     }
 }
 

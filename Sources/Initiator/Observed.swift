@@ -76,8 +76,8 @@ final class Refusals {
     private let session: String
     private(set) var problems: [Problem] = []
     init(session: String) { self.session = session }
-    func add(pid: Int32, fd: Int32? = nil, _ what: String, _ remedy: String) {
-        var p = Problem(.refused, "checkpoint", object: session, remedy: remedy)
+    func add(pid: Int32, fd: Int32? = nil, _ what: String, _ remedy: String, status: ExitStatus = .refused) {
+        var p = Problem(status, "checkpoint", object: session, remedy: remedy)
         p.cause = ["pid \(pid)"] + (fd.map { ["fd \($0)"] } ?? []) + [what]
         if !problems.contains(p) { problems.append(p) }
     }

@@ -89,6 +89,11 @@ public enum Path {
         }
         return names
     }
+    /// Writes a short text in one go, as /proc wants it.
+    public static func write(_ text: String, to path: String) throws(SystemError) {
+        let file = try File(path, flags: O_WRONLY), bytes = Array(text.utf8)
+        try retrying("write \(path)") { Glibc.write(file.number, bytes, bytes.count) }
+    }
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
     public static func remove(_ path: String) { unlink(path) }
     public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from, to) } }

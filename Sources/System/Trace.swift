@@ -12,13 +12,18 @@ public final class SeizedTasks {
     public func run(_ tid: Int32) throws(SystemError) {
         try request(SeizedTasks.seize, tid)
         tids.append(tid)
-        var status: Int32 = 0
-        // It reports the group stop it is in at once; a task that dies reports that.
-        try retrying("wait for \(tid)") { waitpid(tid, &status, Int32(SeizedTasks.wall)) }
-        try request(SeizedTasks.cont, tid)
+        // It reports the group stop it is in, then each signal that it is about to handle, ours last (the highest number).
+        for _ in 0..<64 {
+            var status: Int32 = 0
+            try retrying("wait for \(tid)") { waitpid(tid, &status, Int32(SeizedTasks.wall)) }
+            guard status & 0xff == 0x7f else { return }         // it ended
+            let isEvent = status >> 16 != 0, signal = isEvent ? 0 : status >> 8 & 0xff
+            try request(SeizedTasks.cont, tid, Int(signal))
+            if signal == Int32(CKPT_SIGCKPT) { return }
+        }
     }
-    private func request(_ what: Int, _ tid: Int32) throws(SystemError) {
-        let r = ckpt_syscall(CKPT_SYS_ptrace, what, Int(tid), 0, 0, 0, 0)
+    private func request(_ what: Int, _ tid: Int32, _ data: Int = 0) throws(SystemError) {
+        let r = ckpt_syscall(CKPT_SYS_ptrace, what, Int(tid), 0, data, 0, 0)
         if r < 0 { throw SystemError("ptrace", errno: Int32(-r)) }
     }
     /// Detaching wants a ptrace stop: PTRACE_INTERRUPT makes one.  The task goes back into its group stop.

@@ -1,5 +1,5 @@
 // Runs in the snapshot, or in a leader that writes its memory in place; every signal blocked, on the writer's stack.
-// The initiator's abstract socket hands out the statefile and /proc/PID of whoever connects.  The connection stays open until the writer has finished:
+// The initiator's abstract socket hands out the statefile, and the page map of whoever connects (which may live in a chroot, or not be allowed to open it).  The connection stays open until the writer has finished:
 // its end tells the initiator that a writer died.
 import CkptABI
 import PreloadBoot
@@ -8,10 +8,10 @@ import Freestanding
 struct Channel {
     var socket: Descriptor
     var statefile: Descriptor
-    var process: Descriptor     // O_PATH of /proc/PID: the writer may live in a chroot
+    var pagemap: Descriptor     // /proc/PID/pagemap of the writer
 
     func close() {
-        _ = ckpt_close(statefile.value); _ = ckpt_close(process.value); _ = ckpt_close(socket.value)
+        _ = ckpt_close(statefile.value); _ = ckpt_close(pagemap.value); _ = ckpt_close(socket.value)
     }
 }
 
@@ -30,8 +30,8 @@ func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) ->
         _ = try withUnsafeMutablePointer(to: &address) { (a) throws(Errno) in
             try check(ckpt_syscall(Int(CKPT_SYS_connect), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
         }
-        let (statefile, process) = try receiveTwo(socket)
-        return Channel(socket: socket, statefile: statefile, process: process)
+        let (statefile, pagemap) = try receiveTwo(socket)
+        return Channel(socket: socket, statefile: statefile, pagemap: pagemap)
     } catch {
         _ = ckpt_close(socket.value)
         throw error

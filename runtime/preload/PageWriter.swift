@@ -28,24 +28,13 @@ struct PageWriter {
 
     mutating func connect() throws(WriteError) {
         do throws(Errno) { channel = try openChannel(session) } catch { throw WriteError(code: CKPT_ERROR_CONNECT, errno: error, detail: 0) }
-        let name: StaticString = "pagemap"
-        do throws(Errno) {
-            pagemap = Descriptor(Int32(try check(ckpt_openat(channel!.process.value, name.cString, OpenFlags.readOnly | OpenFlags.closeOnExec, 0))))
-        } catch { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: error, detail: 0) }
+        pagemap = channel!.pagemap
     }
 
     mutating func disconnect() {
-        if pagemap.value >= 0 { _ = ckpt_close(pagemap.value); pagemap = Descriptor(-1) }
+        pagemap = Descriptor(-1)
         channel?.close()
         channel = nil
-    }
-
-    /// When memory runs short, the copy should go before the application does.
-    func volunteerForOOM() {
-        let name: StaticString = "oom_score_adj", most: StaticString = "1000"
-        guard let channel else { return }
-        let file = ckpt_openat(channel.process.value, name.cString, 1, 0)
-        if file >= 0 { _ = ckpt_write(Int32(truncatingIfNeeded: file), most.utf8Start, 4); _ = ckpt_close(Int32(truncatingIfNeeded: file)) }
     }
 
     /// Writes all ranges of one sort; returns the statefile offset of the chain's first chunk, 0 if there is nothing.

@@ -130,7 +130,6 @@ private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ proce
             ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_DETACHED.rawValue)
             _ = ckpt_futex_wake(&process.pointee.snapshot_state, Int32.max)
             if process.pointee.ranges_early == 0 { try writer.connect() }
-            writer.volunteerForOOM()
         }
         process.pointee.runs = try writer.write(list, count, shared: false)
         writer.disconnect()
