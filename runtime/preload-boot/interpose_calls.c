@@ -3,11 +3,12 @@
 // these frames, and the Swift compiler writes no .eh_frame for freestanding code; what to do is decided in InterposeRepeat.swift.
 #include "interpose.h"
 
-#define EXPORT __attribute__((visibility("default")))
 struct sigset;
 struct timeval { int64_t sec, usec; };
 enum { NR_poll = 7, NR_pause = 34, NR_msgsnd = 69, NR_msgrcv = 70, NR_sigtimedwait = 128, NR_sigsuspend = 130, NR_semtimedop = 220, NR_clock_nanosleep = 230,
        NR_epoll_wait = 232, NR_pselect6 = 270, NR_ppoll = 271, NR_epoll_pwait = 281, NR_epoll_pwait2 = 441 };
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
 enum { EINTR_ = 4, EINVAL_ = 22, TIMER_ABSTIME = 1 };
 
 extern uint64_t interpose_real(int entry);
@@ -18,22 +19,29 @@ extern void interpose_remain(struct interpose_call *call, struct ckpt_timespec *
 extern uint64_t interpose_strip(const void *set);
 #define REAL(name) interpose_real(INTERPOSE_##name)
 
-// rbx keeps the call, so that the handler finds it in the interrupted registers.
-__asm__(".pushsection .text.interpose_syscall,\"ax\",@progbits\n"
-        ".globl interpose_syscall\n.hidden interpose_syscall\n.type interpose_syscall,@function\n"
-        ".globl interpose_syscall_returned\n.hidden interpose_syscall_returned\n"
-        "interpose_syscall:\n\t.cfi_startproc\n"
-        "\tpushq %rbx\n\t.cfi_adjust_cfa_offset 8\n\t.cfi_rel_offset %rbx, 0\n"
-        "\tmovq %rdi, %rbx\n"
-        "\tmovq 0(%rbx), %rax\n\tmovq 8(%rbx), %rdi\n\tmovq 16(%rbx), %rsi\n\tmovq 24(%rbx), %rdx\n"
-        "\tmovq 32(%rbx), %r10\n\tmovq 40(%rbx), %r8\n\tmovq 48(%rbx), %r9\n"
-        "\tsyscall\n"
-        "interpose_syscall_returned:\n"
-        "\tpopq %rbx\n\t.cfi_adjust_cfa_offset -8\n\t.cfi_restore %rbx\n"
-        "\tret\n\t.cfi_endproc\n"
-        ".size interpose_syscall, .-interpose_syscall\n.popsection\n");
+// Everything is inlined into the exported functions, so that a backtrace of a waiting task shows one frame with the name that it called.
+#define INLINE static inline __attribute__((always_inline))
+#define EXPORT __attribute__((visibility("default"), section("interpose_calls")))
 
-static long perform(struct interpose_call *c) {
+// The handler knows our own calls by their section and by the no-op behind the instruction; rbx keeps the call for it.
+INLINE long interpose_syscall(struct interpose_call *c) {
+    long r;
+    register int64_t r10 __asm__("r10") = c->arguments[3];
+    register int64_t r8 __asm__("r8") = c->arguments[4];
+    register int64_t r9 __asm__("r9") = c->arguments[5];
+    __asm__ volatile("syscall\n\t.byte 0x0f, 0x1f, 0x80\n\t.long " STRING(INTERPOSE_SIGNATURE)
+        : "=a"(r) : "a"(c->number), "b"(c), "D"(c->arguments[0]), "S"(c->arguments[1]), "d"(c->arguments[2]), "r"(r10), "r"(r8), "r"(r9)
+        : "rcx", "r11", "memory", "cc");
+    return r;
+}
+extern const char __start_interpose_calls[] __attribute__((visibility("hidden"))), __stop_interpose_calls[] __attribute__((visibility("hidden")));
+_Bool interpose_is_own_call(uint64_t rip) {
+    if (rip < (uint64_t)__start_interpose_calls || rip + 7 > (uint64_t)__stop_interpose_calls) return 0;
+    const uint8_t *p = (const uint8_t *)rip;
+    return p[0] == 0x0f && p[1] == 0x1f && p[2] == 0x80 && *(const uint32_t *)(p + 3) == INTERPOSE_SIGNATURE;
+}
+
+INLINE long perform(struct interpose_call *c) {
     for (;;) {
         long r = interpose_syscall(c);
         // A sleep continued by ppoll(2) goes in slices, because the kernel rounds its time-outs generously.
@@ -44,7 +52,7 @@ static long perform(struct interpose_call *c) {
     }
 }
 // A cancellation point, as libc makes them: cancellation acts at once while the thread is in the kernel.
-static long wait_in_kernel(struct interpose_call *c) {
+INLINE long wait_in_kernel(struct interpose_call *c) {
     int (*set_type)(int, int *) = (int (*)(int, int *))REAL(pthread_setcanceltype);
     if (!set_type) return perform(c);
     int type;
@@ -53,7 +61,7 @@ static long wait_in_kernel(struct interpose_call *c) {
     set_type(type, &type);
     return r;
 }
-static long checked(long r) { return r < 0 && r > -4096 ? interpose_fail((int)-r) : r; }
+INLINE long checked(long r) { return r < 0 && r > -4096 ? interpose_fail((int)-r) : r; }
 #define CALL(kind_, number_, ...) struct interpose_call c = { .kind = kind_, .number = number_, .arguments = { __VA_ARGS__ } }
 
 EXPORT int poll(void *fds, unsigned long count, int ms) {
@@ -70,7 +78,7 @@ EXPORT int ppoll(void *fds, unsigned long count, const struct ckpt_timespec *tim
     if (mask) { c.set = interpose_strip(mask); c.arguments[3] = (long)&c.set; }
     return (int)checked(wait_in_kernel(&c));
 }
-static long selected(int n, void *r, void *w, void *e, struct interpose_call *c, int timed, const struct sigset *mask) {
+INLINE long selected(int n, void *r, void *w, void *e, struct interpose_call *c, int timed, const struct sigset *mask) {
     *c = (struct interpose_call){ .kind = INTERPOSE_SELECT, .number = NR_pselect6, .arguments = { n, (long)r, (long)w, (long)e, timed ? (long)&c->left : 0, (long)c->pair },
         .clock = c->clock, .limited = c->limited, .deadline = c->deadline, .left = c->left, .pair = { 0, 8 } };
     if (mask) { c->set = interpose_strip(mask); c->pair[0] = (uint64_t)&c->set; }
@@ -93,7 +101,7 @@ EXPORT int pselect(int n, void *r, void *w, void *e, const struct ckpt_timespec 
     if (timeout) interpose_limit(&c, 1, timeout);
     return (int)checked(selected(n, r, w, e, &c, timeout != 0, mask));
 }
-static int epoll(int fd, void *events, int size, int ms, const struct sigset *mask, long number) {
+INLINE int epoll(int fd, void *events, int size, int ms, const struct sigset *mask, long number) {
     CALL(INTERPOSE_EPOLL, number, fd, (long)events, size, ms, 0, 8);
     if (ms > 0) {
         struct ckpt_timespec left = { ms / 1000, ms % 1000 * 1000000l };
@@ -112,7 +120,7 @@ EXPORT int epoll_pwait2(int fd, void *events, int size, const struct ckpt_timesp
 }
 
 // Returns an error number, as clock_nanosleep(3) does.
-static int sleep_on(int clock, int flags, const struct ckpt_timespec *request, struct ckpt_timespec *rest) {
+INLINE int sleep_on(int clock, int flags, const struct ckpt_timespec *request, struct ckpt_timespec *rest) {
     if (clock == 3) return EINVAL_;     // the calling thread's CPU time
     int absolute = flags & TIMER_ABSTIME, steady = clock == 1 || (clock == 0 && !absolute);
     CALL(steady ? INTERPOSE_SLEEP : absolute ? INTERPOSE_PLAIN : INTERPOSE_ABSOLUTE, NR_clock_nanosleep, clock, flags, (long)request, 0);
@@ -131,7 +139,8 @@ EXPORT int nanosleep(const struct ckpt_timespec *request, struct ckpt_timespec *
 }
 EXPORT int usleep(unsigned us) {
     struct ckpt_timespec t = { us / 1000000, us % 1000000 * 1000 };
-    return nanosleep(&t, 0);
+    int error = sleep_on(0, 0, &t, 0);
+    return error ? interpose_fail(error) : 0;
 }
 EXPORT unsigned sleep(unsigned seconds) {
     struct ckpt_timespec t = { seconds, 0 };
@@ -142,7 +151,7 @@ EXPORT int thrd_sleep(const struct ckpt_timespec *request, struct ckpt_timespec 
     return error == 0 ? 0 : error == EINTR_ ? -1 : -2;
 }
 
-static int suspend(uint64_t mask) {
+INLINE int suspend(uint64_t mask) {
     CALL(INTERPOSE_SUSPEND, NR_sigsuspend, 0, 8);
     c.set = mask;
     c.arguments[0] = (long)&c.set;
@@ -153,19 +162,19 @@ EXPORT int pause(void) {
     CALL(INTERPOSE_SUSPEND, NR_pause, 0);
     return (int)checked(wait_in_kernel(&c));
 }
-EXPORT int __xpg_sigpause(int signal) {
+INLINE int pause_for(int signal) {
     uint64_t mask = 0;
     if (signal < 1 || signal > 64) return interpose_fail(EINVAL_);
     ckpt_rt_sigprocmask(0, 0, &mask);
     return suspend(mask & ~(1ull << (signal - 1)));
 }
-EXPORT int __sigpause(int mask_or_signal, int is_signal) {
-    return is_signal ? __xpg_sigpause(mask_or_signal) : suspend((unsigned)mask_or_signal);
-}
+EXPORT int __xpg_sigpause(int signal) { return pause_for(signal); }
+INLINE int pause_old(int mask_or_signal, int is_signal) { return is_signal ? pause_for(mask_or_signal) : suspend((unsigned)mask_or_signal); }
+EXPORT int __sigpause(int mask_or_signal, int is_signal) { return pause_old(mask_or_signal, is_signal); }
 // BSD's in glibc, System V's where there is no __sigpause.
-EXPORT int sigpause(int mask_or_signal) { return __sigpause(mask_or_signal, !REAL(__sigpause)); }
+EXPORT int sigpause(int mask_or_signal) { return pause_old(mask_or_signal, !REAL(__sigpause)); }
 
-EXPORT int sigtimedwait(const struct sigset *set, struct ckpt_siginfo *info, const struct ckpt_timespec *timeout) {
+INLINE int take(const struct sigset *set, struct ckpt_siginfo *info, const struct ckpt_timespec *timeout) {
     struct ckpt_siginfo taken;
     CALL(INTERPOSE_PLAIN, NR_sigtimedwait, 0, (long)&taken, 0, 8);
     c.set = interpose_strip(set);
@@ -178,7 +187,8 @@ EXPORT int sigtimedwait(const struct sigset *set, struct ckpt_siginfo *info, con
     }
     return (int)checked(r);
 }
-EXPORT int sigwaitinfo(const struct sigset *set, struct ckpt_siginfo *info) { return sigtimedwait(set, info, 0); }
+EXPORT int sigtimedwait(const struct sigset *set, struct ckpt_siginfo *info, const struct ckpt_timespec *timeout) { return take(set, info, timeout); }
+EXPORT int sigwaitinfo(const struct sigset *set, struct ckpt_siginfo *info) { return take(set, info, 0); }
 EXPORT int sigwait(const struct sigset *set, int *signal) {
     struct ckpt_siginfo taken;
     for (;;) {
@@ -193,12 +203,13 @@ EXPORT int sigwait(const struct sigset *set, int *signal) {
     }
 }
 
-EXPORT int semtimedop(int id, void *operations, size_t count, const struct ckpt_timespec *timeout) {
+INLINE int operate(int id, void *operations, size_t count, const struct ckpt_timespec *timeout) {
     CALL(INTERPOSE_PLAIN, NR_semtimedop, id, (long)operations, (long)count, 0);
     if (timeout) { interpose_limit(&c, 1, timeout); c.arguments[3] = (long)&c.left; }
     return (int)checked(perform(&c));       // no cancellation point
 }
-EXPORT int semop(int id, void *operations, size_t count) { return semtimedop(id, operations, count, 0); }
+EXPORT int semtimedop(int id, void *operations, size_t count, const struct ckpt_timespec *timeout) { return operate(id, operations, count, timeout); }
+EXPORT int semop(int id, void *operations, size_t count) { return operate(id, operations, count, 0); }
 EXPORT int msgsnd(int id, const void *message, size_t size, int flags) {
     CALL(INTERPOSE_PLAIN, NR_msgsnd, id, (long)message, (long)size, flags);
     return (int)checked(wait_in_kernel(&c));

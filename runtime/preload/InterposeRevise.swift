@@ -12,7 +12,7 @@ func reviseInterruptedCall(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
     if Int64(bitPattern: context.pointee.mc.rax) == -EINTR {
         // The kernel leaves the return address in rcx.  Otherwise a handler of the application has run in between.
         if context.pointee.mc.rcx != rip { return }
-        if rip == interpose_returned() { reviseWrapped(context) } else { reviseForeign(context, rip) }
+        if interpose_is_own_call(rip) { reviseWrapped(context) } else { reviseForeign(context, rip) }
     } else if context.pointee.mc.rax < 512 && context.pointee.mc.rcx == rip &+ 2 {
         reviseRestarted(context, rip)
     }

@@ -72,7 +72,7 @@ enum {
     INTERPOSE_REPEAT = 4094,        // what the call returns, negated, when a checkpoint interrupted it
 };
 struct interpose_call {
-    int64_t number, arguments[6];   // what interpose_syscall passes to the kernel
+    int64_t number, arguments[6];   // what is passed to the kernel
     uint64_t mask;                  // the thread's mask, while `blocked`
     uint32_t blocked;               // all signals are blocked until the repeated call puts `mask` in place
     uint32_t kind;
@@ -86,12 +86,12 @@ _Static_assert(sizeof(struct interpose_call) == 136, "interpose_call");
 
 // Marks in rcx of a context whose system call begins once more (interpose.c, "Where handlers … return to").
 #define INTERPOSE_INTERRUPTED 0x6b7063c1a57e4b01
+#define INTERPOSE_SIGNATURE 0x6b70636b
 #define INTERPOSE_RESTARTED 0x6b7063c1a57e4b02
 
 #pragma GCC visibility push(hidden)
-// The only place from which such a call enters the kernel; `interpose_syscall_returned` is the address behind the instruction.
-long interpose_syscall(struct interpose_call *_Nonnull call);
-extern const char interpose_syscall_returned[];
+// Whether `rip` lies behind the instruction by which a wrapper enters the kernel; rbx is then the address of its interpose_call.
+_Bool interpose_is_own_call(uint64_t rip);
 extern struct interpose_state interpose_state_;
 const char *_Nonnull interpose_entry_name(int entry);
 uint64_t interpose_own_dynamic(void);           // address of our own dynamic section, which names us in the link map
@@ -102,7 +102,6 @@ long interpose_call_resolver(uint64_t address); // of an IFUNC symbol
 #pragma GCC visibility pop
 CKPT_INLINE int64_t *_Nonnull interpose_argument(struct interpose_call *_Nonnull c, int i) { return &c->arguments[i]; }
 CKPT_INLINE uint64_t *_Nonnull interpose_pair(struct interpose_call *_Nonnull c) { return &c->pair[0]; }
-CKPT_INLINE uint64_t interpose_returned(void) { return (uint64_t)interpose_syscall_returned; }
 CKPT_INLINE struct interpose_state *_Nonnull interpose_state(void) { return &interpose_state_; }
 CKPT_INLINE uint64_t *_Nonnull interpose_entry_slot(int entry) { return &interpose_state_.entries[entry]; }
 CKPT_INLINE struct interpose_belief *_Nonnull interpose_belief(uint32_t i) { return &interpose_state_.beliefs[i]; }
