@@ -14,6 +14,7 @@ extension Operation {
             block.magic = ckpt_statefile_magic(); block.version = UInt32(CKPT_STATEFILE_VERSION); block.size = UInt32(MemoryLayout<ckpt_superblock>.size)
             withUnsafeMutableBytes(of: &block.id) { id in for (i, b) in Kernel.random(16).enumerated() { id[i] = b } }
             block.engine_offset = UInt64(CKPT_ENGINE_OFFSET); block.engine_size = UInt64(draft.engine.count)
+            block.engine_crc = crc(draft.engine)
 
             let tables = content.tables.encoded()
             block.tables_offset = draft.claim(UInt64(tables.count)); block.tables_size = UInt64(tables.count); block.tables_crc = crc(tables)

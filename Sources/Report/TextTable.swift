@@ -46,3 +46,6 @@ public func ageText(seconds s: UInt64) -> String {
     default: "\(s / 86400)d \(s / 3600 % 24)h"
     }
 }
+
+/// 1 task, 2 tasks
+public func counted(_ n: Int, _ one: String, _ many: String? = nil) -> String { "\(n) \(n == 1 ? one : many ?? one + "s")" }

@@ -16,6 +16,8 @@ extension Statefile {
         v.tasks = tasks.count
         let notes = Scan(file: file, path: path).crc(superblock.core_notes_offset, superblock.core_notes_size)
         if notes != superblock.core_notes_crc { v.problems.append(bad("core notes", at: superblock.core_notes_offset, "wrong checksum")) }
+        let engine = Scan(file: file, path: path).crc(superblock.engine_offset, superblock.engine_size)
+        if engine != superblock.engine_crc { v.problems.append(bad("engine", at: superblock.engine_offset, "wrong checksum")) }
         for i in processes.indices {
             let p = processes[i]
             verifyChain(p.runs, of: i, shared: false, &v)

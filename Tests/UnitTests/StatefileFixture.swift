@@ -87,6 +87,7 @@ struct StatefileFixture {
     }
 
     private mutating func seal(_ block: inout ckpt_superblock) {
+        block.engine_crc = Self.crc([UInt8](repeating: 0, count: 64))
         block.crc = Self.crc(Array(Self.raw(block)[..<128]))
         bytes.replaceSubrange(Int(CKPT_SUPERBLOCK_OFFSET)..<Int(CKPT_SUPERBLOCK_OFFSET) + 136, with: Self.raw(block))
     }

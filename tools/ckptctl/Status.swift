@@ -16,8 +16,8 @@ struct Status: ParsableCommand {
         let views = members.compactMap(MemberView.init)
         if json { return try output(List.json(segment, views)) }
         var text = "session \(segment.id) '\(printable(segment.name))': \(printable(segment.command))\n"
-        text += "\(segment.pointer.pointee.restored != 0 ? "restarted" : "started") \(ageText(seconds: segment.age / 1_000_000_000)) ago, \(segment.checkpoints) checkpoints"
-        text += ", \(views.count) processes, \(views.reduce(0) { $0 + $1.threads }) tasks, \(sizeText(views.reduce(0) { $0 + $1.memory }))\n"
+        text += "\(segment.pointer.pointee.restored != 0 ? "restarted" : "started") \(ageText(seconds: segment.age / 1_000_000_000)) ago, \(counted(segment.checkpoints, "checkpoint"))"
+        text += ", \(counted(views.count, "process", "processes")), \(counted(views.reduce(0) { $0 + $1.threads }, "task")), \(sizeText(views.reduce(0) { $0 + $1.memory }))\n"
         if segment.pointer.pointee.failure.code != 0 { text += "last failure: \(words(for: segment.pointer.pointee.failure))\n" }
         var table = TextTable([("PID", .right), ("PARENT", .right), ("THREADS", .right), ("MEMORY", .right), ("STATE", .left), ("COMMAND", .left)])
         for v in views { table.add([String(v.pid), String(v.parent), String(v.threads), sizeText(v.memory), v.state, v.comm]) }

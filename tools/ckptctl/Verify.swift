@@ -13,7 +13,7 @@ struct Verify: ParsableCommand {
             try output(["file": .text(file), "good": .bool(result.problems.isEmpty), "processes": JSON(result.processes), "tasks": JSON(result.tasks),
                         "runs": JSON(result.runs), "pages": JSON(result.pages), "problems": .list(result.problems.map { .text($0.description) })])
         } else if result.problems.isEmpty {
-            try output("\(printable(file)): good: \(result.processes) processes, \(result.tasks) tasks, \(sizeText(result.pages * 4096)) of memory in \(result.runs) runs\n")
+            try output("\(printable(file)): good: \(counted(result.processes, "process", "processes")), \(counted(result.tasks, "task")), \(sizeText(result.pages * 4096)) of memory in \(result.runs) runs\n")
         }
         guard let last = result.problems.last else { return }
         for p in result.problems.dropLast() { note(p.description) }

@@ -50,6 +50,7 @@ struct TextMemory: ~Copyable {
         if used + count * 8 > Self.capacity { fail(ExitCode.system, nil, "the environment is larger than 16 MiB") }
         let p = UnsafeMutableRawPointer(base + used).assumingMemoryBound(to: UnsafeMutablePointer<CChar>?.self)
         used += count * 8
+        for i in 0..<count { p[i] = nil }       // dropped text may have been here
         return p
     }
 }

@@ -39,7 +39,7 @@ struct ckpt_superblock {
     uint32_t tables_crc, core_notes_crc;        // CRC-32C
     uint8_t  id[16];
     uint32_t crc;                               // CRC-32C of all before it
-    uint32_t pad;
+    uint32_t engine_crc;                        // CRC-32C of the engine
 };
 
 // A note's type is CKPT_NOTE_BASE + its table: BFD takes small numbers for the core notes of any owner.

@@ -1,0 +1,118 @@
+// The programs as a user meets them: ckrun's refusals and supervision, ckptctl's verbs over sessions and statefiles.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct ToolTests {
+    // Counts to 60 with two stops on the way, until somebody makes the files `first` and `second`.
+    private let counting = ["/bin/sh", "-c", """
+        i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i
+        [ $i = 30 ] && while ! [ -e first ]; do sleep 0.05; done; [ $i = 45 ] && while ! [ -e second ]; do sleep 0.05; done; done; exit 5
+        """]
+    private let numbers = (1...60).map { "\($0)\n" }.joined()
+
+    private func ckrun(_ s: Scenario, _ arguments: [String], environment: [String: String] = [:]) throws -> Output {
+        try run([s.installation.ckrun] + arguments, in: s.folder, environment: s.environment.merging(environment) { $1 })
+    }
+
+    @Test func `ckrun refuses in one line what can't be checkpointed`() {
+        scenario("ckrun-refusals") { s in
+            let text = s.path("text")
+            FileManager.default.createFile(atPath: text, contents: Data("#!\(s.installation.ckrun)\n".utf8), attributes: [.posixPermissions: 0o755])
+            let cases: [([String], Int32, String)] = [
+                ([], 64, "no application"), (["--nonsense"], 64, "unknown option"), (["--name", "12", "ls"], 64, "not a number"), (["nosuchprogram"], 127, "not found"),
+                (["/etc/passwd"], 126, "permission denied"), ([s.installation.ckrun, "ls"], 126, "static"), ([text], 126, "static"),
+                (["--every", "5x", "ls"], 64, "duration"), (["--on-signal", "KILL", "ls"], 64, "signal"), (["-o", "x", "ls"], 64, "--every"),
+            ]
+            for (arguments, status, word) in cases {
+                let result = try ckrun(s, arguments)
+                if result.status != .exited(status) || !result.errors.contains(word) || result.errors.split(separator: "\n").count != 1 {
+                    throw Failure("ckrun \(arguments): \(result.status) \(result.errors)")
+                }
+            }
+        }
+    }
+
+    @Test func `ckrun keeps the environment, the status and the user's preloads`() {
+        scenario("ckrun-environment") { s in
+            let result = try ckrun(s, ["/bin/sh", "-c", "echo $KEPT:$LD_PRELOAD; exit 7"], environment: ["KEPT": "yes", "LD_PRELOAD": "libm.so.6"])
+            guard result.status == .exited(7), result.text == "yes:libm.so.6:\(s.installation.folder)/libckpt.so\n" else { throw Failure("\(result.status) \(result.text) \(result.errors)") }
+            let open = s.path("open")
+            try FileManager.default.createDirectory(atPath: open, withIntermediateDirectories: true)
+            chmod(open, 0o755)
+            let shared = try ckrun(s, ["/bin/true"], environment: ["CKPT_DIR": open])
+            if shared.status != .exited(71) || !shared.errors.contains("others may enter") { throw Failure("\(shared.status) \(shared.errors)") }
+        }
+    }
+
+    @Test func `a session is named by name, id and pid, and status shows it`() throws {
+        scenario("naming") { s in
+            try s.start(["/bin/sleep", "300"])
+            let known = eventually(5) { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }
+            if !known { throw Failure("no session") }
+            let json = try s.ckptctl(["status", s.tag, "--json"]).text
+            guard let state = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any], let id = state["id"] as? String,
+                  state["pid"] as? Int == Int(s.pid), state["command"] as? String == "/bin/sleep 300" else { throw Failure(json) }
+            for name in [id, String(s.pid)] where try s.ckptctl(["status", name, "--json"]).status != .exited(0) { throw Failure("not found by \(name)") }
+            let none = try s.ckptctl(["status", "no-such-session"])
+            if none.status != .exited(66) { throw Failure("\(none.status) \(none.errors)") }
+        }
+    }
+
+    @Test func `verify names damage, status and core tell what is inside`() {
+        scenario("statefile-verbs") { s in
+            try s.start(["/bin/sleep", "300"])
+            try s.checkpoint(kill: true)
+            let good = try s.ckptctl(["verify", s.statefile])
+            if good.status != .exited(0) || !good.text.contains("good: 1 process,") { throw Failure("\(good.status) \(good.text) \(good.errors)") }
+            let stacks = try s.ckptctl(["status", s.statefile, "--stacks"])
+            if !stacks.text.contains("sleep") || !stacks.text.contains("libc_start") { throw Failure(stacks.text + stacks.errors) }
+            for flags in [[], ["--full"]] {
+                let core = try s.ckptctl(["core", s.statefile, "-o", "core"] + flags)
+                if core.status != .exited(0) { throw Failure(core.errors) }
+                let seen = try run(["gdb", "-nx", "-batch", "-ex", "bt", "/bin/sleep", "core"], in: s.folder, environment: ["DEBUGINFOD_URLS": ""], limit: 60)
+                if !seen.text.contains("libc_start") || seen.errors.contains("warning") { throw Failure(seen.text + seen.errors) }
+            }
+            guard let file = FileHandle(forUpdatingAtPath: s.statefile) else { throw Failure("cannot open") }
+            let engineText: UInt64 = 0x1000 + 0x800
+            try file.seek(toOffset: engineText)
+            try file.write(contentsOf: Data([0x5a, 0xa5, 0x5a]))
+            try file.close()
+            let bad = try s.ckptctl(["verify", s.statefile])
+            if bad.status != .exited(65) || !bad.errors.contains("checksum") { throw Failure("\(bad.status) \(bad.text) \(bad.errors)") }
+        }
+    }
+
+    @Test func `a supervised job that is killed resumes from its last checkpoint`() {
+        scenario("supervision") { s in
+            let options = ["--every", "300ms", "--keep", "2", "--resume", s.path("job.ckpt"), "--files", "truncate"]
+            try s.start(counting, options: options)
+            let taken = eventually(40) { access(s.path("job.ckpt.1"), F_OK) == 0 }
+            if !taken { throw Failure("no two checkpoints; \(s.errors)") }
+            FileManager.default.createFile(atPath: s.path("first"), contents: nil)
+            if !eventually(20, { s.output.hasSuffix("45\n") }) { throw Failure("stuck: \(s.output)") }
+            kill(s.pid, SIGKILL)
+            Children.kill(tagged: s.tag)
+            _ = try s.wait()
+            Children.reapStrays()
+            FileManager.default.createFile(atPath: s.path("second"), contents: nil)
+            s.pid = try s.spawn([s.installation.ckrun, "--name", s.tag] + options + counting, output: "second", errors: "second.err")
+            let status = try s.wait()
+            // The output is the file that the first run wrote to.
+            if status != .exited(5) || s.output != numbers { throw Failure("\(status): \(s.output.suffix(200)) \(read(s.path("second.err")))") }
+        }
+    }
+
+    @Test func `a supervisor passes on signals and the way its job ends`() {
+        scenario("supervisor-signals") { s in
+            try s.start(["/bin/sh", "-c", "trap 'echo got it; exit 3' TERM; echo up; while :; do sleep 0.05; done"], options: ["--on-signal", "USR1", "-o", s.path("job.ckpt")])
+            if !eventually(5, { s.output == "up\n" }) { throw Failure("not started: \(s.errors)") }
+            kill(s.pid, SIGUSR1)
+            if !eventually(20, { access(s.path("job.ckpt"), F_OK) == 0 }) { throw Failure("no checkpoint: \(s.errors)") }
+            kill(s.pid, SIGTERM)
+            try s.expect(.exited(3), output: "up\ngot it\n")
+            try s.start(["/bin/sh", "-c", "kill -9 $$"], options: ["--every", "1h"])
+            try s.expect(.killed(SIGKILL))
+        }
+    }
+}
