@@ -5,43 +5,48 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define REAL(name, ...) ((__VA_ARGS__)interpose_real(INTERPOSE_##name))
-enum { EINTR_ = 4, ENOSYS_ = 38, EAGAIN_ = 11 };
+enum { EINTR_ = 4, ENOSYS_ = 38, EAGAIN_ = 11, ECHILD_ = 10 };
 enum { WNOWAIT_ = 0x01000000, WALL_ = 0x40000000 };
 extern uint64_t interpose_real(int entry);
 extern int interpose_fail(int code);
 // Whether a child that was waited for is a snapshot of the session's, which nobody may see.
 extern int interpose_is_snapshot(int pid, unsigned options);
+extern int interpose_has_only_snapshot(unsigned options);
 extern int interpose_believes(void);
 extern void interpose_believe(int blocked);
 extern void interpose_strip_context(void *context);
 
-#define UNTIL_SHOWN(options, call) for (;;) { int pid = (call); if (pid <= 0 || !interpose_is_snapshot(pid, options)) return pid; }
+#define UNTIL_SHOWN(options, any, call) \
+    if ((any) && interpose_has_only_snapshot(options)) return interpose_fail(ECHILD_); \
+    for (;;) { int pid = (call); if (pid <= 0 || !interpose_is_snapshot(pid, options)) return pid; }
 
 EXPORT int wait(int *status) {
     int (*real)(int *) = REAL(wait, int (*)(int *));
     if (!real) return interpose_fail(ENOSYS_);
-    UNTIL_SHOWN(0, real(status))
+    UNTIL_SHOWN(0, 0, real(status))
 }
 EXPORT int __wait(int *status) { return wait(status); }
 EXPORT int waitpid(int which, int *status, int options) {
     int (*real)(int, int *, int) = REAL(waitpid, int (*)(int, int *, int));
     if (!real) return interpose_fail(ENOSYS_);
-    UNTIL_SHOWN((unsigned)options, real(which, status, options))
+    UNTIL_SHOWN((unsigned)options, which <= 0, real(which, status, options))
 }
 EXPORT int __waitpid(int which, int *status, int options) { return waitpid(which, status, options); }
 EXPORT int wait3(int *status, int options, void *usage) {
     int (*real)(int *, int, void *) = REAL(wait3, int (*)(int *, int, void *));
     if (!real) return interpose_fail(ENOSYS_);
-    UNTIL_SHOWN((unsigned)options, real(status, options, usage))
+    UNTIL_SHOWN((unsigned)options, 1, real(status, options, usage))
 }
 EXPORT int wait4(int which, int *status, int options, void *usage) {
     int (*real)(int, int *, int, void *) = REAL(wait4, int (*)(int, int *, int, void *));
     if (!real) return interpose_fail(ENOSYS_);
-    UNTIL_SHOWN((unsigned)options, real(which, status, options, usage))
+    UNTIL_SHOWN((unsigned)options, which <= 0, real(which, status, options, usage))
 }
 EXPORT int waitid(int type, unsigned id, struct ckpt_siginfo *info, int options) {
     int (*real)(int, unsigned, struct ckpt_siginfo *, int) = REAL(waitid, int (*)(int, unsigned, struct ckpt_siginfo *, int));
     if (!real) return interpose_fail(ENOSYS_);
+    // 0 and 2: P_ALL and P_PGID.
+    if ((type == 0 || type == 2) && interpose_has_only_snapshot((unsigned)options)) return interpose_fail(ECHILD_);
     struct ckpt_siginfo own;
     if (!info) info = &own;
     for (;;) {
