@@ -121,6 +121,17 @@ public enum Proc {
         guard stat.isDead, stat.threads > 1 else { return stat.pid }
         return threads(of: stat.pid).first { ProcStat(pid: stat.pid, tid: $0).map { !$0.isDead } ?? false } ?? stat.pid
     }
+    /// Which of these segments `pid` maps, and where: its mappings are read once for all.
+    static func mappings(of identities: [FileIdentity], in pid: Int32) -> [Int: UInt64] {
+        guard let bytes = try? Path.contents("/proc/\(pid)/maps"), contains(bytes, Array(" rw-s ".utf8)) else { return [:] }
+        let wanted = Dictionary(identities.enumerated().map { ($1, $0) }, uniquingKeysWith: { a, _ in a })
+        var found: [Int: (start: UInt64, size: UInt64)] = [:]
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            guard let m = ProcMapping(line), m.isShared, let i = wanted[FileIdentity(device: m.device, inode: m.inode)] else { continue }
+            found[i] = (found[i]?.start ?? m.start, (found[i]?.size ?? 0) + m.size)
+        }
+        return found.filter { $0.value.size == ckpt_session_size() }.mapValues(\.start)
+    }
     /// Where `pid` maps the segment; nil: it doesn't, or can't be read, or it is a tool (Segment.mappedSize).
     public static func mapping(of identity: FileIdentity, in pid: Int32) -> UInt64? {
         guard let bytes = try? Path.contents("/proc/\(pid)/maps") else { return nil }

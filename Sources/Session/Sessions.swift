@@ -17,11 +17,11 @@ public enum Sessions {
                 if let s = try? Segment(path: folder + "/" + name) { segments.append(s) }
             }
         }
-        let members = members(of: segments)
+        var members = members(of: segments)
+        let named = lookAgain(segments, &members)
         var found: [(Segment, [Member])] = []
         for (i, s) in segments.enumerated() {
-            let present = members[i].isEmpty ? lookAgain(s) : members[i]
-            if present.isEmpty && !isNamed(s) { removeIfAbandoned(s) } else { found.append((s, present)) }
+            if members[i].isEmpty && !named.contains(i) { removeIfAbandoned(s) } else { found.append((s, members[i])) }
         }
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
     }
@@ -40,34 +40,44 @@ public enum Sessions {
     private static func members(of segments: [Segment]) -> [[Member]] {
         var result = [[Member]](repeating: [], count: segments.count)
         if segments.isEmpty { return result }
+        let identities = segments.map(\.identity)
         for pid in Proc.processes() {
             guard let stat = ProcStat(pid: pid), !stat.isZombie else { continue }
-            for (i, s) in segments.enumerated() {
-                if let address = Proc.mapping(of: s.identity, in: Proc.view(of: stat)) {
-                    result[i].append(Member(pid: pid, startTime: stat.startTime, address: address))
-                }
+            for (i, address) in Proc.mappings(of: identities, in: Proc.view(of: stat)) {
+                result[i].append(Member(pid: pid, startTime: stat.startTime, address: address))
             }
         }
         return result.map { $0.sorted { $0.pid < $1.pid } }
     }
 
-    /// A program that keeps executing others is often seen between two images, when nobody maps the segment.
-    private static func lookAgain(_ segment: Segment) -> [Member] {
+    /// A program that keeps executing others is often seen between two images, when nobody maps the segment: so those without a member
+    /// are looked at again, until they have one or two looks in a row find nobody who even names them.  Returns those that are named.
+    private static func lookAgain(_ segments: [Segment], _ members: inout [[Member]]) -> Set<Int> {
+        var misses = [Int](repeating: 0, count: segments.count), named: Set<Int> = []
         for _ in 1...8 {
+            let missing = segments.indices.filter { members[$0].isEmpty && misses[$0] < 2 }
+            if missing.isEmpty { break }
+            let seen = namedByProcesses(segments, missing)
+            named.formUnion(seen)
+            for i in missing { misses[i] = seen.contains(i) ? 0 : misses[i] + 1 }
             Kernel.sleep(milliseconds: 10)
-            let members = members(of: segment)
-            if !members.isEmpty { return members }
+            for (i, found) in zip(missing, self.members(of: missing.map { segments[$0] })) { members[i] = found }
         }
-        return []
+        return named
     }
 
-    /// Whether some process was executed as a member: the new image has the environment before it maps the segment.
-    private static func isNamed(_ segment: Segment) -> Bool {
-        let needle = Array("CKPT_SESSION=\(segment.path)".utf8)
-        return Proc.processes().contains { pid in
-            guard let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
-            return bytes.split(separator: 0).contains { $0.elementsEqual(needle) }
+    /// Those that some process was executed as a member of: the new image has the environment before it maps the segment.
+    private static func namedByProcesses(_ segments: [Segment], _ wanted: [Int]) -> Set<Int> {
+        let variables = Dictionary(wanted.map { ("CKPT_SESSION=\(segments[$0].path)", $0) }, uniquingKeysWith: { a, _ in a })
+        let prefix = Array("CKPT_SESSION=".utf8)
+        var found: Set<Int> = []
+        for pid in Proc.processes() {
+            guard let bytes = try? Path.contents("/proc/\(pid)/environ") else { continue }
+            for variable in bytes.split(separator: 0) where variable.starts(with: prefix) {
+                if let i = variables[String(decoding: variable, as: UTF8.self)] { found.insert(i) }
+            }
         }
+        return found
     }
 
     /// ckrun has made the file and not yet executed the program: such a one is young and stays.
