@@ -88,13 +88,14 @@ final class Barrier {
     func open() { set(CKPT_PHASE_CALL) }
 
     /// Lets everybody go and waits (briefly: they only have to leave) until they have, so that the slots can be used again.
-    func release() { close(CKPT_PHASE_RELEASE) }
-    func abort() { if isOpen { close(CKPT_PHASE_ABORT) } }
+    /// A task that is stopped by job control stays in its handler until it is continued; nobody waits for it.
+    func release(except stopped: Int) { close(CKPT_PHASE_RELEASE, stopped) }
+    func abort(except stopped: Int = 0) { if isOpen { close(CKPT_PHASE_ABORT, stopped) } }
     func end() { isOpen = false; set(CKPT_PHASE_END) }
 
-    private func close(_ phase: ckpt_phase) {
+    private func close(_ phase: ckpt_phase, _ stopped: Int) {
         isOpen = false
-        let joined = tasksUsed
+        let joined = max(0, tasksUsed - stopped)
         set(phase)
         let deadline = Kernel.clock(1) + 1_000_000_000
         while Kernel.clock(1) < deadline, Int(ckpt_load(&session.pointee.left)) < joined {

@@ -124,7 +124,7 @@ final class Census {
         if isBetweenImages(status) {
             guard willLoadRuntime(stat.pid) else { waitingFor[stat.pid] = "exec"; return }
         } else { try mayBeSignalled(stat.pid, status) }
-        let own = status.namespacePids
+        let own = status.namespaceProcessPids
         known[stat.pid] = stat.startTime
         processes.append(CalledProcess(pid: stat.pid, startTime: stat.startTime, address: address, ownPid: own.last ?? stat.pid, depth: own.count))
     }
@@ -229,10 +229,12 @@ final class Census {
         }
     }
 
+    /// Back into their group stop, while they are still parked: so none of their own code runs before somebody continues them.
     func letStoppedTasksGo() {
         for pid in continued { Kernel.kill(pid: pid, 19) }
         seized.release()
     }
+    var stoppedTasks: Int { processes.filter(\.isStopped).reduce(0) { $0 + $1.signalled.count } }
 
     // MARK: who is in
 

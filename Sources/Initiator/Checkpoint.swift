@@ -82,13 +82,13 @@ final class Operation {
             let content = try gatherSystem(tree, segment, options, draft)
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
-            let server = try ChannelServer(segment, draft.file, generation: barrier.generation, members: Set(tree.live.map(\.pid)))
+            let server = try ChannelServer(segment, draft.file, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }))
             defer { server.stop() }
             try saveMemory(tree, plan, barrier, server)
             if options.afterwards == .run {
                 phase("release")
-                barrier.release()
                 census.letStoppedTasksGo()
+                barrier.release(except: census.stoppedTasks)
                 report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
                 try awaitSnapshots(tree, barrier, server)
@@ -97,8 +97,8 @@ final class Operation {
             try commit(tree, content, plan, draft)
             finish(tree, census, barrier)
         } catch {
-            barrier.abort()
             census.letStoppedTasksGo()
+            barrier.abort(except: census.stoppedTasks)
             let failure = failureOfATask(error)
             throw failure
         }
@@ -146,9 +146,8 @@ final class Operation {
             Path.remove(segment.path)
         case .stop:
             for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 19) }
-            barrier.release()
+            barrier.release(except: Int.max)
         }
-        census.letStoppedTasksGo()
         report.pause = Kernel.clock(1) - census.firstSignal
     }
 }

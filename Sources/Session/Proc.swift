@@ -56,6 +56,8 @@ public struct ProcStatus: Sendable {
     public func numbers(_ key: String) -> [Int] { (fields[key] ?? "").split(whereSeparator: { $0 == "\t" || $0 == " " }).compactMap { Int($0) } }
     /// Pids of one task from the outermost namespace that we see to its own.
     public var namespacePids: [Int32] { numbers("NSpid").map { Int32($0) } }
+    /// The same for its process: a thread shows its own id in NSpid.
+    public var namespaceProcessPids: [Int32] { numbers("NStgid").map { Int32($0) } }
     public var octalUmask: UInt32 { fields["Umask"].flatMap { UInt32($0, radix: 8) } ?? 0o022 }
     public func kilobytes(_ key: String) -> UInt64 { UInt64((fields[key] ?? "0").split(separator: " ").first ?? "0") ?? 0 }
 }

@@ -23,7 +23,8 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
     var seen = part.pointee.generation << 8 | CKPT_PHASE_CALL.rawValue
     while true {
         let word = awaitChange(session, from: seen)
-        if generation(word) != part.pointee.generation { break }
+        // A task that was stopped by job control while the others left: its slot may be another's by now.
+        if generation(word) != part.pointee.generation { return }
         seen = word
         let now = phase(word)
         switch now {
@@ -45,7 +46,6 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         default: break
         }
     }
-    requeueSignals(session, slot)
 }
 
 /// Waits until the phase word is no longer `seen`.

@@ -107,6 +107,8 @@ private func claimProcess(_ part: UnsafeMutablePointer<Part>) -> UnsafeMutablePo
 }
 
 private func leave(_ part: UnsafeMutablePointer<Part>) -> UInt32 {
+    reapSnapshot()
+    if generation(ckpt_load(ckpt_phase_word(part.pointee.session))) != part.pointee.generation { return 0 }
     ckpt_store(&part.pointee.slot.pointee.left, 1)
     _ = ckpt_add(&part.pointee.session.pointee.left, 1)
     return 0
