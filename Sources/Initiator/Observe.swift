@@ -25,8 +25,9 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
 }
 
 private func observeProcess(_ called: CalledProcess) throws(SystemError) -> ObservedProcess? {
-    guard let stat = ProcStat(pid: called.pid) else { return nil }
+    guard var stat = ProcStat(pid: called.pid) else { return nil }
     let pid = called.pid, view = Proc.view(of: stat), base = "/proc/\(view)"
+    if view != pid, let alive = ProcStat(pid: view) { stat.takeMemory(from: alive) }
     let p = ObservedProcess(pid: pid, startTime: called.startTime, ownPid: called.ownPid, stat: stat, status: ProcStatus(try Path.text(base + "/status")))
     p.view = view
     p.isStopped = called.isStopped

@@ -30,6 +30,12 @@ public struct ProcStat: Sendable {
         guard let text = try? Path.text(path) else { return nil }
         self.init(text)
     }
+    /// A main thread that is gone shows no memory any more; another of the process does.
+    public mutating func takeMemory(from other: ProcStat) {
+        startCode = other.startCode; endCode = other.endCode; startStack = other.startStack
+        startData = other.startData; endData = other.endData; startBrk = other.startBrk
+        argStart = other.argStart; argEnd = other.argEnd; envStart = other.envStart; envEnd = other.envEnd
+    }
     /// This task has ended; the process may live on in its other threads.
     public var isDead: Bool { state == "Z" || state == "X" }
     /// The process has ended and waits to be waited for.
