@@ -121,6 +121,7 @@ enum Children {
     /// The scratch folder goes unless a failed scenario is kept in it.
     private static func removeIfEmpty() {
         let path = cleaned.withLock { $0 }
+        for user in User.allCases { try? FileManager.default.removeItem(atPath: "/dev/shm/ckpt-scenarios-\(getpid())-\(user)") }
         if kept.load(ordering: .relaxed) == 0 { try? FileManager.default.removeItem(atPath: path) }
     }
 }

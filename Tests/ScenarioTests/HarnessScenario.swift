@@ -22,9 +22,16 @@ final class Scenario {
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         if user.isOther, let entry = getpwnam(user.rawValue) { chown(folder, entry.pointee.pw_uid, entry.pointee.pw_gid) }
         environment = ["PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": folder, "LANG": "C.UTF-8",
-                       "SCENARIO": folder, "CKPT_SCENARIO": tag]
+                       "SCENARIO": folder, "CKPT_SCENARIO": tag, "CKPT_DIR": try Scenario.sessions(of: user)]
     }
     private static let count = Atomic<Int>(0)
+
+    /// Sessions of our own: a ckptctl of another build, on the same machine, must not sweep them.
+    private static func sessions(of user: User) throws -> String {
+        let path = "/dev/shm/ckpt-scenarios-\(getpid())-\(user)"
+        if mkdir(path, 0o700) == 0, user.isOther, let entry = getpwnam(user.rawValue) { chown(path, entry.pointee.pw_uid, entry.pointee.pw_gid) }
+        return path
+    }
 
     func path(_ name: String) -> String { folder + "/" + name }
     var statefile: String { path("generation-\(generation).ckpt") }
