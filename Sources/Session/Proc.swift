@@ -104,21 +104,31 @@ public struct ProcMapping: Sendable {
 
     /// The mappings of a process, with VmFlags (smaps) or without (maps).
     public static func all(of pid: Int32, withFlags: Bool) throws(SystemError) -> [ProcMapping] {
-        let text = String(decoding: try Path.contents("/proc/\(pid)/\(withFlags ? "smaps" : "maps")"), as: UTF8.self)
+        let bytes = try Path.contents("/proc/\(pid)/\(withFlags ? "smaps" : "maps")")
         var result: [ProcMapping] = []
-        for line in text.split(separator: "\n") {
-            let first = line.utf8.first ?? 0
-            if first >= 0x30 && first <= 0x39 || first >= 0x61 && first <= 0x66 {
-                if let m = ProcMapping(line) { result.append(m) }
-            } else if result.isEmpty {
-                continue
-            } else if line.hasPrefix("Anonymous:") || line.hasPrefix("Swap:") {
-                result[result.count - 1].anonymousBytes += (line.split(separator: " ").dropFirst().first.flatMap { UInt64($0) } ?? 0) * 1024
-            } else if line.hasPrefix("VmFlags:") {
-                result[result.count - 1].flags = Set(line.dropFirst(8).split(separator: " ").map(String.init))
+        // This runs while everybody is stopped, and a mapping has two dozen lines: only those that count become text.
+        var from = 0
+        while from < bytes.count {
+            let end = bytes[from...].firstIndex(of: 10) ?? bytes.count
+            let line = bytes[from..<end]
+            from = end + 1
+            switch line.first ?? 0 {
+            case 0x30...0x39, 0x61...0x66:
+                if let m = ProcMapping(Substring(decoding: line, as: UTF8.self)) { result.append(m) }
+            case UInt8(ascii: "A"), UInt8(ascii: "S"):
+                if !result.isEmpty, line.starts(with: anonymousLabel) || line.starts(with: swapLabel) { result[result.count - 1].anonymousBytes += kilobytes(line) * 1024 }
+            case UInt8(ascii: "V"):
+                if !result.isEmpty, line.starts(with: flagsLabel) {
+                    result[result.count - 1].flags = Set(line.dropFirst(8).split(separator: 32).map { String(decoding: $0, as: UTF8.self) })
+                }
+            default: break
             }
         }
         return result
+    }
+    private static let anonymousLabel = Array("Anonymous:".utf8), swapLabel = Array("Swap:".utf8), flagsLabel = Array("VmFlags:".utf8)
+    private static func kilobytes(_ line: ArraySlice<UInt8>) -> UInt64 {
+        line.reduce(0) { $1 >= 48 && $1 <= 57 ? $0 &* 10 &+ UInt64($1 - 48) : $0 }
     }
 }
 public enum Proc {
