@@ -187,7 +187,7 @@ struct PageWriter {
 
     private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
         let offset = range.file_offset + (from - base)
-        try put(from, Int(to - from), at: offset)
+        let crc = try putSteady(from, Int(to - from), at: offset)
         if runs == Int(CKPT_CHUNK_RUNS) || chunkOffset == 0 {
             let next = ckpt_add64(&session.pointee.file_tail, UInt64(CKPT_CHUNK_SIZE))
             if chunkOffset == 0 { firstChunk = next } else { try flushChunk(next: next) }
@@ -196,10 +196,26 @@ struct PageWriter {
         let run = UnsafeMutableRawPointer(ckpt_chunk_buffer() + 32 + runs * 32).assumingMemoryBound(to: ckpt_run.self)
         let address = isShared ? range.object_offset + (from - base) : range.start + (from - base)
         run.pointee = ckpt_run(address: address, file_offset: offset, pages: UInt32((to - from) / 4096),
-                               crc: ckpt_crc32c_hw(0, UnsafeRawPointer(bitPattern: UInt(from))!, Int(to - from)), flags: flags, object: isShared ? range.object : 0)
+                               crc: crc, flags: flags, object: isShared ? range.object : 0)
         runs += 1
         process.pointee.pages_written += (to - from) / 4096
         ckpt_store64(&process.pointee.bytes_done, process.pointee.bytes_done + (to - from))
+    }
+
+    /// Even parked tasks change memory: the kernel writes a task's CPU into its rseq area, and whoever waits wakes now and then.
+    /// So the checksum is taken before and after, until what was written is what it says.
+    private func putSteady(_ from: UInt64, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
+        let pages = UnsafeRawPointer(bitPattern: UInt(from))!
+        var crc = ckpt_crc32c_hw(0, pages, count)
+        var tries = 0
+        while tries < 64 {
+            try put(from, count, at: offset)
+            let after = ckpt_crc32c_hw(0, pages, count)
+            if after == crc { return crc }
+            crc = after
+            tries += 1
+        }
+        throw WriteError(code: CKPT_ERROR_WRITE, errno: .again, detail: from)
     }
 
     private mutating func flushChunk(next: UInt64) throws(WriteError) {
