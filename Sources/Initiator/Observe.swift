@@ -46,7 +46,9 @@ private func observeProcess(_ called: CalledProcess) throws(SystemError) -> Obse
     for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
         guard let own = called.ownTids[tid] else { continue }
         var t = ObservedTask(tid: own, slot: -1)
-        t.comm = String((try Path.text("/proc/\(pid)/task/\(tid)/comm")).dropLast())
+        // One that ended before it arrived is no part of the tree; those that arrived can't end.
+        guard let comm = try present({ () throws(SystemError) in try Path.text("/proc/\(pid)/task/\(tid)/comm") }) else { continue }
+        t.comm = String(comm.dropLast())
         t.sched = try Kernel.schedule(of: tid)
         do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
         t.ioprio = Kernel.ioPriority(of: tid)
@@ -56,18 +58,30 @@ private func observeProcess(_ called: CalledProcess) throws(SystemError) -> Obse
     return p
 }
 
+/// nil when what is asked for is not there any more.
+private func present<T>(_ read: () throws(SystemError) -> T) throws(SystemError) -> T? {
+    do throws(SystemError) { return try read() } catch {
+        let noEntry: Int32 = 2, noProcess: Int32 = 3
+        if error.errno == noEntry || error.errno == noProcess { return nil }
+        throw error
+    }
+}
+
 /// The slots that the tasks filled, found by the pids that they see themselves.
 private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
     struct Key: Hashable { var pid: Int32, tid: Int32 }
     var slots: [Key: Int] = [:]
     for i in 0..<min(Int(segment.pointer.pointee.tasks_used), Int(CKPT_MAX_TASKS)) { slots[Key(pid: segment.task(i).pointee.pid, tid: segment.task(i).pointee.tid)] = i }
+    var parked: [Int32: Int] = [:]
+    for key in slots.keys { parked[key.pid, default: 0] += 1 }
     var processSlots: [Int32: Int] = [:]
     for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) { processSlots[segment.process(i).pointee.pid] = i }
     for p in tree.processes {
         p.slot = processSlots[p.ownPid] ?? -1
         for i in p.tasks.indices { p.tasks[i].slot = slots[Key(pid: p.ownPid, tid: p.tasks[i].tid)] ?? -1 }
         p.tasks.removeAll { $0.slot < 0 }
-        if p.slot < 0 || p.tasks.isEmpty { refusals.add(pid: p.pid, endedCause, "try again", status: .temporary) }
+        // Every task that is parked must be in the record: one that is not would be lost.
+        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[p.ownPid] { refusals.add(pid: p.pid, endedCause, "try again", status: .temporary) }
     }
 }
 
