@@ -71,12 +71,21 @@ def end(process):
     process.kill()
     process.wait()
 
+def end_all(folder):
+    """Whatever runs in the folder: the restarted trees have groups of their own."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink("/proc/%s/cwd" % pid).startswith(folder):
+                os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
+
 def measure_ckpt(mib, folder):
-    row = {}
-    p = spawn([build + "/ckrun", "--name", "bench", "--", folder + "/program", str(mib)], folder)
+    row, name = {}, os.path.basename(folder)
+    p = spawn([build + "/ckrun", "--name", name, "--", folder + "/program", str(mib)], folder)
     wait_until(lambda: os.path.exists(folder + "/state") and state(folder)[0] > 0)
     reset(folder)
-    row["checkpoint"], r = timed([build + "/ckptctl", "checkpoint", "bench", "-o", folder + "/bench.ckpt"], folder)
+    row["checkpoint"], r = timed([build + "/ckptctl", "checkpoint", name, "-o", folder + "/bench.ckpt"], folder)
     if r.returncode:
         sys.exit("bench: ckptctl checkpoint: " + r.stdout.decode())
     time.sleep(0.05)
@@ -88,7 +97,7 @@ def measure_ckpt(mib, folder):
     q = spawn([folder + "/bench.ckpt"], folder)
     if wait_until(ready):
         row["restart"] = time.monotonic() - start
-    os.killpg(q.pid, signal.SIGKILL)
+    end_all(folder)
     q.wait()
     return row
 
@@ -124,8 +133,8 @@ def measure_criu(mib, folder):
     q = spawn(["criu", "restore", "-D", folder + "/images", "-v0"], folder)
     if wait_until(ready, 60):
         row["restart"] = time.monotonic() - start
-    subprocess.run(["pkill", "-9", "-s", str(p.pid)], stderr=subprocess.DEVNULL)
-    end(q)
+    end_all(folder)
+    q.wait()
     return row
 
 def launch():
@@ -152,6 +161,7 @@ def main():
             try:
                 rows[name] = measure(mib, folder)
             finally:
+                end_all(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         for name, row in rows.items():
             cells = []
