@@ -123,7 +123,7 @@ final class Census {
         }
         if isBetweenImages(status) {
             guard willLoadRuntime(stat.pid) else { waitingFor[stat.pid] = "exec"; return }
-        } else { try mayBeSignalled(stat.pid, status) }
+        } else if try !mayBeSignalled(stat.pid, status) { return }
         let own = status.namespaceProcessPids
         known[stat.pid] = stat.startTime
         processes.append(CalledProcess(pid: stat.pid, startTime: stat.startTime, address: address, ownPid: own.last ?? stat.pid, depth: own.count))
@@ -138,7 +138,8 @@ final class Census {
     }
 
     /// What must hold right before a task is signalled: it handles SIGCKPT, and nobody stands between us and its handler.
-    private func mayBeSignalled(_ pid: Int32, _ status: ProcStatus) throws(CheckpointFailure) {
+    /// false: it is ending, and shows no handlers any more.
+    private func mayBeSignalled(_ pid: Int32, _ status: ProcStatus) throws(CheckpointFailure) -> Bool {
         if status["Seccomp"] == "1" {
             throw failure(.refused, "pid \(pid): it runs under strict seccomp, where the runtime may not work", "end it, or start it outside the session")
         }
@@ -146,8 +147,11 @@ final class Census {
             throw failure(.refused, "pid \(pid): it is being traced by pid \(tracer)", "detach the debugger or tracer")
         }
         if status.hex("SigCgt") & ckpt_sigckpt_bit() == 0 {
+            let exiting: UInt64 = 4         // PF_EXITING
+            guard let now = ProcStat(pid: pid), !now.isDead, now.flags & exiting == 0, Proc.mapping(of: segment.identity, in: pid) != nil else { return false }
             throw failure(.refused, "pid \(pid): it no longer handles SIGCKPT (signal \(CKPT_SIGCKPT)); its handlers were reset by a raw system call", "restart the program under ckrun")
         }
+        return true
     }
 
     /// SIGCKPT stays blocked from before an exec until the new image's constructor has installed the handler.
@@ -183,7 +187,7 @@ final class Census {
             // The pid must still be the one we looked at, and what we learned about it still true.
             guard ProcStat(pid: p.pid)?.startTime == p.startTime, let status = ProcStatus(pid: p.pid, tid: tid) else { continue }
             // The signal stays pending through the exec and is delivered by the new image's constructor.
-            if isBetweenImages(status) { guard willLoadRuntime(p.pid) else { continue } } else { try mayBeSignalled(p.pid, status) }
+            if isBetweenImages(status) { guard willLoadRuntime(p.pid) else { continue } } else if try !mayBeSignalled(p.pid, status) { continue }
             if stat.state == "t" { throw failure(.refused, "pid \(p.pid): it is stopped by a debugger", "detach the debugger") }
             if firstSignal == 0 { firstSignal = Kernel.clock(1) }
             do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {

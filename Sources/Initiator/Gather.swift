@@ -141,6 +141,10 @@ extension SystemContent {
             return nil
         }
         let isMemory = d.link.hasPrefix("/memfd:"), suffix = " (deleted)"
+        if d.link.hasPrefix("/proc/") {
+            refusals.add(pid: pid, fd: d.number, "\(d.link): an open file of /proc, which may be gone when the tree comes back", "close it after reading")
+            return nil
+        }
         if !isMemory && !(d.link.hasSuffix(suffix) && d.links == 0) {
             if d.link.hasSuffix(suffix) {
                 refusals.add(pid: pid, fd: d.number, "\(d.link): its name was removed while another hard link remains", "close it, or remove the other link as well")

@@ -42,6 +42,8 @@ private func observeProcess(_ called: CalledProcess) throws(SystemError) -> Obse
     for i in 0..<16 { p.limits[i] = try Kernel.limits(of: view, i) }
     p.sharedPendingMask = p.status.hex("ShdPnd") & ~ckpt_sigckpt_bit()
     p.timers = observeTimers((try? Path.text(base + "/timers")) ?? "")
+    // The kernel shows a timer's thread as we see it, in another pid namespace than its own.
+    for i in p.timers.indices { p.timers[i].tid = called.ownTids[p.timers[i].tid] ?? p.timers[i].tid }
     p.descriptors = try observeDescriptors(view)
     for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
         guard let own = called.ownTids[tid] else { continue }

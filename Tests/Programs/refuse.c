@@ -28,6 +28,7 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "timerfd")) return timerfd_create(CLOCK_MONOTONIC, 0);
     if (!strcmp(kind, "signalfd")) { sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); return signalfd(-1, &s, 0); }
     if (!strcmp(kind, "inotify")) return inotify_init1(0);
+    if (!strcmp(kind, "packets")) { must(pipe2(p, O_DIRECT)); must(write(p[1], "one", 3)); return p[0]; }
     if (!strcmp(kind, "pty")) { must(openpty(&p[0], &q, NULL, NULL, NULL)); return p[0]; }
     if (!strcmp(kind, "pidfd")) return syscall(SYS_pidfd_open, getpid(), 0);
     if (!strcmp(kind, "namespace")) return open("/proc/self/ns/mnt", O_RDONLY);

@@ -14,7 +14,6 @@ import Testing
     @Test func `FIFOs keep what is in flight`() { feature("descriptors-fifo") }
     @Test func `the owner and the signal of a description are kept`() { feature("descriptors-owner") }
     @Test func `record locks, description locks and flock are held again`() { feature("descriptors-locks") }
-    @Test func `an open file of proc is that of the same process`() { feature("descriptors-proc") }
     @Test func `a full descriptor table is checkpointed and restored`() { feature("descriptors-full") }
 
     @Test func `standard streams that were pipes to the outside are those of the restart`() {

@@ -15,7 +15,7 @@ struct StatefileFixture {
         var contents = raw(ckpt_table_header(version: 1, entry_size: UInt32(MemoryLayout<T>.stride), count: UInt64(entries.count)))
         for e in entries { contents += raw(e) }
         var n: [UInt8] = []
-        n.put32(UInt32(5)); n.put32(UInt32(contents.count)); n.put32(type.rawValue)
+        n.put32(UInt32(5)); n.put32(UInt32(contents.count)); n.put32(UInt32(CKPT_NOTE_BASE) + type.rawValue)
         n += Array("CKPT".utf8) + [0]
         n.pad(to: 4)
         n += contents

@@ -2,6 +2,7 @@
 // The calls that Linux never restarts after a signal handler (signal(7)).  They are C because a cancelled thread is unwound through
 // these frames, and the Swift compiler writes no .eh_frame for freestanding code; what to do is decided in InterposeRepeat.swift.
 #include "interpose.h"
+#include "preload_boot.h"
 
 struct sigset;
 struct timeval { int64_t sec, usec; };
@@ -24,14 +25,18 @@ extern uint64_t interpose_strip(const void *set);
 #define EXPORT __attribute__((visibility("default"), section("interpose_calls")))
 
 // The handler knows our own calls by their section and by the no-op behind the instruction; rbx keeps the call for it.
-INLINE long interpose_syscall(struct interpose_call *c) {
+// *unhandled: no handler ran behind the call, neither ours nor the application's (ours enters it again, theirs return through a restorer that marks rcx).
+INLINE long interpose_syscall(struct interpose_call *c, _Bool *unhandled) {
     long r;
+    uint64_t rcx;
+    register uint64_t r11 __asm__("r11");
     register int64_t r10 __asm__("r10") = c->arguments[3];
     register int64_t r8 __asm__("r8") = c->arguments[4];
     register int64_t r9 __asm__("r9") = c->arguments[5];
-    __asm__ volatile("syscall\n\t.byte 0x0f, 0x1f, 0x80\n\t.long " STRING(INTERPOSE_SIGNATURE)
-        : "=a"(r) : "a"(c->number), "b"(c), "D"(c->arguments[0]), "S"(c->arguments[1]), "d"(c->arguments[2]), "r"(r10), "r"(r8), "r"(r9)
-        : "rcx", "r11", "memory", "cc");
+    __asm__ volatile("syscall\n0:\t.byte 0x0f, 0x1f, 0x80\n\t.long " STRING(INTERPOSE_SIGNATURE) "\n\tleaq 0b(%%rip), %%r11"
+        : "=a"(r), "=c"(rcx), "=r"(r11) : "a"(c->number), "b"(c), "D"(c->arguments[0]), "S"(c->arguments[1]), "d"(c->arguments[2]), "r"(r10), "r"(r8), "r"(r9)
+        : "memory", "cc");
+    *unhandled = rcx == r11;
     return r;
 }
 extern const char __start_interpose_calls[] __attribute__((visibility("hidden"))), __stop_interpose_calls[] __attribute__((visibility("hidden")));
@@ -41,9 +46,17 @@ _Bool interpose_is_own_call(uint64_t rip) {
     return p[0] == 0x0f && p[1] == 0x1f && p[2] == 0x80 && *(const uint32_t *)(p + 3) == INTERPOSE_SIGNATURE;
 }
 
+INLINE _Bool had_checkpoint(void) {
+    struct ckpt_session *s = ckpt_runtime()->session;
+    return s && ckpt_load(ckpt_phase_word(s)) >> 8;
+}
 INLINE long perform(struct interpose_call *c) {
     for (;;) {
-        long r = interpose_syscall(c);
+        _Bool unhandled;
+        long r = interpose_syscall(c, &unhandled);
+        // An ignored signal is dropped when it is sent, but not while our handler blocks it in the first thread: then it wakes some other,
+        // whose sigtimedwait or semtimedop says EINTR though no handler ran.  (So does SIGCONT; that EINTR is not shown any more either.)
+        if (r == -EINTR_ && unhandled && c->kind == INTERPOSE_PLAIN && had_checkpoint() && interpose_repeat(c)) continue;
         // A sleep continued by ppoll(2) goes in slices, because the kernel rounds its time-outs generously.
         int again = r == -INTERPOSE_REPEAT || (r == 0 && c->kind == INTERPOSE_SLEEP && c->number == NR_ppoll);
         if (again && interpose_repeat(c)) continue;
