@@ -27,7 +27,7 @@ import Testing
         let installation = try Installation.get()
         let program = try installation.program("interpose-interrupted")
         for call in ["read pipe", "sem_wait", "pthread_cond_timedwait", "pthread_mutex_timedlock", "mq_timedreceive", "mq_timedsend", "recv forever",
-                     "read inotify", "flock by a handler", "waitpid"] {
+                     "read inotify", "waitpid"] {
             let result = try run([program, "10", call], in: installation.scratch, limit: 20)
             #expect(result.status == .exited(0), "\(call): \(result.text)")
         }
