@@ -150,6 +150,9 @@ func fileNote(_ process: CoreProcess) -> [UInt8] {
 private enum XSave {
     static let mxcsr = 24, x87Registers = 32, xmm = 160, softwareReserved = 464, header = 512, components = 576
     static let x87: UInt64 = 1, sse: UInt64 = 2, magic: UInt32 = 0x46505853
+    static let mpx: UInt64 = 3 << 3, avx512: UInt64 = 7 << 5, keys: UInt64 = 1 << 9
+    /// Where a CPU without MPX keeps AVX-512's three parts and the protection keys, and where one that had it does (CPUID leaf 0xd).
+    static let dense = (opmask: 832, upper: 896, more: 1408, keys: 2432), standard = (opmask: 1088, upper: 1152, more: 1664, keys: 2688)
 }
 
 private func load<T: FixedWidthInteger & BitwiseCopyable>(_ bytes: [UInt8], _ offset: Int, as: T.Type) -> T {
@@ -181,11 +184,25 @@ private func legacyArea(_ frame: [UInt8]) -> [UInt8] {
 /// NT_FPREGSET: the FXSAVE image.
 func floatingPointNote(_ frame: [UInt8]) -> [UInt8] { legacyArea(frame) }
 
+/// gdb knows one place for each part of AVX-512, the one of the CPUs with MPX before it; others pack them (since gdb 14 it guesses by the size).
+private func standardLayout(_ frame: [UInt8], _ software: (features: UInt64, size: Int)) -> [UInt8] {
+    let hasKeys = software.features & XSave.keys != 0
+    guard software.features & XSave.avx512 == XSave.avx512, software.features & XSave.mpx == 0,
+          software.size == XSave.dense.keys + (hasKeys ? 8 : 0) else { return [UInt8](frame[0..<software.size]) }
+    var image = [UInt8](frame[0..<XSave.dense.opmask]) + [UInt8](repeating: 0, count: XSave.standard.keys + (hasKeys ? 8 : 0) - XSave.dense.opmask)
+    func move(_ from: Int, _ to: Int, _ count: Int) { image.replaceSubrange(to..<to + count, with: frame[from..<from + count]) }
+    move(XSave.dense.opmask, XSave.standard.opmask, 64)
+    move(XSave.dense.upper, XSave.standard.upper, 512)
+    move(XSave.dense.more, XSave.standard.more, 1024)
+    if hasKeys { move(XSave.dense.keys, XSave.standard.keys, 8) }
+    return image
+}
+
 /// NT_X86_XSTATE: the XSAVE image with XCR0 where the signal frame has its software bytes.
 func extendedStateNote(_ frame: [UInt8]) -> [UInt8]? {
     guard let software = softwareBytes(frame) else { return nil }
     var note = legacyArea(frame)
-    note.append(contentsOf: frame[512..<software.size])
+    note.append(contentsOf: standardLayout(frame, software)[512...])
     for i in 0..<8 { note[XSave.softwareReserved + i] = UInt8(truncatingIfNeeded: software.features >> (8 * i)) }
     return note
 }

@@ -9,7 +9,7 @@
 #include <sys/sem.h>
 #include <linux/futex.h>
 enum { MS = 60 };
-static volatile int up;
+static int up;
 static int sems, queue;
 static volatile uint32_t word;
 static int pipes[2];
@@ -96,7 +96,7 @@ enum { N = sizeof calls / sizeof calls[0] };
 static volatile long rounds[N];
 static void *body(void *argument) {
     long k = (long)argument;
-    up++;
+    __atomic_add_fetch(&up, 1, __ATOMIC_RELEASE);
     while (!scenario_exists("go")) {
         double start = scenario_now();
         errno = 0;
@@ -122,7 +122,7 @@ int main(void) {
     sigprocmask(SIG_BLOCK, &s, NULL);
     pthread_t t[N];
     for (long i = 0; i < N; i++) must0(pthread_create(&t[i], NULL, body, (void *)i));
-    while (up < N) usleep(1000);
+    while (__atomic_load_n(&up, __ATOMIC_ACQUIRE) < N) usleep(1000);
     scenario_wait();
     for (int i = 0; i < N; i++) { pthread_join(t[i], NULL); check(rounds[i] > 0); }
     semctl(sems, 0, IPC_RMID);

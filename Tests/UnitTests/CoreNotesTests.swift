@@ -46,6 +46,17 @@ private func word(_ b: [UInt8], _ o: Int) -> UInt64 { b.withUnsafeBytes { $0.loa
     #expect(note[200] == 0xaa)
 }
 
+@Test func packedAVX512StateIsLaidOutAsDebuggersExpect() throws {
+    var f = [UInt8](repeating: 0, count: 2436)
+    func put<T: FixedWidthInteger>(_ v: T, at o: Int) { withUnsafeBytes(of: v.littleEndian) { for (i, b) in $0.enumerated() { f[o + i] = b } } }
+    put(UInt32(0x46505853), at: 464); put(UInt32(2436), at: 468); put(UInt64(0xe7), at: 472); put(UInt32(2432), at: 480); put(UInt64(0xe7), at: 512)
+    put(UInt64(0x1111), at: 832); put(UInt64(0x2222), at: 896); put(UInt64(0x3333), at: 1408 + 1016)
+    let note = try #require(extendedStateNote(f))
+    #expect(note.count == 2688)
+    #expect(word(note, 1088) == 0x1111 && word(note, 1152) == 0x2222 && word(note, 1664 + 1016) == 0x3333)
+    #expect(word(note, 832) == 0)
+}
+
 @Test func partsInTheirInitialStateAreFilledIn() {
     let n = floatingPointNote(frame(present: 4))
     #expect(n.count == 512)

@@ -52,6 +52,10 @@ func checkCpu() {
             l.put(" of the saved registers; restart it on a machine that has it, or use --ignore-cpu")
         }
     }
+    // The frames in memory have the layout of the CPU that wrote them, and the kernel reads them with its own.
+    if tree.pointee.xsave_size >= 576 && ckpt_xsave_layout(tree.pointee.xcr0) != tree.pointee.xsave_size {
+        refuse(.lacks) { $0.put("CPU: this machine lays the saved registers out otherwise (CPUID leaf 0xd); restart it on a machine of the same vendor, or use --ignore-cpu") }
+    }
 }
 
 func nanoseconds(_ clock: Int32) -> UInt64 {
