@@ -6,79 +6,50 @@ import CkptSession
 import CkptStatefile
 import CkptSystem
 
-/// One open file description and who holds it.
-private struct OpenFile {
-    var sample: ObservedDescriptor
-    var samplePid: Int32
-    var holders: [(process: Int, number: Int32)] = []
-    var users: Set<Int> = []
-    var owner: ckpt_owner_query?
-    var standard: Int32 = -1        // lowest of 0, 1, 2 at which anybody holds it
-}
-
 extension Operation {
     func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
         let content = SystemContent(Refusals(session: segment.name), draft, options)
-        var files = groupByDescription(tree)
-        var numbers: [Int: [(number: Int32, description: UInt32)]] = [:]
-        let pipes = PipeEnds(files.map { ($0.sample, $0.samplePid) })
-        let terminals = Set(files.filter { $0.standard >= 0 && isTerminal($0.sample) }.map(\.sample.rdev))
-        for i in files.indices {
-            if files[i].standard < 0, isTerminal(files[i].sample), terminals.contains(files[i].sample.rdev) {
-                files[i].standard = files.first { $0.standard >= 0 && $0.sample.rdev == files[i].sample.rdev }!.standard
-            }
-            guard let object = content.object(of: files[i], pipes) else { continue }
-            var d = ckpt_description_record()
-            d.object = object
-            d.flags = files[i].sample.statusFlags
-            d.position = files[i].sample.position
-            d.users = UInt32(files[i].users.count)
-            if let owner = files[i].owner { d.owner_type = owner.type; d.owner_pid = owner.pid; d.owner_signal = owner.signal }
-            d.standard = content.tables.objects[Int(object)].kind == CKPT_OBJECT_OUTSIDE.rawValue ? files[i].standard : -1
-            if files[i].sample.canWrite && files[i].sample.mode & FileType.mask == FileType.regular { content.tables.objects[Int(object)].written = 1 }
-            let index = UInt32(content.tables.descriptions.count)
-            content.tables.descriptions.append(d)
-            for h in files[i].holders { numbers[h.process, default: []].append((h.number, index)) }
-        }
+        content.files = OpenFiles(tree)
+        content.surveySockets(tree)     // finds the files that are in flight, too
+        content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
+        for i in content.files.all.indices { content.describe(i) }
         for p in tree.live { content.addPlaces(p) }
         try content.refusals.check()
         for (i, p) in tree.processes.enumerated() {
             let first = content.tables.fds.count
-            let descriptions = Dictionary(uniqueKeysWithValues: (numbers[i] ?? []).map { ($0.number, $0.description) })
             for d in p.descriptors {
-                guard let description = descriptions[d.number] else { continue }
-                content.tables.fds.append(ckpt_fd_record(process: UInt32(i), number: d.number, description: description, close_on_exec: d.closeOnExec ? 1 : 0))
+                guard let description = content.files.description(process: i, number: d.number) else { continue }
+                content.tables.fds.append(ckpt_fd_record(process: UInt32(i), number: d.number, description: UInt32(description), close_on_exec: d.closeOnExec ? 1 : 0))
                 content.addLocks(d, process: i, p)
             }
             content.fdRange[ObjectIdentifier(p)] = (first, content.tables.fds.count - first)
         }
+        content.completeUsers()
         try content.refusals.check()
         return content
     }
 }
 
-/// Descriptors that may be one description have the same inode, position and flags; kcmp(2) decides.
-private func groupByDescription(_ tree: ObservedTree) -> [OpenFile] {
-    struct Key: Hashable { var link: String, device: UInt64, inode: UInt64, position: UInt64, flags: UInt32 }
-    var files: [OpenFile] = []
-    var candidates: [Key: [Int]] = [:]
-    for (i, p) in tree.processes.enumerated() {
-        for d in p.descriptors {
-            let key = Key(link: d.link, device: d.device, inode: d.inode, position: d.position, flags: d.statusFlags)
-            var match: Int?
-            for c in candidates[key] ?? [] where (try? Kernel.compare(p.view, files[c].samplePid, .file, d.number, files[c].sample.number)) == 0 { match = c; break }
-            if match == nil {
-                match = files.count
-                files.append(OpenFile(sample: d, samplePid: p.view))
-                files[match!].owner = p.owners[d.number]
-                candidates[key, default: []].append(files.count - 1)
-            }
-            files[match!].holders.append((i, d.number))
-            files[match!].users.insert(i)
-            if d.number <= 2 && (files[match!].standard < 0 || d.number < files[match!].standard) { files[match!].standard = d.number }
-        }
+extension SystemContent {
+    /// The record of one open file description; its index is the file's.
+    fileprivate func describe(_ i: Int) {
+        let f = files.all[i]
+        var d = ckpt_description_record()
+        d.standard = -1
+        defer { tables.descriptions.append(d) }
+        guard let object = object(of: i, f) else { return }
+        d.object = object
+        d.flags = f.sample.statusFlags
+        d.position = f.sample.position
+        if let owner = f.owner { d.owner_type = owner.type; d.owner_pid = owner.pid; d.owner_signal = owner.signal }
+        if tables.objects[Int(object)].kind == CKPT_OBJECT_OUTSIDE.rawValue { d.standard = f.standard }
+        if f.sample.canWrite && f.sample.mode & FileType.mask == FileType.regular { tables.objects[Int(object)].written = 1 }
     }
-    return files
+
+    /// Who holds a description is known when all have been found: processes, and whatever else holds one.
+    fileprivate func completeUsers() {
+        for (i, f) in files.all.enumerated() where i < tables.descriptions.count { tables.descriptions[i].users = UInt32(f.users.count) + f.heldOtherwise }
+    }
 }
 
 func isTerminal(_ d: ObservedDescriptor) -> Bool {
@@ -112,8 +83,9 @@ struct PipeEnds {
 }
 
 extension SystemContent {
-    fileprivate func object(of f: OpenFile, _ pipes: PipeEnds) -> UInt32? {
+    private func object(of i: Int, _ f: OpenFile) -> UInt32? {
         let d = f.sample, pid = f.samplePid
+        if d.link.hasPrefix("anon_inode:") { return eventObject(i, f) }
         if d.flags & SystemContent.pathOnly != 0 && !(d.link.hasPrefix("/") && !d.link.hasSuffix(" (deleted)")
             && [FileType.regular, FileType.directory].contains(d.mode & FileType.mask)) {
             refusals.add(pid: pid, fd: d.number, "\(d.link): opened with O_PATH, and neither a file nor a folder that has a name", "close it")
@@ -125,6 +97,7 @@ extension SystemContent {
             return objectByPath(CKPT_OBJECT_DIRECTORY, d.link, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
         case FileType.character: return device(f)
         case FileType.fifo: return pipe(f, pipes)
+        case FileType.socket: return socketObject(i, f)
         default:
             let (what, remedy) = SystemContent.kindByName(d)
             refusals.add(pid: pid, fd: d.number, what, remedy)

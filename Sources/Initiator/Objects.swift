@@ -13,6 +13,8 @@ final class SystemContent {
     let refusals: Refusals
     let draft: Draft
     let options: CheckpointOptions
+    var files = OpenFiles()
+    var pipes = PipeEnds([])
     init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions) { self.refusals = refusals; self.draft = draft; self.options = options }
 }
 

@@ -25,6 +25,11 @@ public final class Statefile: @unchecked Sendable {
     public let timers: Table<ckpt_timer_record>
     public let groups: Table<UInt32>
     public let locks: Table<ckpt_lock_record>
+    public let sockets: Table<ckpt_socket_record>
+    public let options: Table<ckpt_option_record>
+    public let messages: Table<ckpt_message_record>
+    public let carried: Table<UInt32>
+    public let events: Table<ckpt_event_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -58,6 +63,11 @@ public final class Statefile: @unchecked Sendable {
         timers = try table(CKPT_TABLE_TIMER, "TIMER")
         groups = try table(CKPT_TABLE_GROUP, "GROUP")
         locks = try scan.optionalTable(notes[CKPT_TABLE_LOCK.rawValue], "LOCK")
+        sockets = try scan.optionalTable(notes[CKPT_TABLE_SOCKET.rawValue], "SOCKET")
+        options = try scan.optionalTable(notes[CKPT_TABLE_OPTION.rawValue], "OPTION")
+        messages = try scan.optionalTable(notes[CKPT_TABLE_MESSAGE.rawValue], "MESSAGE")
+        carried = try scan.optionalTable(notes[CKPT_TABLE_CARRIED.rawValue], "CARRIED")
+        events = try scan.optionalTable(notes[CKPT_TABLE_EVENT.rawValue], "EVENT")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

@@ -18,6 +18,8 @@ extension Statefile {
             let p = pending[i]
             try check(index(p.process, processes) && (p.task == ckpt_no_index() || index(p.task, tasks)), "PENDING \(i)", pending.offset(of: i), "an index is out of range")
         }
+        try checkSockets()
+        for i in events.indices { try check(index(events[i].object, objects), "EVENT \(i)", events.offset(of: i), "its object is out of range") }
         for i in locks.indices { try check(index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
     }
@@ -100,10 +102,36 @@ extension Statefile {
 
     private func checkObject(_ i: Int) throws(Problem) {
         let o = objects[i], name = "OBJECT \(i)", at = objects.offset(of: i)
-        try check(o.kind >= CKPT_OBJECT_REGULAR.rawValue && o.kind <= CKPT_OBJECT_MEMFD.rawValue, name, at, "unknown kind \(o.kind)")
+        try check(o.kind >= CKPT_OBJECT_REGULAR.rawValue && o.kind < CKPT_OBJECT_KINDS.rawValue, name, at, "unknown kind \(o.kind)")
         try checkText(o.path, name, at)
         try check(UInt64(o.build_id) + UInt64(o.build_id_size) <= UInt64(text.count), name, at, "its build-id lies outside of the table BYTES")
         try check(contains(o.content, o.content_size), name, at, "its contents lie outside of the file")
+        switch ckpt_object_kind(rawValue: o.kind) {
+        case CKPT_OBJECT_SOCKET: try check(index(o.detail, sockets), name, at, "its socket is out of range")
+        case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD: try check(index(o.detail, events), name, at, "its event record is out of range")
+        default: break
+        }
+    }
+
+    private func checkSockets() throws(Problem) {
+        func blob(_ offset: UInt32, _ size: UInt32) -> Bool { UInt64(offset) + UInt64(size) <= UInt64(text.count) }
+        for i in sockets.indices {
+            let s = sockets[i], name = "SOCKET \(i)", at = sockets.offset(of: i)
+            try check(s.object == ckpt_no_index() || index(s.object, objects), name, at, "its object is out of range")
+            try check(s.peer == ckpt_no_index() || index(s.peer, sockets), name, at, "its peer is out of range")
+            try check(s.listener == ckpt_no_index() || index(s.listener, sockets), name, at, "its listener is out of range")
+            try check(blob(s.local, s.local_size) && blob(s.remote, s.remote_size), name, at, "an address lies outside of the table BYTES")
+            try check(slice(s.first_option, s.option_count, options) && slice(s.first_message, s.message_count, messages), name, at, "its options or messages are out of range")
+        }
+        for i in options.indices { try check(blob(options[i].value, options[i].size), "OPTION \(i)", options.offset(of: i), "its value lies outside of the table BYTES") }
+        for i in messages.indices {
+            let m = messages[i], name = "MESSAGE \(i)", at = messages.offset(of: i)
+            try check(contains(m.content, m.content_size), name, at, "its contents lie outside of the file")
+            try check(blob(m.source, m.source_size), name, at, "its sender lies outside of the table BYTES")
+            try check(slice(m.first_carried, m.carried_count, carried), name, at, "the descriptors that it carries are out of range")
+            try check(m.sender == ckpt_no_index() || index(m.sender, sockets), name, at, "its sender is out of range")
+        }
+        for i in carried.indices { try check(index(carried[i], descriptions), "CARRIED \(i)", carried.offset(of: i), "its description is out of range") }
     }
 
     private func checkDescriptors() throws(Problem) {

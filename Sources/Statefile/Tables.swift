@@ -13,6 +13,11 @@ public final class Tables {
     public var timers: [ckpt_timer_record] = []
     public var groups: [UInt32] = []
     public var locks: [ckpt_lock_record] = []
+    public var sockets: [ckpt_socket_record] = []
+    public var options: [ckpt_option_record] = []
+    public var messages: [ckpt_message_record] = []
+    public var carried: [UInt32] = []
+    public var events: [ckpt_event_record] = []
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -39,7 +44,10 @@ public final class Tables {
         add(CKPT_TABLE_TREE, [tree], to: &out); add(CKPT_TABLE_PROCESS, processes, to: &out); add(CKPT_TABLE_TASK, tasks, to: &out)
         add(CKPT_TABLE_VMA, vmas, to: &out); add(CKPT_TABLE_OBJECT, objects, to: &out); add(CKPT_TABLE_DESCRIPTION, descriptions, to: &out)
         add(CKPT_TABLE_FD, fds, to: &out); add(CKPT_TABLE_PENDING, pending, to: &out); add(CKPT_TABLE_TIMER, timers, to: &out)
-        add(CKPT_TABLE_GROUP, groups, to: &out); add(CKPT_TABLE_LOCK, locks, to: &out); add(CKPT_TABLE_BYTES, bytes, to: &out)
+        add(CKPT_TABLE_GROUP, groups, to: &out); add(CKPT_TABLE_LOCK, locks, to: &out)
+        add(CKPT_TABLE_SOCKET, sockets, to: &out); add(CKPT_TABLE_OPTION, options, to: &out); add(CKPT_TABLE_MESSAGE, messages, to: &out)
+        add(CKPT_TABLE_CARRIED, carried, to: &out); add(CKPT_TABLE_EVENT, events, to: &out)
+        add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }
 

@@ -10,6 +10,7 @@ private var everybody: UInt32 { UInt32(state.pointee.node_count) }
 func buildTree() {
     let s = state
     s.pointee.is_builder = 1
+    makeKernelObjects()
     giveBirth(creator: -1, stage: 0)
     giveBirth(creator: -1, stage: 1)
     waitForAll(ENGINE_STAGE_BIRTH, count: everybody)
@@ -22,6 +23,10 @@ func buildTree() {
     waitForRuntime()
     confirmZombies(of: -1)
     stopStopped()
+}
+
+/// What the tree inherits and is made where its pids are given: in the namespace of the tree, before its first process.
+private func makeKernelObjects() {
 }
 
 /// Every task has come back into the runtime's handler.

@@ -40,6 +40,11 @@ var fds: Table<ckpt_fd_record> { table(CKPT_TABLE_FD, ckpt_fd_record.self) }
 var pendings: Table<ckpt_pending_record> { table(CKPT_TABLE_PENDING, ckpt_pending_record.self) }
 var timers: Table<ckpt_timer_record> { table(CKPT_TABLE_TIMER, ckpt_timer_record.self) }
 var locks: Table<ckpt_lock_record> { table(CKPT_TABLE_LOCK, ckpt_lock_record.self) }
+var sockets: Table<ckpt_socket_record> { table(CKPT_TABLE_SOCKET, ckpt_socket_record.self) }
+var options: Table<ckpt_option_record> { table(CKPT_TABLE_OPTION, ckpt_option_record.self) }
+var messages: Table<ckpt_message_record> { table(CKPT_TABLE_MESSAGE, ckpt_message_record.self) }
+var carried: Table<UInt32> { table(CKPT_TABLE_CARRIED, UInt32.self) }
+var events: Table<ckpt_event_record> { table(CKPT_TABLE_EVENT, ckpt_event_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
 var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
 

@@ -75,6 +75,11 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_GROUP.rawValue: 4
     case CKPT_TABLE_BYTES.rawValue: 1
     case CKPT_TABLE_LOCK.rawValue: MemoryLayout<ckpt_lock_record>.stride
+    case CKPT_TABLE_SOCKET.rawValue: MemoryLayout<ckpt_socket_record>.stride
+    case CKPT_TABLE_OPTION.rawValue: MemoryLayout<ckpt_option_record>.stride
+    case CKPT_TABLE_MESSAGE.rawValue: MemoryLayout<ckpt_message_record>.stride
+    case CKPT_TABLE_CARRIED.rawValue: 4
+    case CKPT_TABLE_EVENT.rawValue: MemoryLayout<ckpt_event_record>.stride
     default: 0
     }
 }
@@ -97,7 +102,7 @@ func readTables(_ sb: ckpt_superblock) {
     state.pointee.scratch_size = used      // bytes of all tables, for the region
 }
 
-func tablesSize(_ sb: ckpt_superblock) -> UInt64 { pageAlignUp(sb.tables_size + 16 * 64) }
+func tablesSize(_ sb: ckpt_superblock) -> UInt64 { pageAlignUp(sb.tables_size + UInt64(ENGINE_TABLES) * 64) }
 
 private func copyTable(_ type: UInt32, _ note: UnsafeMutableRawPointer, _ size: UInt64, at offset: UInt64, to out: UnsafeMutableRawPointer, _ used: inout UInt64) {
     let header = UInt64(MemoryLayout<ckpt_table_header>.size)

@@ -35,6 +35,8 @@ func verifyTables(fileSize: UInt64) {
         guard f.process < processes.count, f.description < descriptions.count, f.number >= 0, f.number < 1 << 30 else { bad("FD", i, "names no description") }
     }
     for i in 0..<pendings.count where pendings[i].pointee.info.si_signo < 1 || pendings[i].pointee.info.si_signo > 64 { bad("PENDING", i, "no such signal") }
+    verifySockets(fileSize)
+    for i in 0..<events.count where events[i].pointee.object >= objects.count { bad("EVENT", i, "names no object") }
     for i in 0..<locks.count where locks[i].pointee.process >= processes.count { bad("LOCK", i, "names no process") }
     for i in 0..<timers.count where timers[i].pointee.process >= processes.count || timers[i].pointee.id < 0 { bad("TIMER", i, "names no process") }
 }
@@ -123,8 +125,33 @@ private func verifyVma(_ i: Int, _ file: UInt64) {
 
 private func verifyObject(_ i: Int, _ file: UInt64) {
     let o = objects[i].pointee
-    guard o.kind >= CKPT_OBJECT_REGULAR.rawValue, o.kind <= CKPT_OBJECT_MEMFD.rawValue, isText(o.path) else { bad("OBJECT", i, "its kind or path") }
+    guard o.kind >= CKPT_OBJECT_REGULAR.rawValue, o.kind < CKPT_OBJECT_KINDS.rawValue, isText(o.path) else { bad("OBJECT", i, "its kind or path") }
     guard isText(o.build_id), UInt64(o.build_id) + UInt64(o.build_id_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee else { bad("OBJECT", i, "its build-id") }
     guard isData(o.content, o.content_size, file) else { bad("OBJECT", i, "its content lies outside the file") }
+    switch o.kind {
+    case CKPT_OBJECT_SOCKET.rawValue: guard o.detail < sockets.count, sockets[o.detail].pointee.object == i else { bad("OBJECT", i, "names no socket") }
+    case CKPT_OBJECT_EVENTFD.rawValue, CKPT_OBJECT_TIMERFD.rawValue, CKPT_OBJECT_SIGNALFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
+    default: break
+    }
     if o.kind == CKPT_OBJECT_SHMEM.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
+}
+
+private func isBlob(_ offset: UInt32, _ size: UInt32) -> Bool { UInt64(offset) + UInt64(size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee }
+private func isIndex(_ i: UInt32, _ count: Int) -> Bool { i == none || i < count }
+
+private func verifySockets(_ file: UInt64) {
+    for i in 0..<sockets.count {
+        let s = sockets[i].pointee
+        guard isIndex(s.object, objects.count), isIndex(s.peer, sockets.count), isIndex(s.listener, sockets.count) else { bad("SOCKET", i, "its object, peer or listener") }
+        // An address is copied into a sockaddr_storage.
+        guard s.local_size <= 128, s.remote_size <= 128, isBlob(s.local, s.local_size), isBlob(s.remote, s.remote_size) else { bad("SOCKET", i, "an address") }
+        guard within(s.first_option, s.option_count, options.count), within(s.first_message, s.message_count, messages.count) else { bad("SOCKET", i, "its options or messages") }
+    }
+    for i in 0..<options.count where !isBlob(options[i].pointee.value, options[i].pointee.size) { bad("OPTION", i, "its value") }
+    for i in 0..<messages.count {
+        let m = messages[i].pointee
+        guard isData(m.content, m.content_size, file), m.source_size <= 128, isBlob(m.source, m.source_size) else { bad("MESSAGE", i, "its contents or sender") }
+        guard within(m.first_carried, m.carried_count, carried.count), isIndex(m.sender, sockets.count) else { bad("MESSAGE", i, "what it carries or its sender") }
+    }
+    for i in 0..<carried.count where carried[i].pointee >= descriptions.count { bad("CARRIED", i, "names no description") }
 }

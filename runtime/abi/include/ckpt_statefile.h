@@ -15,6 +15,8 @@
 #ifndef CKPT_STATEFILE_H
 #define CKPT_STATEFILE_H
 #include "ckpt_kernel.h"
+#include "ckpt_sockets.h"
+#include "ckpt_events.h"
 
 #define CKPT_STATEFILE_MAGIC 0x454c4946544b4b43ull
 #define CKPT_NO_INDEX 0xffffffffu
@@ -47,7 +49,8 @@ enum { CKPT_NOTE_BASE = 0x434b0000 };
 enum ckpt_table {
     CKPT_TABLE_TREE = 1, CKPT_TABLE_PROCESS = 2, CKPT_TABLE_TASK = 3, CKPT_TABLE_VMA = 4, CKPT_TABLE_OBJECT = 5, CKPT_TABLE_DESCRIPTION = 6,
     CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
-    CKPT_TABLE_LOCK = 12,
+    CKPT_TABLE_LOCK = 12, CKPT_TABLE_SOCKET = 13, CKPT_TABLE_OPTION = 14, CKPT_TABLE_MESSAGE = 15, CKPT_TABLE_CARRIED = 16,   // CARRIED: DESCRIPTION (uint32_t)
+    CKPT_TABLE_EVENT = 17,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -162,6 +165,10 @@ enum ckpt_object_kind {
     CKPT_OBJECT_SHMEM = 7,          // shared anonymous memory; size; pages in the shared chains
     CKPT_OBJECT_OUTSIDE = 8,        // a terminal or a pipe to the outside on a standard stream: connected to the restart's
     CKPT_OBJECT_MEMFD = 9,          // content holds all of it; path: its name
+    CKPT_OBJECT_SOCKET = 10,        // detail: SOCKET
+    CKPT_OBJECT_EVENTFD = 11,       // detail: EVENT, as for all of these
+    CKPT_OBJECT_TIMERFD = 12, CKPT_OBJECT_SIGNALFD = 13,
+    CKPT_OBJECT_KINDS = 14,
 };
 struct ckpt_object_record {
     uint32_t kind, mode;            // st_mode
@@ -174,6 +181,7 @@ struct ckpt_object_record {
     uint32_t written;               // a task has it open for writing: its size is checked
     uint64_t content, content_size; // file offset of what is stored of it; content_size bytes, 0: nothing
     uint32_t flags, seals;
+    uint32_t detail, pad;           // index in the table of its kind
 };
 enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4 };
 
@@ -227,7 +235,7 @@ _Static_assert(sizeof(struct ckpt_task_record) == 360, "task_record");
 _Static_assert(sizeof(struct ckpt_superblock) == 136, "superblock");
 _Static_assert(sizeof(struct ckpt_tree) == 208, "tree");
 _Static_assert(sizeof(struct ckpt_vma_record) == 56, "vma_record");
-_Static_assert(sizeof(struct ckpt_object_record) == 104, "object_record");
+_Static_assert(sizeof(struct ckpt_object_record) == 112, "object_record");
 _Static_assert(sizeof(struct ckpt_description_record) == 40, "description_record");
 _Static_assert(sizeof(struct ckpt_fd_record) == 16, "fd_record");
 _Static_assert(sizeof(struct ckpt_pending_record) == 136, "pending_record");
@@ -267,6 +275,16 @@ CKPT_INLINE uint32_t ckpt_xsave_size(void) {
     uint32_t r[4];
     ckpt_cpuid(0xd, 0, r);
     return r[1];
+}
+// Bytes that an XSAVE image of these states takes here: CPUs lay the same states out in different places (CPUID.0Dh).
+CKPT_INLINE uint32_t ckpt_xsave_layout(uint64_t states) {
+    uint32_t r[4], end = 576;
+    for (uint32_t i = 2; i < 63; i++) {
+        if (!(states >> i & 1)) continue;
+        ckpt_cpuid(0xd, i, r);
+        if (r[0] && r[1] + r[0] > end) end = r[1] + r[0];
+    }
+    return end;
 }
 CKPT_INLINE uint32_t ckpt_no_index(void) { return CKPT_NO_INDEX; }
 
