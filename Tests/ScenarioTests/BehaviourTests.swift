@@ -92,6 +92,21 @@ import Testing
         }
     }
 
+    @Test func `a task may abort a checkpoint, and a program may take part in its own`() {
+        scenario("hook") { s in
+            try s.start([try s.installation.program("behaviour-hook")])
+            try s.waitUntilReady()
+            let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("refused.ckpt")])
+            guard refused.status == .exited(77), refused.errors.contains("the application refused (0x2a)"), refused.errors.contains("pid "),
+                  access(s.path("refused.ckpt"), F_OK) != 0 else { throw Failure("\(refused.status) \(refused.errors)") }
+            try s.checkpoint()
+            try s.checkpoint(kill: true)
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `one statefile restarts any number of times, also at once`() {
         scenario("many-restarts") { s in
             try s.start([try s.installation.program("tree-fork")])

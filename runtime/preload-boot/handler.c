@@ -9,6 +9,14 @@ extern void ckpt_on_signal(int, struct ckpt_siginfo *, struct ckpt_ucontext *); 
 extern void ckpt_runtime_start(char *_Nullable *_Nullable envp);                                 // Swift
 uint64_t ckpt_handler_address(void) { return (uint64_t)&ckpt_on_signal; }
 
+// The argument first: a checkpoint between the two stores must not call the new hook with the old argument.
+__attribute__((visibility("default"))) int ckpt_set_hook(ckpt_hook hook, void *argument) {
+    __atomic_store_n(&ckpt_runtime_.hook, (ckpt_hook)0, __ATOMIC_RELEASE);
+    ckpt_runtime_.hook_argument = argument;
+    __atomic_store_n(&ckpt_runtime_.hook, hook, __ATOMIC_RELEASE);
+    return ckpt_runtime_.session != 0;
+}
+
 __attribute__((constructor)) static void constructor(int argc, char **argv, char **envp) {
     // glibc passes what the kernel laid out; musl passes nothing.
     ckpt_runtime_start(argc >= 0 && envp == argv + argc + 1 ? envp : 0);

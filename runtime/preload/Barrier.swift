@@ -17,14 +17,14 @@ func arrive(_ part: UnsafeMutablePointer<Part>, _ phase: ckpt_phase) {
     if arrived >= ckpt_load(&session.pointee.expected) { _ = ckpt_futex_wake(ckpt_arrived_word(session), Int32.max) }
 }
 
-/// Does the phases as the initiator calls them, until the release or the abort.
-func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePointer<ckpt_process>?) {
+/// Does the phases as the initiator calls them, until the release or the abort; which of them it was.
+func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePointer<ckpt_process>?) -> ckpt_phase {
     let session = part.pointee.session, slot = part.pointee.slot
     var seen = part.pointee.generation << 8 | CKPT_PHASE_CALL.rawValue
     while true {
         let word = awaitChange(session, from: seen)
         // A task that was stopped by job control while the others left: its slot may be another's by now.
-        if generation(word) != part.pointee.generation { return }
+        if generation(word) != part.pointee.generation { return CKPT_PHASE_RELEASE }
         seen = word
         let now = phase(word)
         switch now {
@@ -42,7 +42,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
             if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process) }
             requeueSignals(session, slot)
-            return
+            return now
         default: break
         }
     }

@@ -66,28 +66,44 @@ struct Part {
 private let leaderEntry: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
     let part = argument!.assumingMemoryBound(to: Part.self)
     let result = ckpt_park(part.pointee.slot, leaderBody, argument)
-    if result == 1 { comeBack(part.pointee.session, leads: true) }
+    if result == 1 {
+        comeBack(part.pointee.session, leads: true)
+        _ = tellApplication(CKPT_RESTARTED)
+    }
     return result
 }
 
 private let leaderBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
     let part = argument!.assumingMemoryBound(to: Part.self)
     ckpt_store(&part.pointee.slot.pointee.parked, 1)
-    if let process = claimProcess(part) {
+    let refused = tellApplication(CKPT_BEFORE)
+    var last = CKPT_PHASE_ABORT
+    if refused != 0 {
+        ckpt_fail(part.pointee.session, CKPT_ERROR_APPLICATION.rawValue, 0, UInt64(UInt32(bitPattern: refused)))
+        awaitEnd(part.pointee.session, part.pointee.generation)
+    } else if let process = claimProcess(part) {
         recordProcess(process)
         arrive(part, CKPT_PHASE_CALL)
-        followPhases(part, process)
+        last = followPhases(part, process)
     } else {
         awaitEnd(part.pointee.session, part.pointee.generation)
     }
+    _ = tellApplication(last == CKPT_PHASE_RELEASE ? CKPT_CONTINUED : CKPT_ABORTED)
     return leave(part)
+}
+
+/// Calls the application's hook (ckpt.h), in its leader, on the leader's stack; its answer.
+private func tellApplication(_ event: ckpt_hook_event) -> Int32 {
+    let runtime = ckpt_runtime()
+    guard let hook = runtime.pointee.hook else { return 0 }
+    return hook(event, runtime.pointee.hook_argument)
 }
 
 private let followerEntry: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
     let part = argument!.assumingMemoryBound(to: Part.self)
     ckpt_store(&part.pointee.slot.pointee.parked, 1)
     arrive(part, CKPT_PHASE_CALL)
-    followPhases(part, nil)
+    _ = followPhases(part, nil)
     return leave(part)
 }
 

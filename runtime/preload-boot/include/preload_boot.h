@@ -5,6 +5,7 @@
 #include "ckpt_kernel.h"
 #include "ckpt_session.h"
 #include "ckpt_statefile.h"
+#include "ckpt.h"
 
 enum { CKPT_STACK_SIZE = 65536, CKPT_REGIONS = 512 };
 
@@ -17,6 +18,8 @@ struct ckpt_runtime {
     int32_t  snapshot_owner;        // the pid whose child it is: a forked child inherits this struct, not the snapshot
     uint32_t is_snapshot;           // this process is the snapshot
     uint32_t pad;
+    ckpt_hook _Nullable hook;       // the application's, in this image
+    void *_Nullable hook_argument;
     uint64_t rseq_offset_address;   // address of libc's __rseq_offset; 0: none
     uint64_t rseq_size_address, rseq_flags_address;
 };
