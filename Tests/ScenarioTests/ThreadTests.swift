@@ -11,6 +11,5 @@ import Testing
     @Test func `mutexes, condition variables, semaphores, barriers, locks and joins go on`() { feature("threads-sync") }
     @Test func `a handler on an alternate stack and a smallest stack are restored in their midst`() { feature("threads-onstack") }
     @Test func `the futex word of clear_child_tid is cleared when the thread ends`() { feature("threads-cleartid") }
-    @Test func `two hundred threads come back`() { feature("threads-many", ["200"], treatments: [.restarted, .twice]) }
-    @Test(.enabled(if: soak)) func `a thousand threads come back`() { feature("threads-many", ["999"], treatments: [.restarted], limit: 120) }
+    @Test func `a thousand threads come back`() { feature("threads-many", ["1000"], treatments: [.restarted, .twice]) }
 }

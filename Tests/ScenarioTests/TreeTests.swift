@@ -12,7 +12,7 @@ import Testing
     @Test func `a process lives on whose main thread has left by pthread_exit`() { feature("tree-leader-gone") }
     @Test func `a hundred processes come back`() { feature("tree-wide", ["100"], treatments: [.restarted, .twice]) }
 
-    @Test(.enabled(if: soak)) func `a thousand processes come back`() { feature("tree-wide", ["999"], treatments: [.restarted], limit: 120) }
+    @Test func `a thousand processes come back`() { feature("tree-wide", ["999"], treatments: [.restarted], limit: 120) }
 
     @Test(arguments: ["keep", "ns", "auto"]) func `pids are the same whichever way they are kept`(pids: String) {
         feature("tree-fork", treatments: [.twice], users: [.root].filter(User.available.contains), pids: [pids])
