@@ -140,6 +140,13 @@ extension SystemContent {
             o.content = try store(contentsOf: open, size: UInt64(s.st_size)); o.content_size = UInt64(s.st_size)
             o.flags = CKPT_OBJECT_OPENED.rawValue
             if isMemory { o.seals = Seals.of(open) }
+            if Path.fileSystem(of: open) == Path.hugetlbfs {
+                guard isMemory else {
+                    refusals.add(pid: pid, fd: fd, "\(path) (deleted): a file of hugetlbfs without a name", "keep its name, or use a memfd with MFD_HUGETLB")
+                    return nil
+                }
+                o.page_shift = UInt32(s.st_blksize.trailingZeroBitCount)
+            }
             return append(o, key)
         } catch {
             refusals.add(pid: pid, fd: fd, "\(path) (deleted): its contents can't be read: \(error.text)", "close it")

@@ -65,6 +65,10 @@ extension SystemContent {
         var v = ckpt_vma_record()
         v.start = m.start; v.end = m.end; v.protection = m.protection; v.object = ckpt_no_index(); v.name = tables.text(m.name)
         v.flags = vmaFlags(m)
+        v.key = m.protectionKey
+        if m.flags.contains("ht") { v.page_shift = UInt8(m.kernelPageSize.trailingZeroBitCount) }
+        if let p = p.policies[m.start] { v.policy = UInt16(truncatingIfNeeded: p.mode); v.policy_nodes = p.nodes }
+        if let name = m.givenName { v.name = tables.text(name); v.flags |= CKPT_VMA_NAMED.rawValue }
         let isDeleted = m.name.hasSuffix(" (deleted)")
         if m.inode == segment.identity.inode && m.device == segment.identity.device { v.kind = CKPT_VMA_SESSION.rawValue; return v }
         if m.name == "[vdso]" { v.kind = CKPT_VMA_VDSO.rawValue; return v }
@@ -72,7 +76,7 @@ extension SystemContent {
         if refuse(m, p) { return nil }
         if m.isShared {
             v.object_offset = m.offset
-            if m.name.hasPrefix("/dev/zero") || isDeleted {
+            if m.name.hasPrefix("/dev/zero") || m.name.hasPrefix("[anon_shmem:") || isDeleted {
                 v.kind = CKPT_VMA_SHARED_ANONYMOUS.rawValue
                 if let file = openDeleted(m) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = file; return v }
                 v.object = sharedObject(m)
@@ -97,7 +101,8 @@ extension SystemContent {
     private func vmaFlags(_ m: ProcMapping) -> UInt32 {
         let bits: [(String, ckpt_vma_flags)] = [
             ("gd", CKPT_VMA_GROWSDOWN), ("nr", CKPT_VMA_NORESERVE), ("lo", CKPT_VMA_LOCKED), ("lf", CKPT_VMA_LOCKONFAULT), ("dc", CKPT_VMA_DONTFORK), ("wf", CKPT_VMA_WIPEONFORK),
-            ("dd", CKPT_VMA_DONTDUMP), ("hg", CKPT_VMA_HUGEPAGE), ("nh", CKPT_VMA_NOHUGEPAGE), ("mg", CKPT_VMA_MERGEABLE), ("sr", CKPT_VMA_SEQUENTIAL), ("rr", CKPT_VMA_RANDOM)]
+            ("dd", CKPT_VMA_DONTDUMP), ("hg", CKPT_VMA_HUGEPAGE), ("nh", CKPT_VMA_NOHUGEPAGE), ("mg", CKPT_VMA_MERGEABLE), ("sr", CKPT_VMA_SEQUENTIAL), ("rr", CKPT_VMA_RANDOM),
+            ("sl", CKPT_VMA_SEALED), ("dp", CKPT_VMA_DROPPABLE)]
         var flags = bits.reduce(UInt32(0)) { m.flags.contains($1.0) ? $0 | $1.1.rawValue : $0 }
         if m.isShared && m.flags.contains("mw") { flags |= CKPT_VMA_MAYWRITE.rawValue }
         return flags
@@ -105,9 +110,11 @@ extension SystemContent {
 
     private func refuse(_ m: ProcMapping, _ p: ObservedProcess) -> Bool {
         func no(_ what: String, _ remedy: String) -> Bool { refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(what)", remedy); return true }
-        if m.flags.contains("ht") { return no("huge pages of hugetlbfs", "use transparent huge pages instead") }
         if m.flags.contains("um") || m.flags.contains("uw") { return no("registered with a userfaultfd", "unregister it before the checkpoint") }
-        if m.flags.contains("sl") { return no("sealed by mseal", "run it without memory sealing") }
+        if m.flags.contains("ht") && m.isShared && m.flags.contains("nr") { return no("shared huge pages without a reservation (MAP_NORESERVE)", "map them without MAP_NORESERVE") }
+        if m.flags.contains("ss") { return no("a shadow stack", "start it without GLIBC_TUNABLES=glibc.cpu.x86_shstk") }
+        if m.flags.contains("sl") && m.protection & 1 == 0 && m.anonymousBytes > 0 { return no("sealed by mseal while it can't be read, with contents", "seal it readable") }
+        if let policy = p.policies[m.start], policy.error != 0 { return no("a memory policy that can't be read, or names a node beyond 63", "use nodes 0 to 63") }
         if m.name.hasPrefix("/SYSV") { return no("System V shared memory \(m.name)", "use POSIX shared memory or MAP_SHARED | MAP_ANONYMOUS") }
         if m.name.hasPrefix("/[aio]") { return no("asynchronous I/O context (io_setup)", "destroy it before the checkpoint, or use threads") }
         if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
@@ -118,14 +125,16 @@ extension SystemContent {
     /// A file without a name that only mappings hold, one of them shared: its pages come from there.  (One that is open too is complete already.)
     func addSharedDeletedFiles(_ tree: ObservedTree, _ segment: Segment) {
         for p in tree.live {
-            for m in p.mappings where m.isShared && m.name.hasSuffix(" (deleted)") && !m.name.hasPrefix("/dev/zero") && !m.name.hasPrefix("/SYSV") && m.inode != segment.identity.inode {
+            for m in p.mappings where m.isShared && m.name.hasSuffix(" (deleted)") && !m.name.hasPrefix("/dev/zero") && !m.isAnonymousHuge && !m.name.hasPrefix("/SYSV") && m.inode != segment.identity.inode {
                 let key = ObjectKey(kind: CKPT_OBJECT_DELETED.rawValue, device: m.device, inode: m.inode, path: "")
                 if let index = known(key) {
                     if tables.objects[Int(index)].content == 0 { tables.objects[Int(index)].size = max(tables.objects[Int(index)].size, m.offset + m.size) }
                     continue
                 }
                 let isMemory = m.name.hasPrefix("/memfd:")
+                if m.flags.contains("ht") && !isMemory { refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(m.name): a file of hugetlbfs without a name", "keep its name, or use a memfd with MFD_HUGETLB"); continue }
                 var o = ckpt_object_record()
+                if m.flags.contains("ht") { o.page_shift = UInt32(m.kernelPageSize.trailingZeroBitCount) }
                 o.kind = (isMemory ? CKPT_OBJECT_MEMFD : CKPT_OBJECT_DELETED).rawValue
                 o.device = m.device; o.inode = m.inode; o.size = m.offset + m.size; o.mode = FileType.regular | 0o600; o.flags = CKPT_OBJECT_MAPPED.rawValue
                 let path = String(m.name.dropLast(" (deleted)".count))
@@ -153,7 +162,9 @@ extension SystemContent {
             return index
         }
         var o = ckpt_object_record()
+        if m.flags.contains("ht") { o.page_shift = UInt32(m.kernelPageSize.trailingZeroBitCount) }
         o.kind = CKPT_OBJECT_SHMEM.rawValue; o.device = m.device; o.inode = m.inode; o.size = end; o.flags = CKPT_OBJECT_MAPPED.rawValue
+        if m.isAnonymousHuge { o.path = tables.text("anon_hugepage") }
         return append(o, key)
     }
 }
@@ -165,10 +176,11 @@ extension MemoryPlan {
         switch ckpt_vma_kind(rawValue: v.kind) {
         case CKPT_VMA_ANONYMOUS:
             if m.flags.contains("wf") { r.kind = CKPT_RANGE_WIPEONFORK.rawValue } else if m.flags.contains("dc") { r.kind = CKPT_RANGE_DONTFORK.rawValue }
-            if m.inode != 0 && !m.name.hasPrefix("/dev/zero") { r.kind = CKPT_RANGE_WHOLE.rawValue }
+            if m.flags.contains("ht") { if m.hugeBytes == 0 { return nil } }
+            else if m.inode != 0 && !m.name.hasPrefix("/dev/zero") { r.kind = CKPT_RANGE_WHOLE.rawValue }
             else if m.anonymousBytes == 0 { return nil }
         case CKPT_VMA_FILE:
-            if m.anonymousBytes == 0 { return nil }
+            if m.anonymousBytes == 0 && m.hugeBytes == 0 { return nil }
             r.kind = m.flags.contains("dc") ? CKPT_RANGE_DONTFORK.rawValue : CKPT_RANGE_FILE.rawValue
         case CKPT_VMA_VDSO:
             r.kind = CKPT_RANGE_WHOLE.rawValue
@@ -190,7 +202,8 @@ extension MemoryPlan {
     /// Each part of a shared object is written once, by the first process that maps it.
     private func sharedRange(_ m: ProcMapping, _ v: inout ckpt_vma_record, _ range: ckpt_range, _ draft: Draft, hasSwap: Bool) -> ckpt_range {
         var r = range
-        r.kind = CKPT_RANGE_SHARED.rawValue; r.object = v.object; r.object_offset = m.offset; r.copy = hasSwap ? 1 : 0
+        r.kind = CKPT_RANGE_SHARED.rawValue; r.object = v.object; r.object_offset = m.offset; // mincore(2) of huge pages knows what this process has touched, not what is there.
+        r.copy = hasSwap || m.flags.contains("ht") ? 1 : 0
         let part = (m.offset, m.offset + m.size)
         if dumpedParts[v.object]?.contains(where: { $0.0 <= part.0 && $0.1 >= part.1 }) ?? false { return r }
         guard m.protection & 1 != 0 else { return r }

@@ -11,7 +11,11 @@ extension Operation {
         for p in tree.live {
             // With nobody to be released, memory can be written where it is; a full descriptor table has no room for the channel, a snapshot has.
             let room = p.limits[7].soft > UInt64(p.descriptors.count + 4)
-            let inPlace = options.afterwards != .run && room
+            // A clone would need huge pages of its own for what is written meanwhile, and is killed when there are none.
+            let onHugePages = p.mappings.contains { $0.flags.contains("ht") && !$0.isShared && $0.hugeBytes > 0 }
+            let inPlace = (options.afterwards != .run || onHugePages) && room
+            if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
+            if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
             segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
         }
         let slots = tree.live.map { segment.process($0.slot) }

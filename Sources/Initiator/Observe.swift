@@ -33,6 +33,7 @@ private func observeProcess(_ called: CalledProcess) throws(SystemError) -> Obse
     p.isStopped = called.isStopped
     p.leaderIsGone = called.leaderIsGone
     p.mappings = try ProcMapping.all(of: view, withFlags: true)
+    p.guards = try observeGuards(view, p.mappings)
     p.exe = try Path.link(base + "/exe"); p.cwd = try Path.link(base + "/cwd"); p.root = try Path.link(base + "/root")
     p.auxv = try Path.contents(base + "/auxv")
     p.commandLine = try Path.contents(base + "/cmdline")

@@ -29,6 +29,8 @@ final class ObservedProcess {
     var group: Int32 = 0, terminalSession: Int32 = 0    // as the tree sees them; 0: outside
     var isOrphan = false
     var mappings: [ProcMapping] = []
+    var policies: [UInt64: ckpt_policy_query] = [:]     // by address; only mappings that have a memory policy
+    var guards: [(start: UInt64, end: UInt64)] = []
     var descriptors: [ObservedDescriptor] = []
     var owners: [Int32: ckpt_owner_query] = [:]         // by descriptor; only those that have one
     var timers: [ObservedTimer] = []

@@ -31,12 +31,17 @@ extension Operation {
             let asked = p.descriptors.filter { $0.flags & SystemContent.pathOnly == 0 }
             slot.pointee.owners_offset = try claim(p, asked.map { ckpt_owner_query(fd: $0.number, type: 0, pid: 0, signal: 0) })
             slot.pointee.owners_count = UInt64(asked.count)
+            let mapped = p.mappings.filter { !$0.name.hasPrefix("[v") }
+            slot.pointee.policies_offset = try claim(p, mapped.map { ckpt_policy_query(address: $0.start, nodes: 0, mode: 0, error: 0) })
+            slot.pointee.policies_count = UInt64(mapped.count)
         }
         try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
         for p in tree.live {
             let slot = segment.process(p.slot)
             let owners = ckpt_arena(segment.pointer, slot.pointee.owners_offset).assumingMemoryBound(to: ckpt_owner_query.self)
             for i in 0..<Int(slot.pointee.owners_count) where owners[i].pid != 0 || owners[i].signal != 0 { p.owners[owners[i].fd] = owners[i] }
+            let policies = ckpt_arena(segment.pointer, slot.pointee.policies_offset).assumingMemoryBound(to: ckpt_policy_query.self)
+            for i in 0..<Int(slot.pointee.policies_count) where policies[i].mode != 0 || policies[i].error != 0 { p.policies[policies[i].address] = policies[i] }
         }
     }
 

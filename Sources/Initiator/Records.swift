@@ -71,6 +71,8 @@ extension Operation {
         }
         r.cmdline = tables.text(String(decoding: p.commandLine.map { $0 == 0 ? 32 : $0 }, as: UTF8.self))
         r.coredump_filter = p.coredumpFilter
+        r.protection_keys = slot.protection_keys; r.memory_merge = slot.memory_merge
+        for g in p.guards { tables.guards.append(ckpt_guard_record(start: g.start, end: g.end, process: UInt32(index), pad: 0)) }
         return r
     }
 
@@ -90,6 +92,7 @@ extension Operation {
             t.rseq_address = s.rseq_address; t.rseq_length = s.rseq_length; t.rseq_signature = s.rseq_signature
             t.timer_slack = s.timer_slack; t.parent_death_signal = s.parent_death_signal; t.slot = UInt32(o.slot); t.is_leader = s.is_leader
             t.mce_kill = UInt64(s.mce_kill) + 1
+            t.policy = s.policy; t.policy_nodes = s.policy_nodes
             t.sched = o.sched; t.ioprio = o.ioprio
             withUnsafeMutablePointer(to: &t) { t in
                 for (i, w) in o.affinity.enumerated() { ckpt_record_affinity(t)[i] = w }

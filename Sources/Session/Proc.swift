@@ -74,6 +74,10 @@ public struct ProcMapping: Sendable {
     public var device: UInt64, inode: UInt64, name: String
     public var flags: Set<String> = []      // VmFlags of smaps
     public var anonymousBytes: UInt64 = 0   // smaps: Anonymous + Swap, the pages that are this process's own
+    public var residentBytes: UInt64 = 0    // smaps: Rss + Swap
+    public var hugeBytes: UInt64 = 0        // smaps: Private_Hugetlb + Shared_Hugetlb
+    public var kernelPageSize: UInt64 = 4096
+    public var protectionKey: UInt8 = 0     // 0 as well where the CPU has none
     public var size: UInt64 { end - start }
 
     public init?(_ line: Substring) {
@@ -104,7 +108,10 @@ public struct ProcMapping: Sendable {
 
     /// The mappings of a process, with VmFlags (smaps) or without (maps).
     public static func all(of pid: Int32, withFlags: Bool) throws(SystemError) -> [ProcMapping] {
-        let bytes = try Path.contents("/proc/\(pid)/\(withFlags ? "smaps" : "maps")")
+        parse(try Path.contents("/proc/\(pid)/\(withFlags ? "smaps" : "maps")"))
+    }
+    /// The text of /proc/PID/maps or smaps.
+    public static func parse(_ bytes: [UInt8]) -> [ProcMapping] {
         var result: [ProcMapping] = []
         // This runs while everybody is stopped, and a mapping has two dozen lines: only those that count become text.
         var from = 0
@@ -115,8 +122,8 @@ public struct ProcMapping: Sendable {
             switch line.first ?? 0 {
             case 0x30...0x39, 0x61...0x66:
                 if let m = ProcMapping(Substring(decoding: line, as: UTF8.self)) { result.append(m) }
-            case UInt8(ascii: "A"), UInt8(ascii: "S"):
-                if !result.isEmpty, line.starts(with: anonymousLabel) || line.starts(with: swapLabel) { result[result.count - 1].anonymousBytes += kilobytes(line) * 1024 }
+            case UInt8(ascii: "A"), UInt8(ascii: "K"), UInt8(ascii: "P"), UInt8(ascii: "R"), UInt8(ascii: "S"):
+                if !result.isEmpty { result[result.count - 1].take(line) }
             case UInt8(ascii: "V"):
                 if !result.isEmpty, line.starts(with: flagsLabel) {
                     result[result.count - 1].flags = Set(line.dropFirst(8).split(separator: 32).map { String(decoding: $0, as: UTF8.self) })
@@ -126,8 +133,24 @@ public struct ProcMapping: Sendable {
         }
         return result
     }
-    private static let anonymousLabel = Array("Anonymous:".utf8), swapLabel = Array("Swap:".utf8), flagsLabel = Array("VmFlags:".utf8)
-    private static func kilobytes(_ line: ArraySlice<UInt8>) -> UInt64 {
+    /// A line of smaps with a number.
+    private mutating func take(_ line: ArraySlice<UInt8>) {
+        for (i, label) in Self.labels.enumerated() where line.starts(with: label) {
+            let n = Self.number(line)
+            switch i {
+            case 0: anonymousBytes += n * 1024
+            case 1: anonymousBytes += n * 1024; residentBytes += n * 1024
+            case 2: residentBytes += n * 1024
+            case 3, 4: hugeBytes += n * 1024
+            case 5: kernelPageSize = n * 1024
+            default: protectionKey = UInt8(truncatingIfNeeded: n)
+            }
+            return
+        }
+    }
+    private static let labels = ["Anonymous:", "Swap:", "Rss:", "Private_Hugetlb:", "Shared_Hugetlb:", "KernelPageSize:", "ProtectionKey:"].map { Array($0.utf8) }
+    private static let flagsLabel = Array("VmFlags:".utf8)
+    private static func number(_ line: ArraySlice<UInt8>) -> UInt64 {
         line.reduce(0) { $1 >= 48 && $1 <= 57 ? $0 &* 10 &+ UInt64($1 - 48) : $0 }
     }
 }

@@ -30,6 +30,7 @@ public final class Statefile: @unchecked Sendable {
     public let messages: Table<ckpt_message_record>
     public let carried: Table<UInt32>
     public let events: Table<ckpt_event_record>
+    public let guards: Table<ckpt_guard_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -68,6 +69,7 @@ public final class Statefile: @unchecked Sendable {
         messages = try scan.optionalTable(notes[CKPT_TABLE_MESSAGE.rawValue], "MESSAGE")
         carried = try scan.optionalTable(notes[CKPT_TABLE_CARRIED.rawValue], "CARRIED")
         events = try scan.optionalTable(notes[CKPT_TABLE_EVENT.rawValue], "EVENT")
+        guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

@@ -20,6 +20,7 @@ extension Statefile {
         }
         try checkSockets()
         for i in events.indices { try check(index(events[i].object, objects), "EVENT \(i)", events.offset(of: i), "its object is out of range") }
+        for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
     }

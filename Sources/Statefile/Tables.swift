@@ -18,6 +18,7 @@ public final class Tables {
     public var messages: [ckpt_message_record] = []
     public var carried: [UInt32] = []
     public var events: [ckpt_event_record] = []
+    public var guards: [ckpt_guard_record] = []
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -47,6 +48,7 @@ public final class Tables {
         add(CKPT_TABLE_GROUP, groups, to: &out); add(CKPT_TABLE_LOCK, locks, to: &out)
         add(CKPT_TABLE_SOCKET, sockets, to: &out); add(CKPT_TABLE_OPTION, options, to: &out); add(CKPT_TABLE_MESSAGE, messages, to: &out)
         add(CKPT_TABLE_CARRIED, carried, to: &out); add(CKPT_TABLE_EVENT, events, to: &out)
+        add(CKPT_TABLE_GUARD, guards, to: &out)
         add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }

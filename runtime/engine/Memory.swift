@@ -6,6 +6,7 @@ import Freestanding
 
 private let topOfMemory: UInt64 = 0x7fff_ffff_f000
 private let mapShared: Int32 = 1, mapPrivate: Int32 = 2, mapAnonymous: Int32 = 0x20, mapGrowsDown: Int32 = 0x100, mapNoReserve: Int32 = 0x4000, mapNoReplace: Int32 = 0x100000
+private let mapDroppable: Int32 = 8
 
 func restoreMemory(_ i: Int) {
     let p = processes[i]
@@ -15,6 +16,8 @@ func restoreMemory(_ i: Int) {
     placeVdso(i)
     fillMemory(i)
     finishVdso(i)
+    restoreGuards(i)
+    takeProtectionKeys(i)
     for k in 0..<p.pointee.vma_count { finishVma(Int(p.pointee.first_vma + k)) }
 }
 
@@ -32,7 +35,7 @@ func refuseVma(_ v: Int, _ r: Int, _ what: StaticString) -> Never {
     }
 }
 
-private func has(_ v: Int, _ flag: ckpt_vma_flags) -> Bool { vmas[v].pointee.flags & flag.rawValue != 0 }
+func has(_ v: Int, _ flag: ckpt_vma_flags) -> Bool { vmas[v].pointee.flags & flag.rawValue != 0 }
 
 /// Writable while it is filled, if anything of it is stored.
 private func fillProtection(_ v: Int) -> Int32 { Int32(vmas[v].pointee.protection) | (vmas[v].pointee.data_offset != 0 ? 3 : 0) }
@@ -43,19 +46,26 @@ private func mapVma(_ v: Int) {
     if has(v, CKPT_VMA_NORESERVE) { flags |= mapNoReserve }
     switch ckpt_vma_kind(r.kind) {
     case CKPT_VMA_ANONYMOUS:
-        flags |= mapPrivate | mapAnonymous | (has(v, CKPT_VMA_GROWSDOWN) ? mapGrowsDown : 0)
+        flags |= has(v, CKPT_VMA_DROPPABLE) ? mapDroppable : mapPrivate
+        flags |= mapAnonymous | (has(v, CKPT_VMA_GROWSDOWN) ? mapGrowsDown : 0)
+        if r.page_shift != 0 { flags |= hugePages(UInt32(r.page_shift)) }
     case CKPT_VMA_FILE:
         flags |= mapPrivate; fd = fileToMap(v, write: false); offset = r.object_offset
     case CKPT_VMA_SHARED_FILE:
         flags |= mapShared; fd = fileToMap(v, write: has(v, CKPT_VMA_MAYWRITE) || r.protection & 2 != 0); offset = r.object_offset
         protection = Int32(r.protection)
+    case CKPT_VMA_SHARED_ANONYMOUS where r.page_shift != 0:
+        // mremap(2) makes no second mapping of huge pages: they come from a memfd.
+        flags |= mapShared; fd = fileToMap(v, write: true); offset = r.object_offset
     case CKPT_VMA_SHARED_ANONYMOUS: return mapStaged(v)
     case CKPT_VMA_SESSION:
         flags |= mapShared; fd = state.pointee.segment_fd; offset = r.object_offset
     default: return
     }
     let m = ckpt_mmap(r.start, r.end - r.start, protection, flags, fd, offset)
+    if m == -12 && r.page_shift != 0 { refuseHugePages(v, r.end - r.start) }
     guard !failed(m), UInt64(m) == r.start else { refuseVma(v, failed(m) ? m : -17, "cannot be mapped") }
+    if r.policy != 0 { restorePolicy(v) }
     if has(v, CKPT_VMA_HUGEPAGE) { _ = ckpt_madvise(r.start, r.end - r.start, 14) }
     if has(v, CKPT_VMA_NOHUGEPAGE) { _ = ckpt_madvise(r.start, r.end - r.start, 15) }
 }
@@ -66,6 +76,7 @@ private func mapStaged(_ v: Int) {
     let from = objectStaging[r.object].pointee + r.object_offset
     let m = system(CKPT_SYS_mremap, int(from), 0, int(r.end - r.start), 3, int(r.start))
     guard !failed(m), UInt64(m) == r.start else { refuseVma(v, m, "shared memory cannot be mapped") }
+    if r.policy != 0 { restorePolicy(v) }
 }
 
 /// Neighbouring VMAs mostly map the same file: the last one stays open.
@@ -130,29 +141,31 @@ private func fillMemory(_ i: Int) {
             if !matches { readRun(run, to: run.address) }
             return
         }
-        guard isFillable(i, run.address, end) else { refuseStatefile("run", at: run.file_offset, "names an address outside the process's memory") }
+        guard let v = vmaToFill(i, run.address, end) else { refuseStatefile("run", at: run.file_offset, "names an address outside the process's memory") }
+        if vmas[v].pointee.page_shift != 0 { populateHuge(v, run.address, end) }
         readRun(run, to: run.address)
     }
 }
 
-/// Inside one VMA of which something is stored.
-private func isFillable(_ i: Int, _ start: UInt64, _ end: UInt64) -> Bool {
+/// The VMA around a run, if something of it is stored.
+private func vmaToFill(_ i: Int, _ start: UInt64, _ end: UInt64) -> Int? {
     let p = processes[i]
     var low = Int(p.pointee.first_vma), high = low + Int(p.pointee.vma_count)
     while low < high {
         let middle = (low + high) / 2
         if vmas[middle].pointee.end <= start { low = middle + 1 } else { high = middle }
     }
-    guard low < Int(p.pointee.first_vma + p.pointee.vma_count) else { return false }
+    guard low < Int(p.pointee.first_vma + p.pointee.vma_count) else { return nil }
     let v = vmas[low].pointee
-    return v.start <= start && end <= v.end && start < end && v.data_offset != 0 && v.kind <= CKPT_VMA_FILE.rawValue
+    return v.start <= start && end <= v.end && start < end && v.data_offset != 0 && v.kind <= CKPT_VMA_FILE.rawValue ? low : nil
 }
 
 /// Final protection, then what madvise(2) and mlock(2) had set.
 private func finishVma(_ v: Int) {
     let r = vmas[v].pointee, size = r.end - r.start
     if r.kind > CKPT_VMA_SHARED_ANONYMOUS.rawValue { return }
-    if Int32(r.protection) != fillProtection(v) || r.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
+    if r.key != 0 { protectByKey(v) }
+    else if Int32(r.protection) != fillProtection(v) || r.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
         let m = ckpt_mprotect(r.start, size, Int32(r.protection))
         guard m == 0 else { refuseVma(v, m, "its protection cannot be set") }
     }
@@ -171,4 +184,5 @@ private func finishVma(_ v: Int) {
         let m = system(CKPT_SYS_mlock2, int(r.start), int(size), has(v, CKPT_VMA_LOCKONFAULT) ? 1 : 0)
         guard m == 0 else { refuseVma(v, m, "cannot be locked; raise the limit on locked memory (ulimit -l)") }
     }
+    if has(v, CKPT_VMA_NAMED) { restoreName(v) }
 }

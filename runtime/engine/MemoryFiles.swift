@@ -9,6 +9,7 @@ func makeMemoryObjects() {
         switch objects[i].pointee.kind {
         case CKPT_OBJECT_DELETED.rawValue: makeDeleted(i)
         case CKPT_OBJECT_MEMFD.rawValue: makeMemoryFile(i)
+        case CKPT_OBJECT_SHMEM.rawValue where objects[i].pointee.page_shift != 0: makeMemoryFile(i)
         default: break
         }
     }
@@ -50,7 +51,7 @@ func makeMemoryFile(_ i: Int) {
         while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
     }
     let sealing = o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals & 1 == 0
-    let fd = system(CKPT_SYS_memfd_create, int(name), 1 | (sealing ? 2 : 0))
+    let fd = system(CKPT_SYS_memfd_create, int(name), 1 | (sealing ? 2 : 0) | (o.pointee.page_shift != 0 ? hugeMemfd(o.pointee.page_shift) : 0))
     guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("memfd") } }
     keep(i, fd)
 }
@@ -76,6 +77,7 @@ private func copyContent(_ i: Int, to fd: Int32) {
     let o = objects[i]
     var r = system(CKPT_SYS_ftruncate, Int(fd), int(max(o.pointee.size, 0)))
     guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot get its size") } }
+    if o.pointee.page_shift != 0 { return copyHugeContent(i, to: fd) }
     let b = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!
     var at: UInt64 = 0
     while at < o.pointee.content_size {
@@ -93,7 +95,7 @@ private func copyContent(_ i: Int, to fd: Int32) {
         at += n
     }
 }
-private func isZero(_ p: UnsafeMutableRawPointer, _ n: Int) -> Bool {
+func isZero(_ p: UnsafeMutableRawPointer, _ n: Int) -> Bool {
     var i = 0
     while i + 8 <= n { if field(p, i, UInt64.self) != 0 { return false }; i += 8 }
     while i < n { if field(p, i, UInt8.self) != 0 { return false }; i += 1 }
@@ -106,7 +108,7 @@ private func fillShared() {
         forEachRun(from: processes[p].pointee.shared_runs) { run in
             guard run.object < objects.count else { refuseStatefile("run", at: run.file_offset, "names no shared object") }
             let o = Int(run.object), size = UInt64(run.pages) * 4096
-            let isShared = objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue
+            let isShared = objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[o].pointee.page_shift == 0
             if !isShared { return fillMemoryObject(o, run) }
             guard run.address & 4095 == 0, run.address <= sharedSize(o), size <= sharedSize(o) - run.address else {
                 refuseStatefile("run", at: run.file_offset, "lies outside its shared object")
@@ -119,6 +121,7 @@ private func fillShared() {
 /// Pages of a memfd or deleted file that were written through a shared mapping.
 private func fillMemoryObject(_ o: Int, _ run: ckpt_run) {
     guard objectFd[o].pointee >= 0 else { refuseStatefile("run", at: run.file_offset, "names an object without contents") }
+    if objects[o].pointee.page_shift != 0 { return fillHugeObject(o, run) }
     let b = state.pointee.copy
     var done: UInt32 = 0
     while done < run.pages {

@@ -8,6 +8,8 @@ import Freestanding
 func becomeProcess(_ i: Int) -> Never {
     takeTerminal(i)
     restoreMemory(i)
+    restoreMerging(i)
+    sealMemory(i)
     restoreLayout(i)
     restoreProcFiles(i)
     restoreDescriptors(i)

@@ -28,18 +28,12 @@ private func planLayout() -> Layout {
     l.tables = pageAlignUp(state.pointee.scratch_size)
     l.board = boardBytes
     l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128)
-    for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue { l.staging += sharedSize(i) }
+    for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[i].pointee.page_shift == 0 { l.staging += sharedSize(i) }
     return l
 }
 
-/// A shared object is as large as the farthest mapping of it.
-func sharedSize(_ object: Int) -> UInt64 {
-    var size = pageAlignUp(objects[object].pointee.size)
-    for i in 0..<vmas.count where vmas[i].pointee.object == object && vmas[i].pointee.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
-        size = max(size, vmas[i].pointee.object_offset + vmas[i].pointee.end - vmas[i].pointee.start)
-    }
-    return size
-}
+/// A shared object is as large as the farthest mapping of it (verifyTables).
+func sharedSize(_ object: Int) -> UInt64 { pageAlignUp(objects[object].pointee.size) }
 
 /// Maps the region and goes on in it; `argument` is passed to `entry`.
 func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
@@ -110,7 +104,7 @@ private func layArrays(_ at: UInt64) {
 /// Shared anonymous memory is made once, before the processes that map it.
 private func stageShared(_ start: UInt64) {
     var at = start
-    for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue {
+    for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[i].pointee.page_shift == 0 {
         let size = sharedSize(i)
         if size > 0 { mapFixed(at, size, shared | anonymously | noReserve, -1) }
         objectStaging[i].pointee = at

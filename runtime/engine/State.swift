@@ -45,6 +45,7 @@ var options: Table<ckpt_option_record> { table(CKPT_TABLE_OPTION, ckpt_option_re
 var messages: Table<ckpt_message_record> { table(CKPT_TABLE_MESSAGE, ckpt_message_record.self) }
 var carried: Table<UInt32> { table(CKPT_TABLE_CARRIED, UInt32.self) }
 var events: Table<ckpt_event_record> { table(CKPT_TABLE_EVENT, ckpt_event_record.self) }
+var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
 var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
 

@@ -72,6 +72,7 @@ func becomeTask(_ t: Int) -> Never {
     restoreRegistrations(t, tid)
     restoreScheduling(t)
     restoreTaskPending(t)
+    restoreTaskPolicy(t)
     _ = ckpt_prctl(29, max(1, int(r.pointee.timer_slack)), 0, 0, 0)
     restoreMceKill(t)
     _ = ckpt_prctl(15, int(ckpt_record_comm(r)), 0, 0, 0)

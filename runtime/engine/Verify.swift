@@ -37,6 +37,7 @@ func verifyTables(fileSize: UInt64) {
     for i in 0..<pendings.count where pendings[i].pointee.info.si_signo < 1 || pendings[i].pointee.info.si_signo > 64 { bad("PENDING", i, "no such signal") }
     verifySockets(fileSize)
     for i in 0..<events.count where events[i].pointee.object >= objects.count { bad("EVENT", i, "names no object") }
+    for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
     for i in 0..<locks.count where locks[i].pointee.process >= processes.count { bad("LOCK", i, "names no process") }
     for i in 0..<timers.count where timers[i].pointee.process >= processes.count || timers[i].pointee.id < 0 { bad("TIMER", i, "names no process") }
 }
@@ -117,10 +118,14 @@ private func verifyTask(_ i: Int) {
 private func verifyVma(_ i: Int, _ file: UInt64) {
     let v = vmas[i].pointee
     guard v.start < v.end, inMemory(v.start, v.end - v.start), v.end & 4095 == 0, v.protection < 8, v.kind <= CKPT_VMA_VVAR.rawValue else { bad("VMA", i, "its range or kind") }
+    guard v.key < 16, v.page_shift == 0 || (v.page_shift >= 12 && v.page_shift < 40) else { bad("VMA", i, "its protection key or pages") }
     guard isText(v.name), v.data_offset < file || v.data_offset == 0 else { bad("VMA", i, "its name or data") }
     let needsObject = v.kind == CKPT_VMA_FILE.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue || v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue
     guard !needsObject || (v.object < objects.count && v.object_offset & 4095 == 0 && v.object_offset < 1 << 56) else { bad("VMA", i, "its object") }
-    if v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue { guard objects[v.object].pointee.kind == CKPT_OBJECT_SHMEM.rawValue else { bad("VMA", i, "its object is no shared memory") } }
+    if v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
+        guard objects[v.object].pointee.kind == CKPT_OBJECT_SHMEM.rawValue else { bad("VMA", i, "its object is no shared memory") }
+        guard v.object_offset + (v.end - v.start) <= (objects[v.object].pointee.size + 4095) & ~4095 else { bad("VMA", i, "larger than its shared memory") }
+    }
 }
 
 private func verifyObject(_ i: Int, _ file: UInt64) {
@@ -133,6 +138,7 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     case CKPT_OBJECT_EVENTFD.rawValue, CKPT_OBJECT_TIMERFD.rawValue, CKPT_OBJECT_SIGNALFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
     default: break
     }
+    guard o.page_shift == 0 || (o.page_shift >= 12 && o.page_shift < 40) else { bad("OBJECT", i, "its pages") }
     if o.kind == CKPT_OBJECT_SHMEM.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
 }
 

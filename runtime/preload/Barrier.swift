@@ -29,7 +29,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         let now = phase(word)
         switch now {
         case CKPT_PHASE_RECORD:
-            if let process { recordTimers(session, process); recordOwners(session, process); arrive(part, now) }
+            if let process { recordTimers(session, process); recordOwners(session, process); recordPolicies(session, process); arrive(part, now) }
         case CKPT_PHASE_DRAIN where slot.pointee.request & CKPT_REQUEST_DRAIN_SHARED.rawValue != 0,
              CKPT_PHASE_DRAIN_OTHERS where slot.pointee.request == CKPT_REQUEST_DRAIN.rawValue:
             drainSignals(session, slot); arrive(part, now)

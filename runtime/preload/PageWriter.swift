@@ -16,7 +16,7 @@ struct PageWriter {
     let process: UnsafeMutablePointer<ckpt_process>
     private var channel: Channel?
     private var pagemap = Descriptor(-1)
-    private var canScan = true
+    private var canScan = true, knowsGuards = true
     private var chunkOffset: UInt64 = 0     // where the chunk being filled goes
     private var firstChunk: UInt64 = 0
     private var runs = 0                    // in the chunk being filled
@@ -97,17 +97,21 @@ struct PageWriter {
             argument.size = UInt64(MemoryLayout<ckpt_pm_scan_arg>.size)
             argument.start = at; argument.end = range.end
             argument.vec = UInt64(UInt(bitPattern: ckpt_region_buffer())); argument.vec_len = UInt64(CKPT_REGIONS)
-            argument.category_mask = UInt64(CKPT_PAGE_IS_FILE); argument.category_inverted = UInt64(CKPT_PAGE_IS_FILE)
+            // Guards (MADV_GUARD_INSTALL) count as swapped; Linux 6.13 and 6.14 have them and don't tell them apart.
+            let unwanted = UInt64(CKPT_PAGE_IS_FILE) | (knowsGuards ? UInt64(CKPT_PAGE_IS_GUARD) : 0)
+            argument.category_mask = unwanted; argument.category_inverted = unwanted
             argument.category_anyof_mask = UInt64(CKPT_PAGE_IS_PRESENT | CKPT_PAGE_IS_SWAPPED)
-            argument.return_mask = UInt64(CKPT_PAGE_IS_HUGE)
+            argument.return_mask = UInt64(CKPT_PAGE_IS_HUGE | CKPT_PAGE_IS_SWAPPED)
             let got = withUnsafeMutablePointer(to: &argument) {
                 ckpt_syscall(Int(CKPT_SYS_ioctl), Int(pagemap.value), Int(CKPT_PAGEMAP_SCAN), Int(bitPattern: $0), 0, 0, 0)
             }
+            if got == -22 && knowsGuards { knowsGuards = false; continue }
             if got == -25 || got == -22 { canScan = false; break }      // ENOTTY, EINVAL: a kernel without it
             if got < 0 { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(Int32(truncatingIfNeeded: -got)), detail: at) }
             var i = 0
             while i < got {
                 let region = ckpt_region_buffer()[i]
+                if !knowsGuards && region.categories & UInt64(CKPT_PAGE_IS_SWAPPED) != 0 { try requireReadable(region.start, region.end) }
                 try writePages(range, from: region.start, to: region.end, flags: region.categories & UInt64(CKPT_PAGE_IS_HUGE) != 0 ? CKPT_RUN_HUGE.rawValue : 0)
                 i += 1
             }
@@ -116,7 +120,22 @@ struct PageWriter {
         if at < range.end { try scanPagemap(range, from: at) }
     }
 
-    /// pagemap(5): bit 63 present, 62 swapped, 61 file or shared anonymous.
+    /// Touching a guard would end the writer.
+    private func requireReadable(_ start: UInt64, _ end: UInt64) throws(WriteError) {
+        var at = start, byte: UInt8 = 0
+        while at < end {
+            var local = ckpt_iovec(base: UInt64(UInt(bitPattern: withUnsafeMutablePointer(to: &byte) { $0 })), length: 1), remote = ckpt_iovec(base: at, length: 1)
+            let got = withUnsafeMutablePointer(to: &local) { local in
+                withUnsafeMutablePointer(to: &remote) { remote in
+                    ckpt_syscall(CKPT_SYS_process_vm_readv, Int(ckpt_getpid()), Int(bitPattern: local), 1, Int(bitPattern: remote), 1, 0)
+                }
+            }
+            if got != 1 { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(14), detail: at) }
+            at += 4096
+        }
+    }
+
+    /// pagemap(5): bit 63 present, 62 swapped, 61 file or shared anonymous, 58 a guard.
     private mutating func scanPagemap(_ range: ckpt_range, from: UInt64) throws(WriteError) {
         let entries = ckpt_pagemap_buffer()
         var at = from
@@ -126,7 +145,7 @@ struct PageWriter {
             guard got == Int(pages * 8) else { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(got < 0 ? Int32(truncatingIfNeeded: -got) : 5), detail: at) }
             var i: UInt64 = 0
             while i < pages {
-                func wanted(_ e: UInt64) -> Bool { e >> 62 != 0 && e & (1 << 61) == 0 }
+                func wanted(_ e: UInt64) -> Bool { e >> 62 != 0 && e & (1 << 61 | 1 << 58) == 0 }
                 if !wanted(entries[Int(i)]) { i += 1; continue }
                 var j = i + 1
                 while j < pages && wanted(entries[Int(j)]) { j += 1 }

@@ -7,7 +7,7 @@ import Freestanding
 private enum Prctl {
     static let getParentDeathSignal: Int32 = 2, getDumpable: Int32 = 3, getKeepCaps: Int32 = 7, getTsc: Int32 = 25, getSecurebits: Int32 = 27
     static let getTimerSlack: Int32 = 30, getChildSubreaper: Int32 = 37, getNoNewPrivs: Int32 = 39, getTidAddress: Int32 = 40
-    static let getThpDisable: Int32 = 42, getMceKill: Int32 = 34, getIoFlusher: Int32 = 58
+    static let getThpDisable: Int32 = 42, getMceKill: Int32 = 34, getIoFlusher: Int32 = 58, getMemoryMerge: Int32 = 68
 }
 
 func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
@@ -19,6 +19,7 @@ func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
     _ = ckpt_prctl(Prctl.getParentDeathSignal, address(&slot.pointee.parent_death_signal), 0, 0, 0)
     slot.pointee.timer_slack = UInt64(max(0, ckpt_prctl(Prctl.getTimerSlack, 0, 0, 0, 0)))
     slot.pointee.mce_kill = UInt32(max(0, ckpt_prctl(Prctl.getMceKill, 0, 0, 0, 0)))
+    recordTaskPolicy(slot)
     recordRseq(slot)
 }
 
@@ -70,6 +71,8 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     process.pointee.no_new_privs = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getNoNewPrivs, 0, 0, 0, 0))
     process.pointee.thp_disable = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getThpDisable, 0, 0, 0, 0))
     process.pointee.io_flusher = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getIoFlusher, 0, 0, 0, 0))
+    process.pointee.memory_merge = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getMemoryMerge, 0, 0, 0, 0))
+    recordProtectionKeys(process)
     _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)
 }

@@ -7,13 +7,15 @@ import Freestanding
 
 func saveMemory(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
     if process.pointee.memory_mode == CKPT_MEMORY_NONE.rawValue { return }
+    ckpt_allow_all_keys()
     var writeInPlace = process.pointee.memory_mode == CKPT_MEMORY_IN_PLACE.rawValue
     if !writeInPlace {
         do throws(Errno) {
-            try copyUninherited(session, process)
             defer { dropCopies(session, process) }
+            try copyUninherited(session, process)
             try cloneSnapshot(session, process)
         } catch {
+            forgetCopies(session, process)
             // No memory or no process to be had: the application waits while its memory is written, and the report says so.
             process.pointee.snapshot_clone_errno = error.code
             writeInPlace = true
@@ -78,8 +80,28 @@ private func copyUninherited(_ session: UnsafeMutablePointer<ckpt_session>, _ pr
         guard isUninherited(list[i].kind), list[i].object == 0 else { continue }
         let size = list[i].end - list[i].start
         let copy = try check(ckpt_mmap(0, size, Mapping.read | Mapping.write, Mapping.private | Mapping.anonymous, -1, 0))
-        UnsafeMutableRawPointer(bitPattern: copy)!.copyMemory(from: Address(list[i].start).pointer!, byteCount: Int(size))
         list[i].copy = UInt64(copy)
+        try copyReadable(from: list[i].start, to: UInt64(copy), count: size)
+    }
+}
+private func forgetCopies(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    let list = ranges(session, process)
+    var i = 0
+    while i < Int(process.pointee.ranges_count) { if isUninherited(list[i].kind) { list[i].copy = 0 }; i += 1 }
+}
+
+/// By process_vm_readv(2): a page that faults (a guard inside the mapping) is an error and no signal.
+private func copyReadable(from: UInt64, to: UInt64, count: UInt64) throws(Errno) {
+    var done: UInt64 = 0
+    while done < count {
+        var local = ckpt_iovec(base: to + done, length: count - done), remote = ckpt_iovec(base: from + done, length: count - done)
+        let got = withUnsafeMutablePointer(to: &local) { local in
+            withUnsafeMutablePointer(to: &remote) { remote in
+                ckpt_syscall(CKPT_SYS_process_vm_readv, Int(ckpt_getpid()), Int(bitPattern: local), 1, Int(bitPattern: remote), 1, 0)
+            }
+        }
+        guard got != 0 else { throw Errno(14) }
+        done += UInt64(try check(got))
     }
 }
 private func dropCopies(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {

@@ -74,7 +74,7 @@ _Static_assert(sizeof(struct ckpt_pm_scan_arg) == 96, "pm_scan_arg");
 struct ckpt_page_region { uint64_t start, end, categories; };
 #define CKPT_PAGEMAP_SCAN 0xc0606610ul
 enum { CKPT_PAGE_IS_WPALLOWED = 1, CKPT_PAGE_IS_WRITTEN = 2, CKPT_PAGE_IS_FILE = 4, CKPT_PAGE_IS_PRESENT = 8, CKPT_PAGE_IS_SWAPPED = 16,
-       CKPT_PAGE_IS_PFNZERO = 32, CKPT_PAGE_IS_HUGE = 64 };
+       CKPT_PAGE_IS_PFNZERO = 32, CKPT_PAGE_IS_HUGE = 64, CKPT_PAGE_IS_GUARD = 256 };
 
 struct ckpt_iovec { uint64_t base, length; };
 

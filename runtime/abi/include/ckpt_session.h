@@ -99,6 +99,10 @@ _Static_assert(sizeof(struct ckpt_timer_query) == 40, "timer query");
 struct ckpt_owner_query { int32_t fd, type, pid, signal; };
 _Static_assert(sizeof(struct ckpt_owner_query) == 16, "owner query");
 
+// The memory policy of one mapping: the initiator fills the address, the leader the rest by get_mempolicy(2).
+struct ckpt_policy_query { uint64_t address, nodes; int32_t mode, error; };
+_Static_assert(sizeof(struct ckpt_policy_query) == 24, "policy query");
+
 struct ckpt_pending { struct ckpt_siginfo info; uint32_t shared, pad; };    // shared: pending for the process, not for the task
 _Static_assert(sizeof(struct ckpt_pending) == 136, "pending");
 
@@ -120,7 +124,9 @@ struct ckpt_task {
     uint32_t pending_count, requeued;
     uint32_t parked, left;          // atomic
     uint32_t thp_disable, mce_kill; // prctl(2)
-    uint64_t spare[14];
+    int32_t  policy, policy_error;  // get_mempolicy(2)
+    uint64_t policy_nodes;
+    uint64_t spare[12];
 };
 _Static_assert(sizeof(struct ckpt_task) == 256, "task slot");
 
@@ -151,7 +157,11 @@ struct ckpt_process {
     uint64_t monotonic, boottime;   // ns, in the process's time namespace, at the record
     uint64_t owners_offset;         // arena: struct ckpt_owner_query[]
     uint64_t owners_count;
-    uint64_t spare[220];
+    uint64_t policies_offset;       // arena: struct ckpt_policy_query[]
+    uint64_t policies_count;
+    uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
+    int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
+    uint64_t spare[217];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

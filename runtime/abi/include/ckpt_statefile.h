@@ -51,6 +51,7 @@ enum ckpt_table {
     CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
     CKPT_TABLE_LOCK = 12, CKPT_TABLE_SOCKET = 13, CKPT_TABLE_OPTION = 14, CKPT_TABLE_MESSAGE = 15, CKPT_TABLE_CARRIED = 16,   // CARRIED: DESCRIPTION (uint32_t)
     CKPT_TABLE_EVENT = 17,
+    CKPT_TABLE_GUARD = 26,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -106,7 +107,9 @@ struct ckpt_process_record {
     struct ckpt_sigaction actions[64];
     uint32_t comm, cmdline;         // BYTES; for the tools
     uint64_t coredump_filter;
-    uint64_t spare[8];
+    uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
+    int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
+    uint64_t spare[7];
 };
 
 struct ckpt_task_record {
@@ -127,7 +130,9 @@ struct ckpt_task_record {
     uint64_t affinity[16];          // CPUs 0 to 1023
     uint64_t sigmask;               // for the tools; the frame's is what counts
     uint64_t mce_kill;              // 1 + prctl(PR_MCE_KILL)'s policy; 0: unknown
-    uint64_t spare[3];
+    int32_t  policy, pad;           // set_mempolicy(2): its mode and flags
+    uint64_t policy_nodes;          // a bit per node, 0 to 63
+    uint64_t spare[1];
 };
 
 enum ckpt_vma_kind {
@@ -143,6 +148,9 @@ enum ckpt_vma_flags {
     CKPT_VMA_DONTDUMP = 64, CKPT_VMA_HUGEPAGE = 128, CKPT_VMA_NOHUGEPAGE = 256, CKPT_VMA_MERGEABLE = 512, CKPT_VMA_SEQUENTIAL = 1024,
     CKPT_VMA_RANDOM = 2048, CKPT_VMA_STACK = 4096, CKPT_VMA_HEAP = 8192, CKPT_VMA_MAYWRITE = 16384,   // shared: opened for writing
     CKPT_VMA_MERGED = 32768,        // none of its own
+    CKPT_VMA_SEALED = 65536,        // mseal(2)
+    CKPT_VMA_DROPPABLE = 131072,    // MAP_DROPPABLE
+    CKPT_VMA_NAMED = 262144,        // PR_SET_VMA_ANON_NAME: `name` says it
 };
 struct ckpt_vma_record {
     uint64_t start, end;
@@ -153,7 +161,16 @@ struct ckpt_vma_record {
     uint64_t object_offset;
     uint64_t data_offset;           // where `start` lies in the statefile; 0: nothing of it is stored
     uint32_t name, process;         // BYTES: as /proc/PID/maps shows it
+    uint8_t  key;                   // protection key
+    uint8_t  page_shift;            // hugetlb: log2 of its pages' size; else 0
+    uint16_t policy;                // mbind(2): its mode and flags; 0: none of its own
+    uint32_t pad;
+    uint64_t policy_nodes;          // a bit per node, 0 to 63
 };
+// Pages that fault whatever the protection (MADV_GUARD_INSTALL).
+struct ckpt_guard_record { uint64_t start, end; uint32_t process, pad; };
+_Static_assert(sizeof(struct ckpt_guard_record) == 24, "guard_record");
+
 
 enum ckpt_object_kind {
     CKPT_OBJECT_REGULAR = 1,        // by path
@@ -181,7 +198,8 @@ struct ckpt_object_record {
     uint32_t written;               // a task has it open for writing: its size is checked
     uint64_t content, content_size; // file offset of what is stored of it; content_size bytes, 0: nothing
     uint32_t flags, seals;
-    uint32_t detail, pad;           // index in the table of its kind
+    uint32_t detail;                // index in the table of its kind
+    uint32_t page_shift;            // memory on hugetlb: log2 of its pages' size; else 0
 };
 enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4 };
 
@@ -234,7 +252,7 @@ _Static_assert(sizeof(struct ckpt_process_record) == 2840, "process_record");
 _Static_assert(sizeof(struct ckpt_task_record) == 360, "task_record");
 _Static_assert(sizeof(struct ckpt_superblock) == 136, "superblock");
 _Static_assert(sizeof(struct ckpt_tree) == 208, "tree");
-_Static_assert(sizeof(struct ckpt_vma_record) == 56, "vma_record");
+_Static_assert(sizeof(struct ckpt_vma_record) == 72, "vma_record");
 _Static_assert(sizeof(struct ckpt_object_record) == 112, "object_record");
 _Static_assert(sizeof(struct ckpt_description_record) == 40, "description_record");
 _Static_assert(sizeof(struct ckpt_fd_record) == 16, "fd_record");
@@ -262,6 +280,18 @@ CKPT_INLINE void ckpt_cpu_words(uint32_t *_Nonnull words) {
         ckpt_cpuid(wanted[i].leaf, wanted[i].subleaf, r);
         words[i] = r[wanted[i].reg];
     }
+}
+// Protection keys, and enabled by the kernel (OSPKE).
+CKPT_INLINE _Bool ckpt_has_protection_keys(void) {
+    uint32_t r[4];
+    ckpt_cpuid(0, 0, r);
+    if (r[0] < 7) return 0;
+    ckpt_cpuid(7, 0, r);
+    return r[2] >> 4 & 1;
+}
+// A signal handler starts with no right to memory under any key but 0; the right to all, until sigreturn.
+CKPT_INLINE void ckpt_allow_all_keys(void) {
+    if (ckpt_has_protection_keys()) __asm__ volatile(".byte 0x0f,0x01,0xef" :: "a"(0), "c"(0), "d"(0) : "memory");     // wrpkru
 }
 // XGETBV(0): the register states that the kernel saves; 0 without XSAVE.
 CKPT_INLINE uint64_t ckpt_xgetbv(void) {
