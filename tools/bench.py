@@ -120,10 +120,10 @@ def measure_criu(mib, folder):
     wait_until(lambda: os.path.exists(folder + "/state") and state(folder)[0] > 0)
     reset(folder)
     os.mkdir(folder + "/images")
-    seconds, r = timed(["criu", "dump", "-t", str(p.pid), "-D", folder + "/images", "--leave-running", "-v0"], folder)
+    seconds, r = timed(["criu", "dump", "-t", str(p.pid), "-D", folder + "/images", "--leave-running", "-v1"], folder)
     time.sleep(0.05)
     if r.returncode:
-        print("bench: criu cannot dump here:", r.stdout.decode().strip()[-200:], file=sys.stderr)
+        print("bench: criu cannot dump here:", (r.stdout.decode().strip().splitlines() or ["no reason given"])[0], file=sys.stderr)
         end(p)
         return {}
     row = {"checkpoint": seconds, "pause": state(folder)[1], "size": size(folder + "/images")}
