@@ -27,20 +27,20 @@ struct Subject: Sendable, CustomTestStringConvertible {
     var status = Status.exited(0)
     var testDescription: String { name }
 
-    private static func script(_ name: String, _ file: String, by interpreter: String, _ arguments: String...) -> Subject {
+    static func script(_ name: String, _ file: String, by interpreter: String, _ arguments: String...) -> Subject {
         Subject(name: name) { [interpreter, try copied(file)] + arguments }
     }
     /// A file of Tests/Oracle where every user can read it.
-    private static func copied(_ file: String) throws -> String {
+    static func copied(_ file: String) throws -> String {
         let installation = try Installation.get(), target = installation.folder + "/" + file
         try? FileManager.default.copyItem(atPath: installation.package + "/Tests/Oracle/" + file, toPath: target)
         return target
     }
-    private static func compiled(_ name: String, _ file: String, _ flags: [String], _ arguments: String...) -> Subject {
+    static func compiled(_ name: String, _ file: String, _ flags: [String], _ arguments: String..., by compiler: String = "gcc") -> Subject {
         Subject(name: name) {
             let installation = try Installation.get(), target = installation.folder + "/oracle-" + name
             if access(target, X_OK) != 0 {
-                let result = try run(["gcc", "-g", "-O2", "-o", target, installation.package + "/Tests/Oracle/" + file] + flags, in: installation.folder)
+                let result = try run([compiler, "-g", "-O2", "-o", target, installation.package + "/Tests/Oracle/" + file] + flags, in: installation.folder)
                 if result.status != .exited(0) { throw Failure(result.errors) }
             }
             return [target] + arguments

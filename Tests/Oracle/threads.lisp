@@ -1,0 +1,12 @@
+; SBCL stops its threads by signals to collect garbage, and runs its handlers on stacks of its own.
+(defun work (n)
+  (let ((h n) (l nil))
+    (dotimes (i 1500000 (list h (length l)))
+      (setf h (mod (+ (* h 1103515245) 12345) 2147483648))
+      (when (zerop (mod i 5)) (push (make-array 10 :initial-element h) l))
+      (when (zerop (mod i 5000)) (setf l nil)))))
+(dotimes (r 4)
+  (let ((threads (loop for k below 3 collect (let ((k k)) (sb-thread:make-thread (lambda () (work (+ r k))))))))
+    (dolist (result (mapcar #'sb-thread:join-thread threads)) (print result))
+    (finish-output)
+    (sleep 0.05)))

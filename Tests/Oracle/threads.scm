@@ -1,0 +1,12 @@
+; Guile's collector suspends threads by signals.
+(use-modules (ice-9 threads))
+(define (work n)
+  (let loop ((i 0) (h n) (l '()))
+    (if (= i 300000)
+        (list h (length l))
+        (loop (+ i 1) (modulo (+ (* h 1103515245) 12345) 2147483648) (if (> (length l) 20) '() (cons h l))))))
+(do ((r 0 (+ r 1))) ((= r 4))
+  (for-each (lambda (x) (display x) (newline))
+            (map join-thread (map (lambda (k) (call-with-new-thread (lambda () (work (+ r k))))) '(1 2 3))))
+  (force-output)
+  (usleep 50000))
