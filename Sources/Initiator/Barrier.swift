@@ -26,6 +26,7 @@ final class Barrier {
         }
         let s = segment.pointer
         generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
+        awaitAbandoned()
         do throws(SystemError) {
             try segment.file.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
         } catch {
@@ -39,6 +40,20 @@ final class Barrier {
         s.pointee.tasks_used = 0; s.pointee.processes_used = 0; s.pointee.left = 0; s.pointee.snapshots_done = 0
         s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0
         s.pointee.expected = UInt32.max
+    }
+
+    /// An initiator that died has left tasks behind that still put back what they took, from the arena: until they have, nothing here is ours.
+    private func awaitAbandoned() {
+        let word = ckpt_load(ckpt_phase_word(session))
+        switch ckpt_phase(rawValue: word & 0xff) {
+        case CKPT_PHASE_IDLE, CKPT_PHASE_RELEASE, CKPT_PHASE_END: return
+        case CKPT_PHASE_ABORT: break
+        default:
+            ckpt_store(ckpt_phase_word(session), word & ~0xff | CKPT_PHASE_ABORT.rawValue)
+            Kernel.wakeAll(ckpt_phase_word(session))
+        }
+        let deadline = Kernel.clock(1) + 1_000_000_000
+        while Kernel.clock(1) < deadline, Int(ckpt_load(&session.pointee.left)) < tasksUsed { Kernel.sleep(microseconds: 200) }
     }
 
     deinit { if isOpen { abort() }; lock.unlock() }

@@ -78,6 +78,7 @@ final class Operation {
             let tree = try observe(census, segment, options)
             try drainPending(tree, barrier)
             try recordTimers(tree, barrier)
+            try recordTerminals(tree, barrier)
             phase("system")
             let content = try gatherSystem(tree, segment, options, draft)
             phase("memory")

@@ -18,6 +18,7 @@ func observeDescriptors(_ pid: Int32) throws(SystemError) -> [ObservedDescriptor
             let value = parts[1].drop { $0 == "\t" || $0 == " " }
             switch parts[0] {
             case "pos": d.position = UInt64(value) ?? 0
+            case "tty-index": d.terminalIndex = Int32(value) ?? -1
             case "flags": d.flags = UInt32(value, radix: 8) ?? 0
             case "lock": if let l = observeLock(value) { d.locks.append(l) }
             default: break

@@ -10,6 +10,7 @@ extension Operation {
     func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
         let content = SystemContent(Refusals(session: segment.name), draft, options)
         content.files = OpenFiles(tree)
+        content.addTerminals(tree)
         content.surveySockets(tree)     // finds the files that are in flight, too
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
         for i in content.files.all.indices { content.describe(i) }
@@ -52,9 +53,10 @@ extension SystemContent {
     }
 }
 
+/// A terminal, a pseudo-terminal's master (5:2), the console or /dev/tty.
 func isTerminal(_ d: ObservedDescriptor) -> Bool {
     let major = d.rdev >> 8 & 0xfff
-    return d.mode & FileType.mask == FileType.character && (major == 4 || (major >= 136 && major <= 143) || d.rdev == 0x501)
+    return d.mode & FileType.mask == FileType.character && (major == 4 || (major >= 136 && major <= 143) || (0x500...0x502).contains(d.rdev))
 }
 
 /// Which ends of each pipe the tree holds.
@@ -95,6 +97,7 @@ extension SystemContent {
         case FileType.regular: return regular(d, pid)
         case FileType.directory where !d.link.hasSuffix(" (deleted)"):
             return objectByPath(CKPT_OBJECT_DIRECTORY, d.link, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
+        case FileType.character where isTerminal(d): return terminalObject(i, f)
         case FileType.character: return device(f)
         case FileType.fifo: return pipe(f, pipes)
         case FileType.socket: return socketObject(i, f)
@@ -155,20 +158,15 @@ extension SystemContent {
     }
 
     private func device(_ f: OpenFile) -> UInt32? {
-        let d = f.sample, restorable: Set<UInt64> = [0x103, 0x105, 0x107, 0x108, 0x109, 0x500]     // null, zero, full, random, urandom, /dev/tty
+        let d = f.sample, restorable: Set<UInt64> = [0x103, 0x105, 0x107, 0x108, 0x109]     // null, zero, full, random, urandom
         if restorable.contains(d.rdev) {
             return objectByPath(CKPT_OBJECT_DEVICE, d.link, device: d.device, inode: d.inode, mapped: false, pid: f.samplePid, fd: d.number)
         }
-        if isTerminal(d) && f.standard >= 0 { return outside(d) }
-        if isTerminal(d) {
-            refusals.add(pid: f.samplePid, fd: d.number, "terminal \(d.link) that is no standard stream", "close it")
-        } else {
-            refusals.add(pid: f.samplePid, fd: d.number, "device \(d.link)", "close it before the checkpoint")
-        }
+        refusals.add(pid: f.samplePid, fd: d.number, "device \(d.link)", "close it before the checkpoint")
         return nil
     }
 
-    private func outside(_ d: ObservedDescriptor) -> UInt32? {
+    func outside(_ d: ObservedDescriptor) -> UInt32? {
         let key = ObjectKey(kind: CKPT_OBJECT_OUTSIDE.rawValue, device: d.device, inode: d.inode, path: d.link)
         if let index = known(key) { return index }
         var o = ckpt_object_record()

@@ -15,6 +15,7 @@ final class SystemContent {
     let options: CheckpointOptions
     var files = OpenFiles()
     var pipes = PipeEnds([])
+    var observed = ObservedTree()
     init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions) { self.refusals = refusals; self.draft = draft; self.options = options }
 }
 

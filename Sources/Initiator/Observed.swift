@@ -58,6 +58,7 @@ struct ObservedDescriptor {
     var flags: UInt32                   // as /proc/PID/fdinfo shows them
     var position: UInt64
     var locks: [ObservedLock]
+    var terminalIndex: Int32 = -1       // of a pseudo-terminal's master
     var closeOnExec: Bool { flags & 0o2000000 != 0 }
     var statusFlags: UInt32 { flags & ~0o2000000 }
     var canRead: Bool { flags & 3 != 1 }
@@ -70,6 +71,7 @@ final class ObservedTree {
     var processes: [ObservedProcess] = []
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
+    var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
 }
 

@@ -61,7 +61,7 @@ final class OpenFiles {
     /// A terminal that is some task's standard stream is the restart's, at whatever other numbers it is open too.
     private func connectTerminals() {
         var standard: [UInt64: Int32] = [:]
-        for f in all where f.standard >= 0 && isTerminal(f.sample) && standard[f.sample.rdev] == nil { standard[f.sample.rdev] = f.standard }
+        for f in all where f.standard >= 0 && isTerminal(f.sample) && f.sample.rdev != TerminalDevice.master && standard[f.sample.rdev] == nil { standard[f.sample.rdev] = f.standard }
         for i in all.indices where all[i].standard < 0 && isTerminal(all[i].sample) { all[i].standard = standard[all[i].sample.rdev] ?? -1 }
     }
 }

@@ -73,6 +73,7 @@ extension Operation {
         r.coredump_filter = p.coredumpFilter
         r.protection_keys = slot.protection_keys; r.memory_merge = slot.memory_merge
         for g in p.guards { tables.guards.append(ckpt_guard_record(start: g.start, end: g.end, process: UInt32(index), pad: 0)) }
+        r.terminal = tree.terminal(of: p).map { UInt32($0) + 1 } ?? 0
         return r
     }
 

@@ -5,6 +5,8 @@ import CkptSystem
 /// /proc/PID/stat
 public struct ProcStat: Sendable {
     public var pid: Int32, comm: String, state: Character, parent: Int32, group: Int32, terminalSession: Int32
+    /// Device of the controlling terminal (0: none), and its foreground process group as the reader sees it (−1: none).
+    public var terminal: UInt64, foreground: Int32
     public var flags: UInt64, nice: Int, threads: Int, startTime: UInt64
     public var startCode: UInt64, endCode: UInt64, startStack: UInt64
     public var startData: UInt64, endData: UInt64, startBrk: UInt64, argStart: UInt64, argEnd: UInt64, envStart: UInt64, envEnd: UInt64
@@ -19,6 +21,7 @@ public struct ProcStat: Sendable {
         comm = String(text[text.index(after: open)..<close])
         state = f[0].first ?? "?"
         parent = Int32(truncatingIfNeeded: field(4)); group = Int32(truncatingIfNeeded: field(5)); terminalSession = Int32(truncatingIfNeeded: field(6))
+        terminal = field(7) & 0xffff_ffff; foreground = Int32(truncatingIfNeeded: field(8))
         flags = field(9); nice = Int(truncatingIfNeeded: field(19)); threads = Int(field(20)); startTime = field(22)
         startCode = field(26); endCode = field(27); startStack = field(28)
         startData = field(45); endData = field(46); startBrk = field(47)

@@ -31,6 +31,7 @@ public final class Statefile: @unchecked Sendable {
     public let carried: Table<UInt32>
     public let events: Table<ckpt_event_record>
     public let guards: Table<ckpt_guard_record>
+    public let terminals: Table<ckpt_terminal_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -70,6 +71,7 @@ public final class Statefile: @unchecked Sendable {
         carried = try scan.optionalTable(notes[CKPT_TABLE_CARRIED.rawValue], "CARRIED")
         events = try scan.optionalTable(notes[CKPT_TABLE_EVENT.rawValue], "EVENT")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
+        terminals = try scan.optionalTable(notes[CKPT_TABLE_TERMINAL.rawValue], "TERMINAL")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

@@ -19,6 +19,7 @@ extension Statefile {
             try check(index(p.process, processes) && (p.task == ckpt_no_index() || index(p.task, tasks)), "PENDING \(i)", pending.offset(of: i), "an index is out of range")
         }
         try checkSockets()
+        try checkTerminals()
         for i in events.indices { try check(index(events[i].object, objects), "EVENT \(i)", events.offset(of: i), "its object is out of range") }
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
@@ -52,6 +53,7 @@ extension Statefile {
         try checkText(p.comm, name, at)
         try checkText(p.cmdline, name, at)
         try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")
+        try check(p.terminal == 0 || index(p.terminal - 1, terminals), name, at, "its controlling terminal is out of range")
         if p.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }
         try check(p.task_count > 0, name, at, "it has no task")
         try check(index(p.exe, objects) && index(p.cwd, objects), name, at, "its executable or working directory is out of range")
@@ -110,7 +112,18 @@ extension Statefile {
         switch ckpt_object_kind(rawValue: o.kind) {
         case CKPT_OBJECT_SOCKET: try check(index(o.detail, sockets), name, at, "its socket is out of range")
         case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD: try check(index(o.detail, events), name, at, "its event record is out of range")
+        case CKPT_OBJECT_PTY_MASTER, CKPT_OBJECT_PTY_SLAVE, CKPT_OBJECT_PTY_CONTROLLING: try check(index(o.detail, terminals), name, at, "its terminal is out of range")
         default: break
+        }
+    }
+
+    private func checkTerminals() throws(Problem) {
+        for i in terminals.indices {
+            let t = terminals[i], name = "TERMINAL \(i)", at = terminals.offset(of: i)
+            try checkText(t.path, name, at)
+            let fits = t.state.output_size <= CKPT_TERMINAL_OUTPUT_ROOM && t.state.input_size <= CKPT_TERMINAL_INPUT_ROOM && t.state.late_size <= CKPT_TERMINAL_INPUT_ROOM
+            try check(fits && contains(t.output, UInt64(t.state.output_size)) && contains(t.input, UInt64(t.state.input_size)) && contains(t.late, UInt64(t.state.late_size)),
+                      name, at, "its contents lie outside of the file")
         }
     }
 

@@ -19,6 +19,7 @@ public final class Tables {
     public var carried: [UInt32] = []
     public var events: [ckpt_event_record] = []
     public var guards: [ckpt_guard_record] = []
+    public var terminals: [ckpt_terminal_record] = []
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -49,6 +50,7 @@ public final class Tables {
         add(CKPT_TABLE_SOCKET, sockets, to: &out); add(CKPT_TABLE_OPTION, options, to: &out); add(CKPT_TABLE_MESSAGE, messages, to: &out)
         add(CKPT_TABLE_CARRIED, carried, to: &out); add(CKPT_TABLE_EVENT, events, to: &out)
         add(CKPT_TABLE_GUARD, guards, to: &out)
+        add(CKPT_TABLE_TERMINAL, terminals, to: &out)
         add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }

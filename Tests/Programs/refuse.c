@@ -29,7 +29,9 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "signalfd")) { sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); return signalfd(-1, &s, 0); }
     if (!strcmp(kind, "inotify")) return inotify_init1(0);
     if (!strcmp(kind, "packets")) { must(pipe2(p, O_DIRECT)); must(write(p[1], "one", 3)); return p[0]; }
-    if (!strcmp(kind, "pty")) { must(openpty(&p[0], &q, NULL, NULL, NULL)); return p[0]; }
+    if (!strcmp(kind, "pty-async")) { must(openpty(&p[0], &q, NULL, NULL, NULL)); signal(SIGIO, SIG_IGN); must(fcntl(q, F_SETFL, O_RDWR | O_ASYNC)); return q; }
+    if (!strcmp(kind, "pty-unreached")) { p[0] = must(posix_openpt(O_RDWR | O_NOCTTY)); must(grantpt(p[0])); must(write(p[0], "echo", 4)); usleep(50000); return p[0]; }
+    if (!strcmp(kind, "serial")) { q = open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK); return q < 0 ? -2 : q; }
     if (!strcmp(kind, "pidfd")) return syscall(SYS_pidfd_open, getpid(), 0);
     if (!strcmp(kind, "namespace")) return open("/proc/self/ns/mnt", O_RDONLY);
     if (!strcmp(kind, "userfaultfd")) return syscall(323, 1);

@@ -22,7 +22,7 @@ enum Status: Equatable, CustomStringConvertible, Sendable {
 enum Children {
     private static let own = Mutex<Set<pid_t>>([])
 
-    static func spawn(_ argv: [String], environment: [String: String], folder: String, input: String = "/dev/null",
+    static func spawn(_ argv: [String], environment: [String: String], folder: String, input: String = "/dev/null", inputFlags: Int32 = O_RDONLY,
                       output: String, errors: String, append: Bool = false, descriptors: [Int32: Int32] = [:], ownSession: Bool = false) throws -> pid_t {
         var actions = posix_spawn_file_actions_t()
         var attributes = posix_spawnattr_t()
@@ -31,7 +31,7 @@ enum Children {
         defer { posix_spawn_file_actions_destroy(&actions); posix_spawnattr_destroy(&attributes) }
         harness_add_chdir(&actions, folder)
         let flags = O_WRONLY | O_CREAT | (append ? O_APPEND : O_TRUNC)
-        if descriptors[0] == nil { posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0) }
+        if descriptors[0] == nil { posix_spawn_file_actions_addopen(&actions, 0, input, inputFlags, 0) }
         if descriptors[1] == nil { posix_spawn_file_actions_addopen(&actions, 1, output, flags, 0o666) }
         if descriptors[2] == nil { posix_spawn_file_actions_addopen(&actions, 2, errors, flags, 0o666) }
         for (target, source) in descriptors { posix_spawn_file_actions_adddup2(&actions, source, target) }

@@ -42,14 +42,14 @@ final class Scenario {
         user.isOther ? ["/usr/bin/setpriv", "--reuid", user.rawValue, "--regid", user.rawValue, "--init-groups", "--"] + argv : argv
     }
 
-    func spawn(_ argv: [String], output: String, errors: String, input: String = "/dev/null", append: Bool = false,
+    func spawn(_ argv: [String], output: String, errors: String, input: String = "/dev/null", inputFlags: Int32 = O_RDONLY, append: Bool = false,
                descriptors: [Int32: Int32] = [:], ownSession: Bool = false) throws -> pid_t {
         // The user's own files: a restart opens them again.
         for name in [output, errors] where user.isOther && !append {
             FileManager.default.createFile(atPath: path(name), contents: nil)
             if let entry = getpwnam(user.rawValue) { chown(path(name), entry.pointee.pw_uid, entry.pointee.pw_gid) }
         }
-        return try Children.spawn(asUser(argv), environment: environment, folder: folder, input: input, output: path(output), errors: path(errors),
+        return try Children.spawn(asUser(argv), environment: environment, folder: folder, input: input, inputFlags: inputFlags, output: path(output), errors: path(errors),
                            append: append, descriptors: descriptors, ownSession: ownSession)
     }
 

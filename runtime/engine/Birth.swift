@@ -88,6 +88,7 @@ func runNode(_ n: Int) -> Never {
     if me.record >= 0 { s.pointee.process = UInt32(me.record) }
     giveBirth(creator: Int32(n), stage: 0)
     if me.leadsSession && system(CKPT_SYS_setsid) < 0 { refuse(-1) { l in l.put("pid "); l.put(signed: Int64(me.pid)); l.put(": setsid") } }
+    if me.leadsSession { takeControl(n) }
     giveBirth(creator: Int32(n), stage: 1)
     if me.leadsGroup != 0 && !me.leadsSession { joinGroup(n, 0) }
     arrive(ENGINE_STAGE_BIRTH)

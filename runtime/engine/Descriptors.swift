@@ -10,23 +10,10 @@ private let outside = CKPT_OBJECT_OUTSIDE.rawValue
 func openSharedDescriptions() {
     for d in 0..<descriptions.count where descriptionFd[d].pointee < 0 {
         let r = descriptions[d].pointee, kind = objects[r.object].pointee.kind
-        if kind == outside { descriptionFd[d].pointee = duplicateStandard(d); continue }
+        if kind == outside { descriptionFd[d].pointee = openOutside(d); continue }
+        if isTerminalKind(kind) { continue }       // made where the tree's pids are given
         if r.users > 1 || objectFd[Int(r.object)].pointee >= 0 { descriptionFd[d].pointee = lift(openDescription(d), "file of the tree") }
     }
-}
-
-/// A terminal or a pipe to the outside is the restart's own standard stream.
-private func duplicateStandard(_ d: Int) -> Int32 {
-    let n = descriptions[d].pointee.standard
-    let from = n >= 0 ? engine_standard(UInt32(n)).pointee : -1
-    guard from >= 0 else {
-        let r = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
-        guard r >= 0 else { refuse(r) { $0.put("/dev/null") } }
-        return lift(Int32(truncatingIfNeeded: r), "standard stream")
-    }
-    let r = system(CKPT_SYS_fcntl, Int(from), 1030, Int(state.pointee.fd_floor))
-    guard r >= 0 else { refuse(r) { $0.put("standard stream") } }
-    return Int32(truncatingIfNeeded: r)
 }
 
 /// O_CREAT, O_EXCL, O_TRUNC and O_NOCTTY acted when the file was first opened; O_TMPFILE made a file that is made otherwise now.
@@ -41,7 +28,7 @@ private func openDescription(_ d: Int) -> Int32 {
     let fd: Int
     if objectFd[o].pointee >= 0 { fd = Int(reopen(objectFd[o].pointee, flags, o)) }
     else { fd = ckpt_open(relocated(bytes(objects[o].pointee.path)), Int32(bitPattern: flags | 0o2000400), 0) }
-    guard fd >= 0 else { refuse(fd) { l in putObject(o, &l); l.put("cannot be opened") } }
+    guard fd >= 0 else { refuse(fd) { l in putObject(o, &l); l.put(objects[o].pointee.rdev == 0x500 ? "restart it from a terminal" : "cannot be opened") } }
     let number = Int32(truncatingIfNeeded: fd), kind = objects[o].pointee.kind
     let seekable = kind == CKPT_OBJECT_REGULAR.rawValue || kind == CKPT_OBJECT_DELETED.rawValue || kind == CKPT_OBJECT_MEMFD.rawValue || kind == CKPT_OBJECT_DIRECTORY.rawValue
     if seekable && r.position != 0 && flags & 0o10000000 == 0 {

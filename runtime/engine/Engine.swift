@@ -39,6 +39,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     makePipes()
     openSharedDescriptions()
     finishMemoryObjects()
+    releaseTerminal()
     timed("shared objects")
     attempt(chooseMode())
 }
@@ -48,6 +49,7 @@ func attempt(_ mode: engine_pids) -> Never {
     let s = state
     s.pointee.mode = mode.rawValue
     clearBoard()
+    dropTerminals()
     if mode == ENGINE_PIDS_NEW { warnNewPids() }
     planTree(adoptOrphans: mode != ENGINE_PIDS_NS)
     fillSegment()
@@ -59,6 +61,7 @@ func attempt(_ mode: engine_pids) -> Never {
         buildTree()
     }
     timed("tree")
+    adoptTerminal()
     release()
     timed("release")
     supervise()
@@ -71,6 +74,7 @@ private func initialise() {
     s.pointee.init_node = -1
     s.pointee.mapped_fd = -1
     s.pointee.report = -1
+    s.pointee.released_terminal = -1
     for i: UInt32 in 0..<3 { engine_standard(i).pointee = -1 }
     s.pointee.engine_pid = ckpt_getpid()
     s.pointee.clock_start = nanoseconds(1)

@@ -6,7 +6,8 @@ import EngineBoot
 import Freestanding
 
 func becomeProcess(_ i: Int) -> Never {
-    takeTerminal(i)
+    takeTerminal(i, Int(state.pointee.node))
+    restoreControl(i, Int(state.pointee.node))
     restoreMemory(i)
     restoreMerging(i)
     sealMemory(i)
@@ -24,16 +25,6 @@ func becomeProcess(_ i: Int) -> Never {
     openTasks(i)
     guard let main else { leaveAsMainTask(i) }
     becomeTask(main)
-}
-
-/// The main process's own group becomes the terminal's foreground group, as it was its shell's job.
-private func takeTerminal(_ i: Int) {
-    guard state.pointee.foreground != 0, UInt32(i) == tree.pointee.root, nodes[i].pointee.pgid == nodes[i].pointee.pid, nodes[i].pointee.sid == 0 else { return }
-    let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
-    guard fd >= 0 else { return }
-    var group = Int32(truncatingIfNeeded: system(CKPT_SYS_getpgid, 0))
-    _ = system(CKPT_SYS_ioctl, fd, 0x5410, int(&group))
-    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
 }
 
 /// What the kernel knows of the layout: brk, arguments, environment, auxv, and which file /proc/PID/exe shows.

@@ -11,6 +11,7 @@ struct FileStatus {
     var inode: UInt64 { words[1] }
     var mode: UInt32 { UInt32(truncatingIfNeeded: words[3]) }
     var uid: UInt32 { UInt32(truncatingIfNeeded: words[3] >> 32) }
+    var gid: UInt32 { UInt32(truncatingIfNeeded: words[4]) }
     var rdev: UInt64 { words[5] }
     var size: UInt64 { words[6] }
     var mtimeSec: Int64 { Int64(bitPattern: words[11]) }

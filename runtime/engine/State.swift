@@ -46,6 +46,7 @@ var messages: Table<ckpt_message_record> { table(CKPT_TABLE_MESSAGE, ckpt_messag
 var carried: Table<UInt32> { table(CKPT_TABLE_CARRIED, UInt32.self) }
 var events: Table<ckpt_event_record> { table(CKPT_TABLE_EVENT, ckpt_event_record.self) }
 var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }
+var terminals: Table<ckpt_terminal_record> { table(CKPT_TABLE_TERMINAL, ckpt_terminal_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
 var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
 

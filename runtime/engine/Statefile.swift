@@ -81,6 +81,7 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_CARRIED.rawValue: 4
     case CKPT_TABLE_EVENT.rawValue: MemoryLayout<ckpt_event_record>.stride
     case CKPT_TABLE_GUARD.rawValue: MemoryLayout<ckpt_guard_record>.stride
+    case CKPT_TABLE_TERMINAL.rawValue: MemoryLayout<ckpt_terminal_record>.stride
     default: 0
     }
 }

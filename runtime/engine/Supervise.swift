@@ -32,7 +32,7 @@ private func giveTerminal(to group: Int32) {
 }
 
 /// The group that has the terminal now, in our numbers.
-private func terminalGroup() -> Int32 {
+func terminalGroup() -> Int32 {
     let fd = ckpt_open(StaticString("/dev/tty").cString, 0o2000002, 0)
     guard fd >= 0 else { return 0 }
     var group: Int32 = 0
@@ -111,16 +111,27 @@ private func follow(_ wait: Int32, _ it: Supervised) {
     let signal = (wait >> 8) & 0xff
     // TSTP, TTIN, TTOU: the shell stops its job.  A SIGSTOP was meant for that process alone.
     guard signal >= 20 && signal <= 22 else { return }
-    if state.pointee.foreground != 0 { state.pointee.main_group = terminalGroup() }
+    // A shell that brings a running job to the foreground tells nobody: the program has just asked for the terminal that is ours now.
+    if signal > 20 && !it.sameGroup && state.pointee.has_terminal != 0 && terminalGroup() == state.pointee.engine_group { resume(it); return }
+    if state.pointee.foreground != 0 { state.pointee.main_group = terminalGroup(); state.pointee.foreground = 0 }
     _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), sigstop)
 }
 
 /// The shell has continued its job: the main process's group goes on, in the foreground if we are.
 private func resume(_ it: Supervised) {
     let s = state
-    if s.pointee.foreground != 0 && s.pointee.main_group > 0 && terminalGroup() == s.pointee.engine_group { giveTerminal(to: s.pointee.main_group) }
+    if !it.sameGroup && s.pointee.has_terminal != 0 && terminalGroup() == s.pointee.engine_group { comeToForeground(it) }
     if s.pointee.init_pid > 0 { _ = system(CKPT_SYS_kill, Int(s.pointee.init_pid), Int(sigcont)) }
     else { _ = system(CKPT_SYS_kill, Int(it.group > 0 ? -it.group : it.main), Int(sigcont)) }
+}
+/// The group that had the terminal when the job was stopped; of a job that has not had it yet, the main process's.
+private func comeToForeground(_ it: Supervised) {
+    let s = state
+    adoptTerminalLate()
+    s.pointee.foreground = 1
+    if s.pointee.main_group > 0 { giveTerminal(to: s.pointee.main_group) }
+    else if it.group > 0 { giveTerminal(to: it.group) }
+    else { ckpt_store(&board.pointee.terminal_wanted, 1) }      // only the init process knows its number
 }
 
 /// Ends as the main process did.
@@ -150,6 +161,7 @@ func superviseAsInit() -> Never {
         var info = ckpt_siginfo()
         let signal = nextSignal(&info)
         if signal <= 0 || signal == sigchld { continue }
+        if signal == sigcont && group > 0 && ckpt_load(&board.pointee.terminal_wanted) != 0 { ckpt_store(&board.pointee.terminal_wanted, 0); giveTerminal(to: pidNow(group)) }
         _ = system(CKPT_SYS_kill, Int(signal == sigcont && group > 0 ? -pidNow(group) : main), Int(signal))
     }
 }

@@ -36,6 +36,7 @@ func verifyTables(fileSize: UInt64) {
     }
     for i in 0..<pendings.count where pendings[i].pointee.info.si_signo < 1 || pendings[i].pointee.info.si_signo > 64 { bad("PENDING", i, "no such signal") }
     verifySockets(fileSize)
+    verifyTerminals(fileSize)
     for i in 0..<events.count where events[i].pointee.object >= objects.count { bad("EVENT", i, "names no object") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
     for i in 0..<locks.count where locks[i].pointee.process >= processes.count { bad("LOCK", i, "names no process") }
@@ -136,10 +137,22 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     switch o.kind {
     case CKPT_OBJECT_SOCKET.rawValue: guard o.detail < sockets.count, sockets[o.detail].pointee.object == i else { bad("OBJECT", i, "names no socket") }
     case CKPT_OBJECT_EVENTFD.rawValue, CKPT_OBJECT_TIMERFD.rawValue, CKPT_OBJECT_SIGNALFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
+    case CKPT_OBJECT_PTY_MASTER.rawValue, CKPT_OBJECT_PTY_SLAVE.rawValue, CKPT_OBJECT_PTY_CONTROLLING.rawValue:
+        guard o.detail < terminals.count, terminals[o.detail].pointee.state.flags & CKPT_TERMINAL_OUTSIDE.rawValue == 0 else { bad("OBJECT", i, "names no pseudo-terminal") }
     default: break
     }
     guard o.page_shift == 0 || (o.page_shift >= 12 && o.page_shift < 40) else { bad("OBJECT", i, "its pages") }
     if o.kind == CKPT_OBJECT_SHMEM.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
+}
+
+private func verifyTerminals(_ file: UInt64) {
+    for i in 0..<terminals.count {
+        let t = terminals[i].pointee, s = t.state
+        guard s.output_size <= CKPT_TERMINAL_OUTPUT_ROOM, s.input_size <= CKPT_TERMINAL_INPUT_ROOM, s.late_size <= CKPT_TERMINAL_INPUT_ROOM,
+              isData(t.output, UInt64(s.output_size), file), isData(t.input, UInt64(s.input_size), file), isData(t.late, UInt64(s.late_size), file),
+              isText(t.path), s.index >= 0 else { bad("TERMINAL", i, "its contents, path or number") }
+    }
+    for i in 0..<processes.count where processes[i].pointee.terminal > terminals.count { bad("PROCESS", i, "its terminal") }
 }
 
 private func isBlob(_ offset: UInt32, _ size: UInt32) -> Bool { UInt64(offset) + UInt64(size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee }

@@ -35,11 +35,16 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
             drainSignals(session, slot); arrive(part, now)
         case CKPT_PHASE_REQUEUE where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0:
             requeueSignals(session, slot); arrive(part, now)
+        case CKPT_PHASE_TERMINALS:
+            if let process, process.pointee.terminals_count > 0 { takeTerminals(session, process); arrive(part, now) }
+        case CKPT_PHASE_TERMINALS_BACK:
+            if let process, process.pointee.terminals_count > 0 { putBackTerminals(session, process); arrive(part, now) }
         case CKPT_PHASE_MEMORY:
             if let process { saveMemory(session, process); arrive(part, now) }
         case CKPT_PHASE_END:
             ckpt_exit_group(137)
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
+            if let process { putBackTerminals(session, process) }
             if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process) }
             requeueSignals(session, slot)
             return now

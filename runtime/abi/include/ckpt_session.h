@@ -32,6 +32,8 @@ enum ckpt_phase {
     CKPT_PHASE_RELEASE = 8,     // tasks leave the handler; the pause is over
     CKPT_PHASE_ABORT = 9,       // the same after an error
     CKPT_PHASE_RESTORE = 10,    // on a restart: tasks have come back into their handlers and wait for each other
+    CKPT_PHASE_TERMINALS = 16,  // leaders take what is unread in pseudo-terminals whose masters their processes have
+    CKPT_PHASE_TERMINALS_BACK = 17, // and put it back
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
@@ -58,6 +60,7 @@ enum ckpt_error {
     CKPT_ERROR_RESTORE = 12,        // a task could not restore a part of itself
     CKPT_ERROR_SIGNALS = 13,        // pending signals could not be read
     CKPT_ERROR_UNMAP = 14,
+    CKPT_ERROR_TERMINAL = 16,       // a pseudo-terminal did not take back what was in it
 };
 
 // What a task asks of or is asked in `request`.
@@ -161,7 +164,8 @@ struct ckpt_process {
     uint64_t policies_count;
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
-    uint64_t spare[217];
+    uint64_t terminals_offset, terminals_count;     // arena: struct ckpt_terminal_query[]
+    uint64_t spare[215];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

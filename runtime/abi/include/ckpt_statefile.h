@@ -17,6 +17,7 @@
 #include "ckpt_kernel.h"
 #include "ckpt_sockets.h"
 #include "ckpt_events.h"
+#include "ckpt_terminals.h"
 
 #define CKPT_STATEFILE_MAGIC 0x454c4946544b4b43ull
 #define CKPT_NO_INDEX 0xffffffffu
@@ -51,6 +52,7 @@ enum ckpt_table {
     CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
     CKPT_TABLE_LOCK = 12, CKPT_TABLE_SOCKET = 13, CKPT_TABLE_OPTION = 14, CKPT_TABLE_MESSAGE = 15, CKPT_TABLE_CARRIED = 16,   // CARRIED: DESCRIPTION (uint32_t)
     CKPT_TABLE_EVENT = 17,
+    CKPT_TABLE_TERMINAL = 22,
     CKPT_TABLE_GUARD = 26,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
@@ -109,7 +111,8 @@ struct ckpt_process_record {
     uint64_t coredump_filter;
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
-    uint64_t spare[7];
+    uint32_t terminal, pad1;        // 1 + TERMINAL: its controlling terminal; 0: it has none
+    uint64_t spare[6];
 };
 
 struct ckpt_task_record {
@@ -185,7 +188,10 @@ enum ckpt_object_kind {
     CKPT_OBJECT_SOCKET = 10,        // detail: SOCKET
     CKPT_OBJECT_EVENTFD = 11,       // detail: EVENT, as for all of these
     CKPT_OBJECT_TIMERFD = 12, CKPT_OBJECT_SIGNALFD = 13,
-    CKPT_OBJECT_KINDS = 14,
+    CKPT_OBJECT_PTY_MASTER = 20,    // detail: TERMINAL, as for these three
+    CKPT_OBJECT_PTY_SLAVE = 21,
+    CKPT_OBJECT_PTY_CONTROLLING = 22,   // /dev/tty of a process whose controlling terminal is a pseudo-terminal of the tree
+    CKPT_OBJECT_KINDS = 23,
 };
 struct ckpt_object_record {
     uint32_t kind, mode;            // st_mode

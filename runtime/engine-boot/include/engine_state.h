@@ -77,6 +77,9 @@ struct engine_state {
     uint32_t user_namespace, foreign_groups, foreground, has_terminal, time_namespace;
     int32_t  engine_pid, engine_group;
     int32_t  init_pid, main_group, report_writer;
+    uint32_t terminal_opened;           // the description of /dev/tty that is being opened
+    int32_t  released_terminal;         // the restart's terminal, given up for a session of the tree; -1
+    uint32_t was_foreground, terminal_adopted;
     int32_t  report;                    // ns: the init process tells the engine what became of the main process
     uint32_t is_builder;                // this process builds the tree (the engine, or the init of its namespace)
     uint32_t is_engine;
@@ -97,6 +100,7 @@ struct engine_board {
     uint32_t ready;                     // futex word: the builder says that the tree is complete
     uint32_t failure;                   // 0, 1: being written, 2: written
     int32_t  exit_code;
+    uint32_t terminal_wanted;           // ns: the init process gives the terminal to the main process's group
     uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
     uint32_t text_length;
     char     text[1024];

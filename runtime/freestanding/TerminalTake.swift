@@ -1,0 +1,104 @@
+// Runs in a parked leader, every signal blocked: no allocation, no libc, any stack with 1 kB left.
+// Takes what is unread in a pseudo-terminal: the output that waits for the master; the input, as it has to be typed again.
+// The line discipline holds at most 4095 bytes and marks of what was typed; what is beyond it has not been looked at yet, and must not be
+// before the program's own settings are back: it is kept apart as `late`.
+import CkptABI
+
+extension Terminal {
+    /// false: there was more than there is room for.  `scratch` has CKPT_TERMINAL_SCRATCH bytes.
+    public func take(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
+        takeControlByte()
+        guard takeOutput() else { return false }
+        var quiet = state.pointee.termios.quiet
+        startOutput(&quiet)
+        terminalCall(master, TerminalCall.setTermios, with: &quiet)
+        guard takeOutput() else { return false }        // what starting it let go: an echo
+        return state.pointee.termios.makesLines ? takeLines(scratch) : takeBytes(scratch)
+    }
+
+    private func takeControlByte() {
+        if !has(CKPT_TERMINAL_PACKET) { return }
+        if ready(master, Poll.priority) & Poll.priority != 0 {
+            var byte: UInt8 = 0
+            if ckpt_read(Int32(truncatingIfNeeded: master), &byte, 1) == 1 { state.pointee.control = UInt32(byte) }
+        }
+        var off: Int32 = 0
+        terminalCall(master, TerminalCall.setPacket, with: &off)
+    }
+
+    private func takeOutput() -> Bool {
+        while true {
+            let used = Int(state.pointee.output_size), room = Int(CKPT_TERMINAL_OUTPUT_ROOM) - used
+            if room == 0 { return false }
+            let n = ckpt_read(Int32(truncatingIfNeeded: master), output + used, room)
+            if n <= 0 { return true }
+            state.pointee.output_size += UInt32(n)
+        }
+    }
+
+    /// Nothing can be written to a stopped terminal.  With its buffers empty, one that takes no output is stopped; TCOON starts it only if it was TCOOFF that stopped it.
+    private func startOutput(_ quiet: inout ckpt_termios) {
+        if ready(slave, Poll.output) & Poll.output != 0 { return }
+        terminalCall(slave, TerminalCall.flow, FlowAction.on)
+        if ready(slave, Poll.output) & Poll.output != 0 { state.pointee.flags |= CKPT_TERMINAL_SUSPENDED.rawValue; return }
+        state.pointee.flags |= CKPT_TERMINAL_STOPPED.rawValue
+        terminalCall(master, TerminalCall.setTermios, with: &quiet)       // without IXON
+    }
+
+    private func keepTyped(_ c: UInt8) -> Bool { append(c, to: input, &state.pointee.input_size) }
+    private func keepLate(_ c: UInt8) -> Bool { append(c, to: late, &state.pointee.late_size) }
+    private func append(_ c: UInt8, to buffer: UnsafeMutablePointer<UInt8>, _ size: inout UInt32) -> Bool {
+        if size >= UInt32(CKPT_TERMINAL_INPUT_ROOM) { return false }
+        buffer[Int(size)] = c
+        size += 1
+        return true
+    }
+
+    private func takeBytes(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
+        var taken = 0
+        while true {
+            let n = ckpt_read(Int32(truncatingIfNeeded: slave), scratch, Int(CKPT_TERMINAL_SCRATCH))
+            if n <= 0 { return true }
+            for i in 0..<n {
+                guard taken < Int(CKPT_TERMINAL_QUEUE) ? keepTyped(scratch[i]) : keepLate(scratch[i]) else { return false }
+                taken += 1
+            }
+        }
+    }
+
+    /// Complete lines one by one, then the one that is being edited: a newline of ours completes it.  When LNEXT had been typed the newline is taken
+    /// as it is and a second one does.
+    private func takeLines(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
+        var taken = 0
+        while true {
+            let n = ckpt_read(Int32(truncatingIfNeeded: slave), scratch, Int(CKPT_TERMINAL_SCRATCH))
+            if n < 0 { break }
+            guard keepLine(scratch, n, complete: true, &taken) else { return false }
+        }
+        var newlines = 0, newline: UInt8 = 10
+        repeat {
+            _ = ckpt_write(Int32(truncatingIfNeeded: master), &newline, 1)
+            newlines += 1
+            // poll(2) lets the kernel's worker finish when there is no complete line.
+        } while newlines < 2 && ready(slave, Poll.input) & Poll.input == 0
+        let n = ckpt_read(Int32(truncatingIfNeeded: slave), scratch, Int(CKPT_TERMINAL_SCRATCH))
+        if n < newlines { return false }
+        if newlines == 2 { state.pointee.flags |= CKPT_TERMINAL_LITERAL.rawValue }
+        return keepLine(scratch, n - newlines, complete: false, &taken)
+    }
+
+    private func keepLine(_ line: UnsafeMutablePointer<UInt8>, _ n: Int, complete: Bool, _ taken: inout Int) -> Bool {
+        let keys = TypingKeys(state.pointee.termios)
+        for i in 0..<n {
+            let isEnd = complete && i == n - 1 && keys.endsLine(line[i])
+            taken += 1
+            if taken > Int(CKPT_TERMINAL_QUEUE) { guard keepLate(line[i]) else { return false }; continue }
+            if keys.isSpecial(line[i]) && !isEnd { guard keepTyped(keys.literal) else { return false } }
+            guard keepTyped(line[i]) else { return false }
+            if isEnd { return true }
+        }
+        if !complete { return true }
+        taken += 1
+        return taken > Int(CKPT_TERMINAL_QUEUE) || keepTyped(keys.endOfFile)
+    }
+}
