@@ -14,6 +14,8 @@ public struct CheckpointOptions: Sendable {
     public var afterwards = Afterwards.run
     public var face = FacePreference.auto
     public var selfContained = false
+    /// Files that the tree writes are stored up to this size; nil: none.
+    public var saveFiles: UInt64?
     /// How long tasks may take to arrive, in milliseconds.
     public var patience = 10_000
     /// Called at the start of each phase (CKPT_PAUSE, progress).
@@ -29,6 +31,7 @@ public struct CheckpointReport: Sendable {
     public var fileSize: UInt64 = 0, memoryBytes: UInt64 = 0
     public var face = ""
     public var remarks: [String] = []
+    public var savedFiles = 0, savedBytes: UInt64 = 0       // --save-files; copied within the pause
 }
 
 /// Everything that stands in the way, one line each; nothing has changed for the tasks.
@@ -81,6 +84,10 @@ final class Operation {
             try recordTerminals(tree, barrier)
             phase("system")
             let content = try gatherSystem(tree, segment, options, draft)
+            if let limit = options.saveFiles {
+                phase("files")
+                try saveFiles(tree, content, limit: limit)
+            }
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
             let server = try ChannelServer(segment, draft.file, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }))

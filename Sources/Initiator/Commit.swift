@@ -8,6 +8,7 @@ import CkptSystem
 extension Operation {
     func commit(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan, _ draft: Draft) throws(CheckpointFailure) {
         do throws(SystemError) {
+            try checksumSavedFiles(content, draft)
             fillTables(tree, content, plan)
             draft.moveEnd(to: ckpt_load64(&segment.pointer.pointee.file_tail))
             var block = ckpt_superblock()

@@ -38,8 +38,8 @@ private func observeLock(_ text: Substring) -> ObservedLock? {
     case "POSIX": kind = CKPT_LOCK_POSIX
     case "FLOCK": kind = CKPT_LOCK_FLOCK
     case "OFDLCK": kind = CKPT_LOCK_OFD
-    default: return ObservedLock(kind: ckpt_lock_kind(rawValue: 0), isExclusive: true, start: 0, length: 0, owner: 0)     // a lease
+    default: return ObservedLock(kind: CKPT_LOCK_LEASE, isExclusive: f[3] == "WRITE", start: 0, length: 0, isBreaking: f[2] != "ACTIVE")
     }
     let length = f[7] == "EOF" ? 0 : (UInt64(f[7]) ?? start) - start + 1
-    return ObservedLock(kind: kind, isExclusive: f[3] == "WRITE", start: start, length: length, owner: Int32(f[4]) ?? 0)
+    return ObservedLock(kind: kind, isExclusive: f[3] == "WRITE", start: start, length: length)
 }

@@ -11,6 +11,7 @@ extension Operation {
         let content = SystemContent(Refusals(session: segment.name), draft, options)
         content.files = OpenFiles(tree)
         content.addTerminals(tree)
+        content.live = tree.live
         content.surveySockets(tree)     // finds the files that are in flight, too
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
         for i in content.files.all.indices { content.describe(i) }
@@ -21,11 +22,12 @@ extension Operation {
             for d in p.descriptors {
                 guard let description = content.files.description(process: i, number: d.number) else { continue }
                 content.tables.fds.append(ckpt_fd_record(process: UInt32(i), number: d.number, description: UInt32(description), close_on_exec: d.closeOnExec ? 1 : 0))
-                content.addLocks(d, process: i, p)
+                content.addLocks(d, description, process: i, p)
             }
             content.fdRange[ObjectIdentifier(p)] = (first, content.tables.fds.count - first)
         }
         content.completeUsers()
+        content.addLocksInFlight()
         try content.refusals.check()
         return content
     }
@@ -88,14 +90,22 @@ extension SystemContent {
     private func object(of i: Int, _ f: OpenFile) -> UInt32? {
         let d = f.sample, pid = f.samplePid
         if d.link.hasPrefix("anon_inode:") { return eventObject(i, f) }
-        if d.flags & SystemContent.pathOnly != 0 && !(d.link.hasPrefix("/") && !d.link.hasSuffix(" (deleted)")
-            && [FileType.regular, FileType.directory].contains(d.mode & FileType.mask)) {
-            refusals.add(pid: pid, fd: d.number, "\(d.link): opened with O_PATH, and neither a file nor a folder that has a name", "close it")
-            return nil
+        let place = "/proc/\(pid)/fd/\(d.number)"
+        if d.link.hasPrefix("/"), Path.fileSystem(of: place) == FileSystem.proc {
+            return procObject(f)
+        }
+        if d.flags & SystemContent.pathOnly != 0 {
+            if d.link.hasPrefix("/") && !d.link.hasSuffix(deletedMark) { return pathObject(d, pid) }
+            if ![FileType.regular, FileType.directory].contains(d.mode & FileType.mask) {
+                refusals.add(pid: pid, fd: d.number, "\(d.link): opened with O_PATH, and it has no name", "close it")
+                return nil
+            }
         }
         switch d.mode & FileType.mask {
         case FileType.regular: return regular(d, pid)
-        case FileType.directory where !d.link.hasSuffix(" (deleted)"):
+        case FileType.directory where d.links == 0 && d.link.hasSuffix(deletedMark):
+            return deletedFolder(d.link, device: d.device, inode: d.inode, at: place, pid: pid, fd: d.number)
+        case FileType.directory:
             return objectByPath(CKPT_OBJECT_DIRECTORY, d.link, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
         case FileType.character where isTerminal(d): return terminalObject(i, f)
         case FileType.character: return device(f)
@@ -108,28 +118,33 @@ extension SystemContent {
         }
     }
 
-    static let pathOnly: UInt32 = 0o10000000
+    static let pathOnly: UInt32 = 0o10000000, temporaryFile: UInt32 = 0o20200000
 
     private func regular(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {
+        let system = Path.fileSystem(of: "/proc/\(pid)/fd/\(d.number)")
+        if system == FileSystem.namespaces { return namespaceObject(d, pid) }
         // A message queue looks like a regular file; only its file system tells.
-        if Path.fileSystem(of: "/proc/\(pid)/fd/\(d.number)") == 0x19800202 {
+        if system == 0x19800202 {
             refusals.add(pid: pid, fd: d.number, "\(d.link): POSIX message queue", "close it before the checkpoint, or use a FIFO")
             return nil
         }
         let isMemory = d.link.hasPrefix("/memfd:"), suffix = " (deleted)"
-        if d.link.hasPrefix("/proc/") {
-            refusals.add(pid: pid, fd: d.number, "\(d.link): an open file of /proc, which may be gone when the tree comes back", "close it after reading")
-            return nil
-        }
         if !isMemory && !(d.link.hasSuffix(suffix) && d.links == 0) {
-            if d.link.hasSuffix(suffix) {
-                refusals.add(pid: pid, fd: d.number, "\(d.link): its name was removed while another hard link remains", "close it, or remove the other link as well")
-                return nil
+            // A name may end like the kernel's mark.
+            if d.link.hasSuffix(suffix), (try? Path.statusOfName(d.link))?.inodeNumber != d.inode {
+                let old = String(d.link.dropLast(suffix.count))
+                guard let other = otherName(of: old, inode: d.inode, device: d.device) else {
+                    refusals.add(pid: pid, fd: d.number, "\(d.link): its name was removed while another hard link remains, which is not near it", "close it, or remove the other link as well")
+                    return nil
+                }
+                return objectByPath(CKPT_OBJECT_REGULAR, other, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
             }
             return objectByPath(CKPT_OBJECT_REGULAR, d.link, device: d.device, inode: d.inode, mapped: false, pid: pid, fd: d.number)
         }
         let path = String(d.link.dropLast(suffix.count))
-        return deleted(path: isMemory ? String(path.dropFirst(7)) : path, isMemory: isMemory, device: d.device, inode: d.inode, at: "/proc/\(pid)/fd/\(d.number)", pid: pid, fd: d.number)
+        let object = deleted(path: isMemory ? String(path.dropFirst(7)) : path, isMemory: isMemory, device: d.device, inode: d.inode, at: "/proc/\(pid)/fd/\(d.number)", pid: pid, fd: d.number)
+        if let object, d.flags & SystemContent.temporaryFile == SystemContent.temporaryFile { tables.objects[Int(object)].flags |= CKPT_OBJECT_UNNAMED.rawValue }
+        return object
     }
 
     /// A file without a name: its contents go into the statefile.
@@ -217,19 +232,6 @@ extension SystemContent {
             if error.errno != 13 || f.standard < 0 { throw error }
         }
         return answer
-    }
-
-    fileprivate func addLocks(_ d: ObservedDescriptor, process: Int, _ p: ObservedProcess) {
-        for l in d.locks {
-            if l.kind.rawValue == 0 { refusals.add(pid: p.pid, fd: d.number, "\(d.link): a lease", "give the lease back before the checkpoint"); continue }
-            // A POSIX lock shows at every descriptor of its file; it belongs to one process.
-            if l.kind == CKPT_LOCK_POSIX && tables.locks.contains(where: { $0.process == UInt32(process) && $0.kind == l.kind.rawValue && $0.start == l.start && $0.length == l.length && sameObject($0.fd, d.number, process) }) { continue }
-            tables.locks.append(ckpt_lock_record(process: UInt32(process), kind: l.kind.rawValue, fd: d.number, exclusive: l.isExclusive ? 1 : 0, start: l.start, length: l.length))
-        }
-    }
-    private func sameObject(_ a: Int32, _ b: Int32, _ process: Int) -> Bool {
-        func object(_ n: Int32) -> UInt32? { tables.fds.last { $0.process == UInt32(process) && $0.number == n }.map { tables.descriptions[Int($0.description)].object } }
-        return object(a) == object(b)
     }
 
     /// What a descriptor is called, and what to do about it.

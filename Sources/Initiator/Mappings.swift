@@ -78,6 +78,7 @@ extension SystemContent {
             v.object_offset = m.offset
             if m.name.hasPrefix("/dev/zero") || m.name.hasPrefix("[anon_shmem:") || isDeleted {
                 v.kind = CKPT_VMA_SHARED_ANONYMOUS.rawValue
+                if isDeleted, let other = stillNamed(m, p) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = other; return v }
                 if let file = openDeleted(m) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = file; return v }
                 v.object = sharedObject(m)
                 return v
@@ -131,6 +132,7 @@ extension SystemContent {
                     if tables.objects[Int(index)].content == 0 { tables.objects[Int(index)].size = max(tables.objects[Int(index)].size, m.offset + m.size) }
                     continue
                 }
+                if stillNamed(m, p) != nil { continue }
                 let isMemory = m.name.hasPrefix("/memfd:")
                 if m.flags.contains("ht") && !isMemory { refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(m.name): a file of hugetlbfs without a name", "keep its name, or use a memfd with MFD_HUGETLB"); continue }
                 var o = ckpt_object_record()
@@ -142,6 +144,13 @@ extension SystemContent {
                 _ = append(o, key)
             }
         }
+    }
+
+    /// A file that lost the name it was mapped by and has another: no memory of its own.
+    private func stillNamed(_ m: ProcMapping, _ p: ObservedProcess) -> UInt32? {
+        if m.name.hasPrefix("/dev/zero") || m.name.hasPrefix("/memfd:") || m.name.hasPrefix("/SYSV") || openDeleted(m) != nil { return nil }
+        guard let other = otherName(of: String(m.name.dropLast(deletedMark.count)), inode: m.inode, device: nil) else { return nil }
+        return objectByPath(CKPT_OBJECT_REGULAR, other, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil)
     }
 
     /// A deleted file that is also open: its contents are in the statefile already.

@@ -16,6 +16,8 @@ final class SystemContent {
     var files = OpenFiles()
     var pipes = PipeEnds([])
     var observed = ObservedTree()
+    var live: [ObservedProcess] = []
+    var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
     init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions) { self.refusals = refusals; self.draft = draft; self.options = options }
 }
 
@@ -72,7 +74,11 @@ extension SystemContent {
             exe[key] = objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil)
         }
         if let s = try? Path.status("/proc/\(p.view)/cwd") {
-            cwd[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+            if s.st_nlink == 0 && p.cwd.hasSuffix(deletedMark) {
+                cwd[key] = deletedFolder(p.cwd, device: s.deviceNumber, inode: s.inodeNumber, at: "/proc/\(p.view)/cwd", pid: p.pid, fd: nil)
+            } else {
+                cwd[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+            }
         }
         if p.root != "/", let s = try? Path.status("/proc/\(p.view)/root") {
             root[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.root, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
@@ -97,15 +103,9 @@ extension SystemContent {
 
     /// Copies a file into the statefile; holes stay holes.
     func store(contentsOf path: String, size: UInt64) throws(SystemError) -> UInt64 {
-        let file = try File(path)
+        let file = try File(unnoticed: path)
         let at = draft.claim(max(size, 1))
-        var done: UInt64 = 0
-        while done < size {
-            let part = try file.read(at: done, count: Int(min(size - done, 1 << 20)))
-            if part.isEmpty { break }
-            if part.contains(where: { $0 != 0 }) { try draft.put(part, at: at + done) }
-            done += UInt64(part.count)
-        }
+        for (offset, count) in try file.data(upTo: size) { try file.copy(offset, count, to: draft.file, at: at + offset) }
         return at
     }
     func store(_ bytes: [UInt8]) throws(SystemError) -> UInt64 {

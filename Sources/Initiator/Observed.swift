@@ -48,7 +48,7 @@ final class ObservedProcess {
     }
 }
 
-struct ObservedLock { var kind: ckpt_lock_kind, isExclusive: Bool, start: UInt64, length: UInt64, owner: Int32 }
+struct ObservedLock { var kind: ckpt_lock_kind, isExclusive: Bool, start: UInt64, length: UInt64, isBreaking = false }
 
 struct ObservedDescriptor {
     var number: Int32

@@ -32,6 +32,8 @@ public final class Statefile: @unchecked Sendable {
     public let events: Table<ckpt_event_record>
     public let guards: Table<ckpt_guard_record>
     public let terminals: Table<ckpt_terminal_record>
+    public let saved: Table<ckpt_saved_record>
+    public let extents: Table<ckpt_extent_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -72,6 +74,8 @@ public final class Statefile: @unchecked Sendable {
         events = try scan.optionalTable(notes[CKPT_TABLE_EVENT.rawValue], "EVENT")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
         terminals = try scan.optionalTable(notes[CKPT_TABLE_TERMINAL.rawValue], "TERMINAL")
+        saved = try scan.optionalTable(notes[CKPT_TABLE_SAVED.rawValue], "SAVED")
+        extents = try scan.optionalTable(notes[CKPT_TABLE_EXTENT.rawValue], "EXTENT")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

@@ -20,9 +20,10 @@ extension Statefile {
         }
         try checkSockets()
         try checkTerminals()
+        try checkSaved()
         for i in events.indices { try check(index(events[i].object, objects), "EVENT \(i)", events.offset(of: i), "its object is out of range") }
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
-        for i in locks.indices { try check(index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
+        for i in locks.indices { try check(locks[i].process == ckpt_no_index() ? locks[i].fd >= 0 && Int(locks[i].fd) < descriptions.count : index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
     }
 
@@ -146,6 +147,21 @@ extension Statefile {
             try check(m.sender == ckpt_no_index() || index(m.sender, sockets), name, at, "its sender is out of range")
         }
         for i in carried.indices { try check(index(carried[i], descriptions), "CARRIED \(i)", carried.offset(of: i), "its description is out of range") }
+    }
+
+    private func checkSaved() throws(Problem) {
+        for i in saved.indices {
+            let s = saved[i], name = "SAVED \(i)", at = saved.offset(of: i)
+            try check(index(s.object, objects) && objects[Int(s.object)].kind == CKPT_OBJECT_REGULAR.rawValue, name, at, "it names no regular file")
+            try check(slice(s.first_extent, s.extent_count, extents), name, at, "its extents are out of range")
+            var end: UInt64 = 0
+            for k in Int(s.first_extent)..<Int(s.first_extent + s.extent_count) {
+                let e = extents[k], next = e.offset.addingReportingOverflow(e.size)
+                try check(e.offset >= end && !next.overflow && next.partialValue <= objects[Int(s.object)].size, "EXTENT \(k)", extents.offset(of: k), "it overlaps another or lies outside its file")
+                try check(contains(e.content, e.size), "EXTENT \(k)", extents.offset(of: k), "its contents lie outside of the statefile")
+                end = next.partialValue
+            }
+        }
     }
 
     private func checkDescriptors() throws(Problem) {

@@ -18,6 +18,9 @@ extension Statefile {
         if notes != superblock.core_notes_crc { v.problems.append(bad("core notes", at: superblock.core_notes_offset, "wrong checksum")) }
         let engine = Scan(file: file, path: path).crc(superblock.engine_offset, superblock.engine_size)
         if engine != superblock.engine_crc { v.problems.append(bad("engine", at: superblock.engine_offset, "wrong checksum")) }
+        for e in extents where ckpt_crc32c_hw(0, slice(e.content, Int(e.size)).baseAddress!, Int(e.size)) != e.crc {
+            v.problems.append(bad("contents of a saved file", at: e.content, "wrong checksum"))
+        }
         for i in processes.indices {
             let p = processes[i]
             verifyChain(p.runs, of: i, shared: false, &v)

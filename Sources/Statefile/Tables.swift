@@ -20,6 +20,8 @@ public final class Tables {
     public var events: [ckpt_event_record] = []
     public var guards: [ckpt_guard_record] = []
     public var terminals: [ckpt_terminal_record] = []
+    public var saved: [ckpt_saved_record] = []
+    public var extents: [ckpt_extent_record] = []
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -51,6 +53,7 @@ public final class Tables {
         add(CKPT_TABLE_CARRIED, carried, to: &out); add(CKPT_TABLE_EVENT, events, to: &out)
         add(CKPT_TABLE_GUARD, guards, to: &out)
         add(CKPT_TABLE_TERMINAL, terminals, to: &out)
+        add(CKPT_TABLE_SAVED, saved, to: &out); add(CKPT_TABLE_EXTENT, extents, to: &out)
         add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }

@@ -133,3 +133,75 @@ extension Path {
         try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path, AT_SYMLINK_FOLLOW) }
     }
 }
+
+/// Files as they are stored: hole by hole, and without leaving a trace on them.
+extension File {
+    /// Opens for reading without moving the time of the last access, where the kernel permits that (open(2), O_NOATIME).
+    public convenience init(unnoticed path: String) throws(SystemError) {
+        let quiet = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | 0o1000000)
+        if quiet >= 0 { self.init(adopting: quiet) } else { try self.init(path, flags: O_RDONLY | O_NONBLOCK) }
+    }
+    /// The stretches of the first `size` bytes that are no holes (lseek(2), SEEK_DATA).  Moves the file's position.
+    public func data(upTo size: UInt64) throws(SystemError) -> [(offset: UInt64, size: UInt64)] {
+        let seekData: Int32 = 3, seekHole: Int32 = 4
+        var found: [(offset: UInt64, size: UInt64)] = []
+        var at: UInt64 = 0
+        while at < size {
+            let start = lseek(number, off_t(at), seekData)
+            if start < 0 {
+                if errno == ENXIO { break }
+                if errno == EINVAL { return [(0, size)] }       // a file system that knows of no holes
+                throw SystemError("lseek", errno: errno)
+            }
+            let hole = lseek(number, start, seekHole)
+            if hole < 0 { throw SystemError("lseek", errno: errno) }
+            let stop = min(UInt64(hole), size)
+            if UInt64(start) >= stop { break }
+            found.append((UInt64(start), stop - UInt64(start)))
+            at = stop
+        }
+        return found
+    }
+    /// Copies a stretch into another file: shared blocks where the file system has them (copy_file_range(2)), else bytes.
+    public func copy(_ offset: UInt64, _ count: UInt64, to other: File, at target: UInt64) throws(SystemError) {
+        var from = off_t(offset), to = off_t(target), left = count
+        while left > 0 {
+            let n = withUnsafeMutablePointer(to: &from) { f in withUnsafeMutablePointer(to: &to) { t in
+                ckpt_syscall(326, Int(number), Int(bitPattern: f), Int(other.number), Int(bitPattern: t), Int(min(left, 1 << 30)), 0)
+            } }
+            if n == -Int(EINTR) { continue }
+            if n <= 0 { break }
+            left -= UInt64(n)
+        }
+        var at = offset + (count - left)
+        while left > 0 {
+            let part = try read(at: at, count: Int(min(left, 1 << 20)))
+            if part.isEmpty { throw SystemError("read: the file became shorter", errno: EAGAIN) }
+            var failure: SystemError?
+            part.withUnsafeBytes { b in do throws(SystemError) { try other.write(b, at: target + (at - offset)) } catch { failure = error } }
+            if let failure { throw failure }
+            at += UInt64(part.count); left -= UInt64(part.count)
+        }
+    }
+}
+
+extension Path {
+    /// lstat(2)
+    public static func statusOfName(_ path: String) throws(SystemError) -> stat {
+        var s = stat()
+        try retrying("lstat \(path)") { lstat(path, &s) }
+        return s
+    }
+    public struct Entry: Sendable { public var name: String, inode: UInt64, isFolder: Bool }
+    /// At most `limit` entries of a folder; none of one that can't be read.
+    public static func entries(in folder: String, limit: Int) -> [Entry] {
+        guard let d = opendir(folder) else { return [] }
+        defer { closedir(d) }
+        var found: [Entry] = []
+        while found.count < limit, let entry = readdir(d) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
+            if name != "." && name != ".." { found.append(Entry(name: name, inode: UInt64(entry.pointee.d_ino), isFolder: entry.pointee.d_type == UInt8(DT_DIR))) }
+        }
+        return found
+    }
+}

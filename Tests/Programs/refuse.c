@@ -33,7 +33,11 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "pty-unreached")) { p[0] = must(posix_openpt(O_RDWR | O_NOCTTY)); must(grantpt(p[0])); must(write(p[0], "echo", 4)); usleep(50000); return p[0]; }
     if (!strcmp(kind, "serial")) { q = open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK); return q < 0 ? -2 : q; }
     if (!strcmp(kind, "pidfd")) return syscall(SYS_pidfd_open, getpid(), 0);
-    if (!strcmp(kind, "namespace")) return open("/proc/self/ns/mnt", O_RDONLY);
+    if (!strcmp(kind, "namespace")) {          // one that the tree has left
+        int fd = open("/proc/self/ns/uts", O_RDONLY);
+        if (unshare(CLONE_NEWUTS) && unshare(CLONE_NEWUSER | CLONE_NEWUTS)) return -2;
+        return fd;
+    }
     if (!strcmp(kind, "userfaultfd")) return syscall(323, 1);
     if (!strcmp(kind, "perf")) { struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_TASK_CLOCK }; return syscall(SYS_perf_event_open, &a, 0, -1, -1, 0); }
     if (!strcmp(kind, "io_uring")) { char params[256] = { 0 }; return syscall(425, 4, params); }
@@ -45,7 +49,21 @@ static int hold(const char *kind) {
         must(fcntl(fd, kind[0] == 'p' ? F_SETLK : F_OFD_SETLK, &l));
         return fd;
     }
-    if (!strcmp(kind, "lease")) { int fd = must(open(scenario_path("leased"), O_RDONLY | O_CREAT, 0600)); must(fcntl(fd, F_SETLEASE, F_RDLCK)); return fd; }
+    if (!strcmp(kind, "lease-breaking")) {
+        int fd = must(open(scenario_path("leased"), O_RDONLY | O_CREAT, 0600));
+        signal(SIGIO, SIG_IGN);
+        must(fcntl(fd, F_SETLEASE, F_RDLCK));
+        check(open(scenario_path("leased"), O_WRONLY | O_NONBLOCK) < 0);
+        return fd;
+    }
+    if (!strcmp(kind, "far-link")) {
+        char name[512];
+        int fd = must(open(scenario_path("near"), O_RDWR | O_CREAT, 0600));
+        must(mkdir(scenario_path("a"), 0700)); must(mkdir(scenario_path("a/b"), 0700)); must(mkdir(scenario_path("a/b/c"), 0700));
+        snprintf(name, sizeof name, "%s", scenario_path("a/b/c/far"));
+        must(link(scenario_path("near"), name)); must(unlink(scenario_path("near")));
+        return fd;
+    }
     if (!strcmp(kind, "aio")) { unsigned long context = 0; if (syscall(SYS_io_setup, 4, &context) < 0) return -2; return -1; }
     if (!strcmp(kind, "shm")) { shm = must(shmget(IPC_PRIVATE, 4096, 0600)); must((long)shmat(shm, NULL, 0)); shmctl(shm, IPC_RMID, NULL); return -1; }
     if (!strcmp(kind, "semundo")) { sem = must(semget(IPC_PRIVATE, 1, 0600)); struct sembuf b = { 0, 1, SEM_UNDO }; must(semop(sem, &b, 1)); return -1; }
@@ -56,8 +74,18 @@ static int hold(const char *kind) {
         must(prctl(PR_SET_SECCOMP, 2, &program));
         return -1;
     }
-    if (!strcmp(kind, "proc-file")) return open("/proc/self/status", O_RDONLY);
-    if (!strcmp(kind, "block-device")) return open("/dev/loop-control", O_RDWR);
+    if (!strcmp(kind, "proc-outside")) return open("/proc/1/status", O_RDONLY);
+    if (!strcmp(kind, "proc-shared")) { int fd = open("/proc/self/status", O_RDONLY); if (!fork()) { scenario_await("go"); _exit(0); } return fd; }
+    if (!strcmp(kind, "block-device")) {
+        DIR *d = opendir("/sys/class/block");
+        for (struct dirent *e; d && (e = readdir(d)); ) {
+            char path[300];
+            snprintf(path, sizeof path, "/dev/%s", e->d_name);
+            int fd = e->d_name[0] == '.' ? -1 : open(path, O_RDONLY);
+            if (fd >= 0) { closedir(d); return fd; }
+        }
+        return -2;
+    }
     return -2;
 }
 int main(int argc, char **argv) {

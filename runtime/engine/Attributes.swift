@@ -53,9 +53,18 @@ func restoreProcessAttributes(_ i: Int) {
     set(i, 57, 58, p.pointee.io_flusher, byPointer: false, "PR_SET_IO_FLUSHER; restart it with CAP_SYS_RESOURCE")
 }
 
+/// A folder without a name is in the engine's descriptors, which go next.
+func enterDeletedFolder(_ i: Int) {
+    let o = Int(processes[i].pointee.cwd)
+    guard objects[o].pointee.kind == CKPT_OBJECT_DELETED_FOLDER.rawValue else { return }
+    let r = system(CKPT_SYS_fchdir, Int(objectFd[o].pointee))
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("current folder: "); putObject(o, &l); l.put("fchdir") } }
+}
+
 /// Before the root changes: recorded paths are the system's.
 private func changeFolder(_ i: Int) {
     let o = Int(processes[i].pointee.cwd)
+    if objects[o].pointee.kind == CKPT_OBJECT_DELETED_FOLDER.rawValue { return }
     let r = system(CKPT_SYS_chdir, int(relocated(bytes(objects[o].pointee.path))))
     guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("current folder: "); putObject(o, &l); l.put("put it back, or use --relocate OLD=NEW") } }
 }

@@ -28,6 +28,8 @@ func buildTree() {
 /// What the tree inherits and is made where its pids are given: in the namespace of the tree, before its first process.
 private func makeKernelObjects() {
     makeTerminals()
+    openNamespaceFiles()
+    remakeUnnamedFiles()
 }
 
 /// Every task has come back into the runtime's handler.

@@ -12,6 +12,7 @@ func openSharedDescriptions() {
         let r = descriptions[d].pointee, kind = objects[r.object].pointee.kind
         if kind == outside { descriptionFd[d].pointee = openOutside(d); continue }
         if isTerminalKind(kind) { continue }       // made where the tree's pids are given
+        if kind == CKPT_OBJECT_NAMESPACE.rawValue || isProcOfPid(Int(r.object)) { continue }
         if r.users > 1 || objectFd[Int(r.object)].pointee >= 0 { descriptionFd[d].pointee = lift(openDescription(d), "file of the tree") }
     }
 }
@@ -20,22 +21,36 @@ func openSharedDescriptions() {
 private let onlyAtOpen: UInt32 = 0o100 | 0o200 | 0o1000 | 0o400 | 0o20000 | 0o2000000 | 0o20000000
 
 /// Opens a description anew, at its position.
-private func openDescription(_ d: Int) -> Int32 {
+func openDescription(_ d: Int) -> Int32 {
     let r = descriptions[d].pointee, o = Int(r.object)
     var flags = r.flags & ~onlyAtOpen
     if flags & 0o10000000 == 0 { flags &= ~0o400000 }     // O_NOFOLLOW: a relocated path may be a link
-    if objectFd[o].pointee >= 0 { flags &= ~0o200000 }
+    if objectFd[o].pointee >= 0 && objects[o].pointee.kind != CKPT_OBJECT_DELETED_FOLDER.rawValue { flags &= ~0o200000 }
+    if objects[o].pointee.kind == CKPT_OBJECT_PATH.rawValue && objects[o].pointee.mode & 0o170000 == 0o120000 { flags |= 0o400000 }
     let fd: Int
-    if objectFd[o].pointee >= 0 { fd = Int(reopen(objectFd[o].pointee, flags, o)) }
+    if isFirstOfUnnamed(d, o) { fd = system(CKPT_SYS_fcntl, Int(objectFd[o].pointee), 1030, 0) }
+    else if objectFd[o].pointee >= 0 { fd = Int(reopen(objectFd[o].pointee, flags, o)) }
     else { fd = ckpt_open(relocated(bytes(objects[o].pointee.path)), Int32(bitPattern: flags | 0o2000400), 0) }
     guard fd >= 0 else { refuse(fd) { l in putObject(o, &l); l.put(objects[o].pointee.rdev == 0x500 ? "restart it from a terminal" : "cannot be opened") } }
+    if objectFd[o].pointee >= 0 && flags & 0o10000000 == 0 { setFlags(Int32(truncatingIfNeeded: fd), r.flags) }     // opened again without blocking
     let number = Int32(truncatingIfNeeded: fd), kind = objects[o].pointee.kind
-    let seekable = kind == CKPT_OBJECT_REGULAR.rawValue || kind == CKPT_OBJECT_DELETED.rawValue || kind == CKPT_OBJECT_MEMFD.rawValue || kind == CKPT_OBJECT_DIRECTORY.rawValue
+    let seekable = kind == CKPT_OBJECT_REGULAR.rawValue || kind == CKPT_OBJECT_DELETED.rawValue || kind == CKPT_OBJECT_MEMFD.rawValue || kind == CKPT_OBJECT_DIRECTORY.rawValue || kind == CKPT_OBJECT_PROC.rawValue
     if seekable && r.position != 0 && flags & 0o10000000 == 0 {
         let e = system(CKPT_SYS_lseek, fd, int(r.position), 0)
         guard e == int(r.position) else { refuse(e) { l in putObject(o, &l); l.put("cannot be positioned at "); l.put(decimal: r.position) } }
     }
     return number
+}
+
+/// The open file that O_TMPFILE gave shows that it did (F_GETFL): the first description is that one.
+private func isFirstOfUnnamed(_ d: Int, _ o: Int) -> Bool {
+    guard objects[o].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0, objectFd[o].pointee >= 0 else { return false }
+    return firstUnnamed(o) == d
+}
+/// The first description of an object that has O_TMPFILE among its flags.
+func firstUnnamed(_ o: Int) -> Int {
+    for d in 0..<descriptions.count where descriptions[d].pointee.object == o && descriptions[d].pointee.flags & 0o20200000 == 0o20200000 { return d }
+    return -1
 }
 
 func restoreDescriptors(_ i: Int) {
@@ -47,6 +62,7 @@ func restoreDescriptors(_ i: Int) {
 
 private func place(_ f: Int, from first: Int) {
     let r = fds[f].pointee, cloexec = r.close_on_exec != 0 ? 0o2000000 : 0
+    if isProcOfPid(Int(descriptions[r.description].pointee.object)) { return }     // when the tasks are there
     var source = descriptionFd[Int(r.description)].pointee, opened = false
     if source < 0 {
         for k in first..<f where fds[k].pointee.description == r.description { source = fds[k].pointee.number; break }

@@ -33,6 +33,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     reserveDescriptors()
     noteForeground()
     checkObjects()
+    putBackSavedFiles()
     createSegment()
     timed("files")
     makeMemoryObjects()
@@ -40,6 +41,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     openSharedDescriptions()
     finishMemoryObjects()
     releaseTerminal()
+    restoreLocksInFlight()
     timed("shared objects")
     attempt(chooseMode())
 }

@@ -10,6 +10,7 @@ func makeMemoryObjects() {
         case CKPT_OBJECT_DELETED.rawValue: makeDeleted(i)
         case CKPT_OBJECT_MEMFD.rawValue: makeMemoryFile(i)
         case CKPT_OBJECT_SHMEM.rawValue where objects[i].pointee.page_shift != 0: makeMemoryFile(i)
+        case CKPT_OBJECT_DELETED_FOLDER.rawValue: makeDeletedFolder(i)
         default: break
         }
     }
@@ -30,6 +31,7 @@ private func withoutMark(_ path: Text) -> UnsafeMutablePointer<CChar> {
 /// A deleted file is made again under its name and deleted again; where that is impossible it is an unnamed file of its folder, or a memfd.
 private func makeDeleted(_ i: Int) {
     let path = withoutMark(bytes(objects[i].pointee.path))
+    if objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0, let unnamed = makeUnnamed(i, path) { return keep(i, unnamed) }
     var fd = ckpt_open(Text(path), 0o2000302, 0o600)
     if fd >= 0 { _ = system(CKPT_SYS_unlink, int(path)) } else {
         var n = length(Text(path))
@@ -40,6 +42,45 @@ private func makeDeleted(_ i: Int) {
     }
     guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("deleted file: cannot be made again") } }
     keep(i, fd)
+}
+
+/// Made by O_TMPFILE once more: the program may still give it a name.
+private func makeUnnamed(_ i: Int, _ path: UnsafeMutablePointer<CChar>) -> Int? {
+    let first = firstUnnamed(i)
+    guard first >= 0 else { return nil }
+    var n = length(Text(path))
+    while n > 1 && path[n - 1] != 47 { n -= 1 }
+    let last = path[n]
+    path[n] = 0
+    let flags = descriptions[first].pointee.flags & ~0o2023700          // O_CREAT and its like, O_ASYNC, O_CLOEXEC, O_APPEND
+    let r = ckpt_open(Text(path), Int32(bitPattern: flags | 0o2000000), 0o600)
+    path[n] = last
+    return r >= 0 ? r : nil
+}
+
+/// A folder that had been removed: made and removed again.  Nothing can be in it.
+private func makeDeletedFolder(_ i: Int) {
+    let path = withoutMark(bytes(objects[i].pointee.path))
+    var r = system(CKPT_SYS_mkdir, int(path), 0o700)
+    if r == -17 { r = nearbyFolder(path) }
+    guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("removed folder: cannot be made again; make the one that it was in, or use --relocate OLD=NEW") } }
+    let fd = ckpt_open(Text(path), 0o2200000, 0)
+    _ = system(84, int(path))
+    guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("removed folder: cannot be opened") } }
+    objectFd[i].pointee = lift(Int32(truncatingIfNeeded: fd), "folder of the tree")
+}
+
+/// Its name is taken by now: any other one beside it, since it is removed at once.
+private func nearbyFolder(_ path: UnsafeMutablePointer<CChar>) -> Int {
+    let n = length(Text(path))
+    guard n < 4090 else { return -36 }
+    var r = -17, k: Int8 = 0
+    while r == -17 && k < 26 {
+        path[n] = 126; path[n + 1] = 97 + k; path[n + 2] = 0
+        r = system(CKPT_SYS_mkdir, int(path), 0o700)
+        k += 1
+    }
+    return r
 }
 
 /// A memfd that holds the object's contents.
@@ -64,11 +105,27 @@ private func keep(_ i: Int, _ fd: Int) {
 
 /// Mode, owner and seals come when all descriptions are open: they may forbid what we do before.
 func finishMemoryObjects() {
-    for i in 0..<objects.count where objectFd[i].pointee >= 0 {
-        let o = objects[i], fd = Int(objectFd[i].pointee)
-        if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(93, fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
-        if o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
-        if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals > 1 { _ = system(CKPT_SYS_fcntl, fd, 1033, Int(o.pointee.seals)) }
+    for i in 0..<objects.count where objectFd[i].pointee >= 0 { finish(i) }
+}
+private func finish(_ i: Int) {
+    let o = objects[i], fd = Int(objectFd[i].pointee)
+    if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(93, fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
+    if o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
+    if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals > 1 { _ = system(CKPT_SYS_fcntl, fd, 1033, Int(o.pointee.seals)) }
+}
+
+/// Runs in the builder: a file belongs to the mounts of the namespace in which it was opened, and gets a name only there.
+func remakeUnnamedFiles() {
+    guard state.pointee.mode == ENGINE_PIDS_NS.rawValue else { return }
+    for i in 0..<objects.count where objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 && objectFd[i].pointee >= 0 {
+        guard let fd = makeUnnamed(i, withoutMark(bytes(objects[i].pointee.path))) else { continue }
+        _ = ckpt_close(objectFd[i].pointee)
+        keep(i, fd)
+        finish(i)
+        for d in 0..<descriptions.count where descriptions[d].pointee.object == i && descriptionFd[d].pointee >= 0 {
+            _ = ckpt_close(descriptionFd[d].pointee)
+            descriptionFd[d].pointee = lift(openDescription(d), "file of the tree")
+        }
     }
 }
 
@@ -81,6 +138,9 @@ private func copyContent(_ i: Int, to fd: Int32) {
     let b = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!
     var at: UInt64 = 0
     while at < o.pointee.content_size {
+        let data = system(CKPT_SYS_lseek, Int(state.pointee.statefile), int(o.pointee.content + at), 3)       // SEEK_DATA
+        if data == -6 { return }
+        if data > 0 && UInt64(data) > o.pointee.content + at { at = (UInt64(data) - o.pointee.content) & ~4095; if at >= o.pointee.content_size { return } }
         let n = min(65536, o.pointee.content_size - at)
         readStatefile(b, n, at: o.pointee.content + at)
         var page: UInt64 = 0

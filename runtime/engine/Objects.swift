@@ -41,7 +41,8 @@ func putObject(_ o: Int, _ l: inout Line) { l.put("file "); l.put(text: bytes(ob
 func checkObjects() {
     for i in 0..<objects.count {
         switch objects[i].pointee.kind {
-        case CKPT_OBJECT_REGULAR.rawValue: checkRegular(i)
+        case CKPT_OBJECT_REGULAR.rawValue: if !checkSaved(i) { checkRegular(i) }
+        case CKPT_OBJECT_PATH.rawValue: checkName(i)
         case CKPT_OBJECT_DIRECTORY.rawValue: checkKind(i, 0o040000, "a folder")
         case CKPT_OBJECT_FIFO.rawValue: checkKind(i, 0o010000, "a FIFO")
         case CKPT_OBJECT_DEVICE.rawValue: checkDevice(i)
@@ -54,6 +55,12 @@ private func checkKind(_ i: Int, _ kind: UInt32, _ name: StaticString) {
     let st = status(path: relocated(bytes(objects[i].pointee.path)))
     guard st.result == 0 else { refuseMissing(i, st.result) }
     guard st.status.kind == kind else { refuse(.systemCall) { l in putObject(i, &l); l.put("no longer "); l.put(name); l.put("; put it back, or use --relocate OLD=NEW") } }
+}
+/// Opened with O_PATH: the name itself, which may be a symbolic link.
+private func checkName(_ i: Int) {
+    let st = status(path: relocated(bytes(objects[i].pointee.path)), follow: false), kind = objects[i].pointee.mode & 0o170000
+    guard st.result == 0 else { refuseMissing(i, st.result) }
+    guard st.status.kind == kind else { refuse(.systemCall) { l in putObject(i, &l); l.put("another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") } }
 }
 private func checkDevice(_ i: Int) {
     checkKind(i, 0o020000, "a character device")

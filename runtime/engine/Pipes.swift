@@ -68,8 +68,8 @@ func reopen(_ fd: Int32, _ flags: UInt32, _ object: Int) -> Int32 {
     guard r >= 0 else { refuse(r) { l in putObject(object, &l); l.put("cannot be opened again") } }
     return lift(Int32(truncatingIfNeeded: r), "file of the tree")
 }
-/// Access mode, APPEND, NONBLOCK, SYNC, DIRECT, LARGEFILE, NOATIME, PATH.
-private let reopenable: UInt32 = 3 | 0o2000 | 0o4000 | 0o4010000 | 0o40000 | 0o100000 | 0o1000000 | 0o10000000
+/// Access mode, APPEND, NONBLOCK, SYNC, DIRECT, LARGEFILE, NOATIME, PATH, DIRECTORY.
+private let reopenable: UInt32 = 3 | 0o2000 | 0o4000 | 0o4010000 | 0o40000 | 0o100000 | 0o1000000 | 0o10000000 | 0o200000
 
 /// The flags that F_SETFL can change; O_ASYNC comes last, with its owner.
 func setFlags(_ fd: Int32, _ flags: UInt32) { _ = system(CKPT_SYS_fcntl, Int(fd), 4, Int(flags & (0o2000 | 0o4000 | 0o40000 | 0o1000000))) }

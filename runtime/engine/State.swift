@@ -43,6 +43,8 @@ var locks: Table<ckpt_lock_record> { table(CKPT_TABLE_LOCK, ckpt_lock_record.sel
 var sockets: Table<ckpt_socket_record> { table(CKPT_TABLE_SOCKET, ckpt_socket_record.self) }
 var options: Table<ckpt_option_record> { table(CKPT_TABLE_OPTION, ckpt_option_record.self) }
 var messages: Table<ckpt_message_record> { table(CKPT_TABLE_MESSAGE, ckpt_message_record.self) }
+var saved: Table<ckpt_saved_record> { table(CKPT_TABLE_SAVED, ckpt_saved_record.self) }
+var extents: Table<ckpt_extent_record> { table(CKPT_TABLE_EXTENT, ckpt_extent_record.self) }
 var carried: Table<UInt32> { table(CKPT_TABLE_CARRIED, UInt32.self) }
 var events: Table<ckpt_event_record> { table(CKPT_TABLE_EVENT, ckpt_event_record.self) }
 var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }

@@ -82,6 +82,8 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_EVENT.rawValue: MemoryLayout<ckpt_event_record>.stride
     case CKPT_TABLE_GUARD.rawValue: MemoryLayout<ckpt_guard_record>.stride
     case CKPT_TABLE_TERMINAL.rawValue: MemoryLayout<ckpt_terminal_record>.stride
+    case CKPT_TABLE_SAVED.rawValue: MemoryLayout<ckpt_saved_record>.stride
+    case CKPT_TABLE_EXTENT.rawValue: MemoryLayout<ckpt_extent_record>.stride
     default: 0
     }
 }

@@ -37,9 +37,14 @@ func verifyTables(fileSize: UInt64) {
     for i in 0..<pendings.count where pendings[i].pointee.info.si_signo < 1 || pendings[i].pointee.info.si_signo > 64 { bad("PENDING", i, "no such signal") }
     verifySockets(fileSize)
     verifyTerminals(fileSize)
+    verifySaved(fileSize)
     for i in 0..<events.count where events[i].pointee.object >= objects.count { bad("EVENT", i, "names no object") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
-    for i in 0..<locks.count where locks[i].pointee.process >= processes.count { bad("LOCK", i, "names no process") }
+    for i in 0..<locks.count {
+        let l = locks[i].pointee
+        // One that no process holds is of a description.
+        guard l.process == none ? l.fd >= 0 && l.fd < descriptions.count : l.process < processes.count else { bad("LOCK", i, "names no process") }
+    }
     for i in 0..<timers.count where timers[i].pointee.process >= processes.count || timers[i].pointee.id < 0 { bad("TIMER", i, "names no process") }
 }
 
@@ -157,6 +162,20 @@ private func verifyTerminals(_ file: UInt64) {
 
 private func isBlob(_ offset: UInt32, _ size: UInt32) -> Bool { UInt64(offset) + UInt64(size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee }
 private func isIndex(_ i: UInt32, _ count: Int) -> Bool { i == none || i < count }
+
+private func verifySaved(_ file: UInt64) {
+    for i in 0..<saved.count {
+        let s = saved[i].pointee
+        guard s.object < objects.count, objects[s.object].pointee.kind == CKPT_OBJECT_REGULAR.rawValue else { bad("SAVED", i, "names no regular file") }
+        guard within(s.first_extent, s.extent_count, extents.count) else { bad("SAVED", i, "its extents") }
+        var end: UInt64 = 0
+        for k in 0..<s.extent_count {
+            let e = extents[s.first_extent + k].pointee
+            guard e.offset >= end, isData(e.offset, e.size, objects[s.object].pointee.size), isData(e.content, e.size, file) else { bad("EXTENT", Int(s.first_extent + k), "its place") }
+            end = e.offset + e.size
+        }
+    }
+}
 
 private func verifySockets(_ file: UInt64) {
     for i in 0..<sockets.count {

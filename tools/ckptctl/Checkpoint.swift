@@ -7,6 +7,20 @@ import Logging
 
 extension FacePreference: ExpressibleByArgument {}
 
+/// 4096, 64K, 100M, 2G
+struct FileSize: ExpressibleByArgument {
+    var bytes: UInt64
+    init(bytes: UInt64) { self.bytes = bytes }
+    init?(argument: String) {
+        let units: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
+        let unit = argument.last.flatMap { units[Character($0.uppercased())] }
+        guard let n = UInt64(unit == nil ? argument[...] : argument.dropLast()), n < 1 << 60 else { return nil }
+        let product = n.multipliedReportingOverflow(by: unit ?? 1)
+        if product.overflow { return nil }
+        bytes = product.partialValue
+    }
+}
+
 struct Checkpoint: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Saves a session's whole process tree into one executable file.",
@@ -17,6 +31,8 @@ struct Checkpoint: ParsableCommand {
     @Flag(help: "Stop the tree (SIGSTOP) once the statefile is complete.") var stop = false
     @Option(help: "auto, core (gdb opens it) or exec (it runs without a binfmt rule).") var face = FacePreference.auto
     @Flag(name: .customLong("self-contained"), help: "Store the mapped files as well, so that it runs on a machine that has none of them.") var selfContained = false
+    @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
+    var saveFiles: FileSize?
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
     @Flag(help: "Print how long each phase took.") var timing = false
     @Flag(help: "Print JSON.") var json = false
@@ -32,6 +48,7 @@ struct Checkpoint: ParsableCommand {
         options.afterwards = kill ? .kill : stop ? .stop : .run
         options.face = face
         options.selfContained = selfContained
+        options.saveFiles = saveFiles?.bytes
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
         options.onPhase = { if $0 == pauseAt { note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.awaitContinue() } }
@@ -66,8 +83,10 @@ struct Checkpoint: ParsableCommand {
             return try ckptctl.output(.object([
                 .init("file", .text(path)), .init("face", .text(r.face)), .init("processes", JSON(r.processes)), .init("tasks", JSON(r.tasks)),
                 .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("pause", JSON(r.pause)),
+                .init("saved_files", JSON(r.savedFiles)), .init("saved_bytes", JSON(r.savedBytes)),
                 .init("phases", .object(r.phases.map { .init($0.name, JSON($0.nanoseconds)) }))]))
         }
+        if r.savedFiles > 0 { note("\(r.savedFiles) \(r.savedFiles == 1 ? "file" : "files") stored, \(sizeText(r.savedBytes)); the pause was longer by \(milliseconds(r.phases.first { $0.name == "files" }?.nanoseconds ?? 0))") }
         try ckptctl.output("\(path): \(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes)), paused \(milliseconds(r.pause))\n")
         if r.face == "exec" && Kernel.environment("CKPT_QUIET") == nil && face == .auto {
             note("run it with \(path); open it with: ckptctl gdb \(path)")

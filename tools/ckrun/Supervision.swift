@@ -10,6 +10,7 @@ struct Supervision {
     var output: UnsafePointer<CChar>?
     var resume: UnsafePointer<CChar>?
     var changedFiles: UnsafePointer<CChar>?         // --files: what a restart does with files that have grown since
+    var saveFiles: UnsafePointer<CChar>?            // --save-files[=SIZE], as ckptctl takes it
     var stays: Bool { every != 0 || signal != 0 }
 
     /// Takes the option at `word`, if it is one of these.
@@ -21,11 +22,13 @@ struct Supervision {
         if let v = Options.value("-o", word, argv, &i) { output = v; return true }
         if let v = Options.value("--resume", word, argv, &i) { resume = v; return true }
         if let v = Options.value("--files", word, argv, &i) { changedFiles = v; return true }
+        if equal(word, "--save-files") || prefix(word, "--save-files=") { saveFiles = word; return true }
         return false
     }
 
     func check() {
         if !stays && (output != nil || keep != 1) { fail(ExitCode.usage, nil, "-o and --keep need --every or --on-signal") }
+        if !stays && saveFiles != nil { fail(ExitCode.usage, nil, "--save-files needs --every or --on-signal") }
         if let mode = changedFiles {
             if resume == nil { fail(ExitCode.usage, nil, "--files needs --resume") }
             if !equal(mode, "keep") && !equal(mode, "truncate") { fail(ExitCode.usage, mode, "--files wants keep or truncate") }

@@ -13,6 +13,7 @@ struct Supervisor: ~Copyable {
     private let session: UnsafePointer<CChar>
     private let program: UnsafePointer<CChar>
     private let every: UInt64
+    private let saveFiles: UnsafePointer<CChar>?
     private let trigger: Int32
     private let environment: Strings
     private var child: Int32
@@ -31,6 +32,7 @@ struct Supervisor: ~Copyable {
         self.environment = Environment(environment).quiet(&text)
         program = ckptctl
         every = options.supervision.every
+        saveFiles = options.supervision.saveFiles
         trigger = options.supervision.signal
         deadline = now() + options.supervision.every
     }
@@ -96,6 +98,7 @@ struct Supervisor: ~Copyable {
         argv[2] = UnsafeMutablePointer(mutating: session)
         argv[3] = UnsafeMutablePointer(mutating: option.cString)
         argv[4] = UnsafeMutablePointer(mutating: files.next)
+        if let saveFiles { argv[5] = UnsafeMutablePointer(mutating: saveFiles) }
         let pid = forkProcess()
         if pid == 0 {
             dropStandardStreams()

@@ -18,6 +18,7 @@
 #include "ckpt_sockets.h"
 #include "ckpt_events.h"
 #include "ckpt_terminals.h"
+#include "ckpt_files.h"
 
 #define CKPT_STATEFILE_MAGIC 0x454c4946544b4b43ull
 #define CKPT_NO_INDEX 0xffffffffu
@@ -54,6 +55,7 @@ enum ckpt_table {
     CKPT_TABLE_EVENT = 17,
     CKPT_TABLE_TERMINAL = 22,
     CKPT_TABLE_GUARD = 26,
+    CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -192,6 +194,11 @@ enum ckpt_object_kind {
     CKPT_OBJECT_PTY_SLAVE = 21,
     CKPT_OBJECT_PTY_CONTROLLING = 22,   // /dev/tty of a process whose controlling terminal is a pseudo-terminal of the tree
     CKPT_OBJECT_KINDS = 23,
+    CKPT_OBJECT_PATH = 32,          // opened with O_PATH: whatever has this name, never followed
+    CKPT_OBJECT_PROC = 33,          // a file or folder of /proc; detail: the pid of the tree that it belongs to, or 0; opened when that is back
+    CKPT_OBJECT_NAMESPACE = 34,     // /proc/PID/ns/`path`, one that the tree is in
+    CKPT_OBJECT_DELETED_FOLDER = 35,
+    CKPT_OBJECT_KINDS = 36,
 };
 struct ckpt_object_record {
     uint32_t kind, mode;            // st_mode
@@ -207,7 +214,7 @@ struct ckpt_object_record {
     uint32_t detail;                // index in the table of its kind
     uint32_t page_shift;            // memory on hugetlb: log2 of its pages' size; else 0
 };
-enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4 };
+enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16 };    // UNNAMED: made by O_TMPFILE, may get a name
 
 struct ckpt_description_record {
     uint32_t object;
@@ -228,8 +235,8 @@ struct ckpt_timer_record {
     uint64_t value; int32_t signo, notify, tid, pad;
 };
 
-// A file lock (fcntl(2), flock(2)): POSIX locks belong to the process, the others to the description behind `fd`.
-enum ckpt_lock_kind { CKPT_LOCK_POSIX = 1, CKPT_LOCK_FLOCK = 2, CKPT_LOCK_OFD = 3 };
+// A file lock or lease (fcntl(2), flock(2)): POSIX locks belong to the process, the others to the description behind `fd`.
+enum ckpt_lock_kind { CKPT_LOCK_POSIX = 1, CKPT_LOCK_FLOCK = 2, CKPT_LOCK_OFD = 3, CKPT_LOCK_LEASE = 4 };
 struct ckpt_lock_record {
     uint32_t process, kind;         // enum ckpt_lock_kind
     int32_t  fd;                    // a descriptor of that process on the file

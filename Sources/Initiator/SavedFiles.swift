@@ -1,0 +1,105 @@
+// --save-files: the contents of the files that the tree writes go into the statefile while everybody stands still, so that file and memory
+// are of the same instant.  Where the file system can share blocks nothing is copied; the checksums are computed after the release.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+extension Operation {
+    func saveFiles(_ tree: ObservedTree, _ content: SystemContent, limit: UInt64) throws(CheckpointFailure) {
+        content.addWritableMappings(tree, segment)
+        var done: [String: Int] = [:]
+        for (i, o) in content.tables.objects.enumerated() where o.kind == CKPT_OBJECT_REGULAR.rawValue && o.written != 0 {
+            let path = content.tables.text(at: o.path)
+            if path.hasPrefix("/proc/") || path.hasPrefix("/sys/") { continue }
+            if o.size > limit {
+                report.remarks.append("\(path): \(sizeText(o.size)) are more than --save-files=\(sizeText(limit)): it is not stored")
+                continue
+            }
+            // A file that is mapped and open has two objects: both stand for what is stored once.
+            if let first = done[path] {
+                var again = content.tables.saved[first]
+                again.object = UInt32(i)
+                content.tables.saved.append(again)
+            } else {
+                guard content.save(i, path, tree) else { continue }
+                done[path] = content.tables.saved.count - 1
+                report.savedFiles += 1
+            }
+            content.tables.objects[i].flags |= CKPT_OBJECT_SAVED.rawValue
+        }
+        report.savedBytes = content.tables.extents.reduce(0) { $0 + $1.size }
+        try content.refusals.check()
+    }
+
+    /// Of what is in the statefile, not of what the files are by now.
+    func checksumSavedFiles(_ content: SystemContent, _ draft: Draft) throws(SystemError) {
+        for i in content.tables.extents.indices {
+            let e = content.tables.extents[i]
+            var crc: UInt32 = 0, at: UInt64 = 0
+            while at < e.size {
+                let part = try draft.file.read(at: e.content + at, count: Int(min(e.size - at, 1 << 20)))
+                if part.isEmpty { throw SystemError("read", errno: 5) }
+                crc = part.withUnsafeBytes { ckpt_crc32c_hw(crc, $0.baseAddress!, part.count) }
+                at += UInt64(part.count)
+            }
+            content.tables.extents[i].crc = crc
+        }
+    }
+}
+
+extension SystemContent {
+    /// Files that are written through shared mappings alone have no descriptor that says so.
+    fileprivate func addWritableMappings(_ tree: ObservedTree, _ segment: Segment) {
+        for p in tree.live {
+            for m in p.mappings where m.isShared && m.flags.contains("mw") && m.name.hasPrefix("/") && m.inode != segment.identity.inode {
+                if m.name.hasSuffix(" (deleted)") || m.name.hasPrefix("/dev/") && !m.name.hasPrefix("/dev/shm/") || m.name.hasPrefix("/memfd:") || m.name.hasPrefix("/SYSV") || m.name.hasPrefix("/[") { continue }
+                guard let i = objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { continue }
+                tables.objects[Int(i)].written = 1
+            }
+        }
+    }
+
+    /// Copies the data of one file; holes stay holes.
+    fileprivate func save(_ object: Int, _ path: String, _ tree: ObservedTree) -> Bool {
+        let o = tables.objects[object]
+        let holder = holder(of: o, tree)
+        do throws(SystemError) {
+            let file = try openToSave(path, holder)
+            let s = try file.status()
+            var record = ckpt_saved_record(object: UInt32(object), first_extent: UInt32(tables.extents.count), extent_count: 0, pad: 0,
+                                           atime_sec: Int64(s.st_atim.tv_sec), atime_nsec: Int64(s.st_atim.tv_nsec))
+            for (offset, size) in try file.data(upTo: o.size) {
+                let at = draft.claim(size)
+                try file.copy(offset, size, to: draft.file, at: at)
+                tables.extents.append(ckpt_extent_record(offset: offset, size: size, content: at, crc: 0, pad: 0))
+            }
+            record.extent_count = UInt32(tables.extents.count) - record.first_extent
+            tables.saved.append(record)
+            return true
+        } catch {
+            refusals.add(pid: holder?.pid ?? 0, fd: holder?.fd, "\(path): its contents can't be read for --save-files: \(error.call): \(error.text)", "make it readable, free space, or leave out --save-files")
+            return false
+        }
+    }
+
+    private func holder(of o: ckpt_object_record, _ tree: ObservedTree) -> (pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool)? {
+        var any: (pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool)?
+        for p in tree.live {
+            for d in p.descriptors where d.inode == o.inode && d.device == o.device && d.mode & FileType.mask == FileType.regular && d.flags & SystemContent.pathOnly == 0 {
+                let leased = any?.leased ?? false || d.locks.contains { $0.kind == CKPT_LOCK_LEASE }
+                if any == nil || d.canRead && !any!.readable { any = (p.pid, d.number, p.view, leased, d.canRead) }
+                any!.leased = leased
+            }
+        }
+        return any
+    }
+
+    /// An open of our own would break a lease: there the tree's open file is read, at offsets, which leaves its position where it is.
+    private func openToSave(_ path: String, _ holder: (pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool)?) throws(SystemError) -> File {
+        guard let holder, holder.leased else { return try File(unnoticed: path) }
+        guard holder.readable else { throw SystemError("a lease on a file that is open for writing only", errno: 11) }
+        return try File(of: holder.view, number: holder.fd)
+    }
+}
