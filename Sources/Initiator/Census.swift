@@ -36,9 +36,11 @@ final class Census {
     private let seized = SeizedTasks()
     private var continued: [Int32] = []
     private var unblocked: Set<Int32> = []
+    private let refusals: Refusals
 
     init(_ segment: Segment, _ barrier: Barrier, patience: Int, _ log: Logger) {
         self.segment = segment; self.barrier = barrier; self.patience = patience; self.log = log
+        refusals = Refusals(session: segment.name)
     }
 
     func callEverybody() throws(CheckpointFailure) {
@@ -46,12 +48,14 @@ final class Census {
         try look()
         // Between two images nobody maps the segment: look again before the session counts as ended.
         for _ in 1...50 where processes.isEmpty { Kernel.sleep(milliseconds: 5); try look() }
+        try refuseAll()
         if processes.isEmpty { throw failure(.noSession, "no process is left in it") }
         try reserveSlots()
         barrier.open()
         var idleRounds = 0
         while true {
             for p in processes { try call(p) }
+            try refuseAll()
             collectArrivals()
             if barrier.failed { throw failure(.refused, words(for: segment.pointer.pointee.failure)) }
             if allIn() {
@@ -141,15 +145,18 @@ final class Census {
     /// false: it is ending, and shows no handlers any more.
     private func mayBeSignalled(_ pid: Int32, _ status: ProcStatus) throws(CheckpointFailure) -> Bool {
         if status["Seccomp"] == "1" {
-            throw failure(.refused, "pid \(pid): it runs under strict seccomp, where the runtime may not work", "end it, or start it outside the session")
+            refuse(pid, "it runs under strict seccomp, where the runtime may not work", "end it, or start it outside the session")
+            return false
         }
         if let tracer = status["TracerPid"], tracer != "0" {
-            throw failure(.refused, "pid \(pid): it is being traced by pid \(tracer)", "detach the debugger or tracer")
+            refuse(pid, "it is being traced by pid \(tracer)", "detach the debugger or tracer")
+            return false
         }
         if status.hex("SigCgt") & ckpt_sigckpt_bit() == 0 {
             let exiting: UInt64 = 4         // PF_EXITING
             guard let now = ProcStat(pid: pid), !now.isDead, now.flags & exiting == 0, Proc.mapping(of: segment.identity, in: pid) != nil else { return false }
-            throw failure(.refused, "pid \(pid): it no longer handles SIGCKPT (signal \(CKPT_SIGCKPT)); its handlers were reset by a raw system call", "restart the program under ckrun")
+            refuse(pid, "it no longer handles SIGCKPT (signal \(CKPT_SIGCKPT)); its handlers were reset by a raw system call", "restart the program under ckrun")
+            return false
         }
         return true
     }
@@ -163,7 +170,8 @@ final class Census {
         let exe = "/proc/\(stat.pid)/exe"
         if let path = try? Path.link(exe), let isStatic = Executable.isStatic(exe), isStatic {
             // Only when the exec is over: the image before it was the parent's.
-            throw failure(.refused, "pid \(stat.pid) (\(stat.comm)): \(path) is statically linked, so the runtime is not in it", "use a dynamically linked build, or start it outside the session")
+            refuse(stat.pid, "\(path) is statically linked, so the runtime is not in it", "use a dynamically linked build, or start it outside the session")
+            return
         }
         waitingFor[stat.pid] = "exec"
     }
@@ -188,11 +196,12 @@ final class Census {
             guard ProcStat(pid: p.pid)?.startTime == p.startTime, let status = ProcStatus(pid: p.pid, tid: tid) else { continue }
             // The signal stays pending through the exec and is delivered by the new image's constructor.
             if isBetweenImages(status) { guard willLoadRuntime(p.pid) else { continue } } else if try !mayBeSignalled(p.pid, status) { continue }
-            if stat.state == "t" { throw failure(.refused, "pid \(p.pid): it is stopped by a debugger", "detach the debugger") }
+            if stat.state == "t" { refuse(p.pid, "it is stopped by a debugger", "detach the debugger"); continue }
             if firstSignal == 0 { firstSignal = Kernel.clock(1) }
             do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {
                 if error.errno == 3 { continue }
-                throw failure(.refused, "pid \(p.pid): SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")
+                refuse(p.pid, "SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")
+                continue
             }
             p.signalled.insert(tid)
             p.ownTids[tid] = p.depth > 1 ? status.namespacePids.last ?? tid : tid
@@ -314,6 +323,15 @@ final class Census {
             try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA), count: 1 << 20)
         } catch { throw failure(.system, "\(segment.path): \(error.text)", "free memory, or set CKPT_DIR to a folder with room before ckrun") }
     }
+    private func refuse(_ pid: Int32, _ what: String, _ remedy: String) { refusals.add(pid: pid, what, remedy) }
+
+    /// Everybody has been looked at: all that forbids to call them is told at once, and what /proc shows of the others with it.
+    private func refuseAll() throws(CheckpointFailure) {
+        if refusals.problems.isEmpty { return }
+        for p in processes { if let status = ProcStatus(pid: p.pid) { refuseFilter(p.pid, status, refusals) } }
+        try refusals.check()
+    }
+
     private func problem(_ status: ExitStatus, _ cause: String, remedy: String? = nil) -> Problem {
         Problem(status, "checkpoint", object: segment.name, cause: cause, remedy: remedy)
     }

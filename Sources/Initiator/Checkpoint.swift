@@ -79,12 +79,12 @@ final class Operation {
             try barrier.enter(CKPT_PHASE_STOPPED)
             phase("record")
             let tree = try observe(census, segment, options)
-            try drainPending(tree, barrier)
+            if tree.refusals.problems.isEmpty { try drainPending(tree, barrier) }
             try recordTimers(tree, barrier)
             try recordTerminals(tree, barrier)
             phase("system")
             let content = try gatherSystem(tree, segment, options, draft)
-            if let limit = options.saveFiles {
+            if let limit = options.saveFiles, content.refusals.problems.isEmpty {
                 phase("files")
                 try saveFiles(tree, content, limit: limit)
             }

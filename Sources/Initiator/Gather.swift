@@ -8,7 +8,7 @@ import CkptSystem
 
 extension Operation {
     func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
-        let content = SystemContent(Refusals(session: segment.name), draft, options)
+        let content = SystemContent(tree.refusals, draft, options)
         content.files = OpenFiles(tree)
         content.addTerminals(tree)
         content.live = tree.live
@@ -16,7 +16,6 @@ extension Operation {
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
         for i in content.files.all.indices { content.describe(i) }
         for p in tree.live { content.addPlaces(p) }
-        try content.refusals.check()
         for (i, p) in tree.processes.enumerated() {
             let first = content.tables.fds.count
             for d in p.descriptors {
@@ -28,8 +27,7 @@ extension Operation {
         }
         content.completeUsers()
         content.addLocksInFlight()
-        try content.refusals.check()
-        return content
+        return content      // refusals are told when the mappings have added theirs
     }
 }
 

@@ -56,15 +56,12 @@ extension SystemContent {
         tables.objects[Int(index)].flags |= flag.rawValue
         let o = tables.objects[Int(index)]
         guard mapped, options.selfContained, o.kind == CKPT_OBJECT_REGULAR.rawValue, o.flags & CKPT_OBJECT_SELF_CONTAINED.rawValue == 0 else { return }
-        let path = mappedPaths[index] ?? ""
+        let path = tables.text(at: o.path)
         do throws(SystemError) {
             let at = try store(contentsOf: path, size: o.size)
             tables.objects[Int(index)].content = at; tables.objects[Int(index)].content_size = o.size
             tables.objects[Int(index)].flags |= CKPT_OBJECT_SELF_CONTAINED.rawValue
         } catch { refusals.add(pid: 0, "\(path): \(error.text)", "leave out --self-contained") }
-    }
-    private var mappedPaths: [UInt32: String] {
-        Dictionary(uniqueKeysWithValues: objectOf.map { ($0.value, $0.key.path) })
     }
 
     /// The executable, the working directory and the root of a process.

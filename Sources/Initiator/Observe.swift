@@ -20,7 +20,7 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
     refuseForeignNamespaces(tree, refusals)
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
-    try refusals.check()
+    tree.refusals = refusals        // told with what the descriptors and the memory add
     return tree
 }
 
@@ -108,10 +108,14 @@ private func refuseForeignNamespaces(_ tree: ObservedTree, _ refusals: Refusals)
     }
 }
 
-private func refuseUnrestorable(_ p: ObservedProcess, _ refusals: Refusals) {
-    if p.status["Seccomp"] == "2" {
-        refusals.add(pid: p.pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
+func refuseFilter(_ pid: Int32, _ status: ProcStatus, _ refusals: Refusals) {
+    if status["Seccomp"] == "2" {
+        refusals.add(pid: pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
     }
+}
+
+private func refuseUnrestorable(_ p: ObservedProcess, _ refusals: Refusals) {
+    refuseFilter(p.pid, p.status, refusals)
     for t in p.tasks where t.pendingMask & p.sharedPendingMask & ~0x7fff_ffff != 0 {
         refusals.add(pid: p.pid, "tid \(t.tid): the same real-time signal is queued for the task and for the process", "try again when it has taken them")
     }

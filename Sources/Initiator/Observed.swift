@@ -72,6 +72,7 @@ final class ObservedTree {
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
+    var refusals = Refusals(session: "")
     var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
 }
 

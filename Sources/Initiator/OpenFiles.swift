@@ -40,9 +40,18 @@ final class OpenFiles {
     /// Descriptors that may be one description have the same inode, position and flags; kcmp(2) decides.
     private func index(of d: ObservedDescriptor, pid: Int32) -> Int {
         let key = Key(link: d.link, device: d.device, inode: d.inode, position: d.position, flags: d.statusFlags)
-        for c in candidates[key] ?? [] where (try? Kernel.compare(pid, all[c].samplePid, .file, d.number, all[c].sample.number)) == 0 { return c }
+        // kcmp(2) orders them: a thousand descriptors that look alike are found by halves.
+        var low = 0, high = candidates[key]?.count ?? 0
+        while low < high {
+            let middle = (low + high) / 2, c = candidates[key]![middle]
+            switch try? Kernel.compare(pid, all[c].samplePid, .file, d.number, all[c].sample.number) {
+            case 0: return c
+            case 1: high = middle
+            default: low = middle + 1
+            }
+        }
         all.append(OpenFile(sample: d, samplePid: pid))
-        candidates[key, default: []].append(all.count - 1)
+        candidates[key, default: []].insert(all.count - 1, at: low)
         return all.count - 1
     }
 

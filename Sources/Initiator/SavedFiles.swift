@@ -10,6 +10,7 @@ extension Operation {
     func saveFiles(_ tree: ObservedTree, _ content: SystemContent, limit: UInt64) throws(CheckpointFailure) {
         content.addWritableMappings(tree, segment)
         var done: [String: Int] = [:]
+        let holders = FileHolders(tree)
         for (i, o) in content.tables.objects.enumerated() where o.kind == CKPT_OBJECT_REGULAR.rawValue && o.written != 0 {
             let path = content.tables.text(at: o.path)
             if path.hasPrefix("/proc/") || path.hasPrefix("/sys/") { continue }
@@ -23,7 +24,7 @@ extension Operation {
                 again.object = UInt32(i)
                 content.tables.saved.append(again)
             } else {
-                guard content.save(i, path, tree) else { continue }
+                guard content.save(i, path, holders[o]) else { continue }
                 done[path] = content.tables.saved.count - 1
                 report.savedFiles += 1
             }
@@ -62,9 +63,8 @@ extension SystemContent {
     }
 
     /// Copies the data of one file; holes stay holes.
-    fileprivate func save(_ object: Int, _ path: String, _ tree: ObservedTree) -> Bool {
+    fileprivate func save(_ object: Int, _ path: String, _ holder: FileHolders.Holder?) -> Bool {
         let o = tables.objects[object]
-        let holder = holder(of: o, tree)
         do throws(SystemError) {
             let file = try openToSave(path, holder)
             let s = try file.status()
@@ -84,22 +84,29 @@ extension SystemContent {
         }
     }
 
-    private func holder(of o: ckpt_object_record, _ tree: ObservedTree) -> (pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool)? {
-        var any: (pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool)?
-        for p in tree.live {
-            for d in p.descriptors where d.inode == o.inode && d.device == o.device && d.mode & FileType.mask == FileType.regular && d.flags & SystemContent.pathOnly == 0 {
-                let leased = any?.leased ?? false || d.locks.contains { $0.kind == CKPT_LOCK_LEASE }
-                if any == nil || d.canRead && !any!.readable { any = (p.pid, d.number, p.view, leased, d.canRead) }
-                any!.leased = leased
-            }
-        }
-        return any
-    }
-
     /// An open of our own would break a lease: there the tree's open file is read, at offsets, which leaves its position where it is.
-    private func openToSave(_ path: String, _ holder: (pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool)?) throws(SystemError) -> File {
+    private func openToSave(_ path: String, _ holder: FileHolders.Holder?) throws(SystemError) -> File {
         guard let holder, holder.leased else { return try File(unnoticed: path) }
         guard holder.readable else { throw SystemError("a lease on a file that is open for writing only", errno: 11) }
         return try File(of: holder.view, number: holder.fd)
     }
+}
+
+/// Who has a regular file open, through a descriptor that reads if there is one, and whether there is a lease on it.
+private struct FileHolders {
+    struct Holder { var pid: Int32, fd: Int32, view: Int32, leased: Bool, readable: Bool }
+    private struct Key: Hashable { var device: UInt64, inode: UInt64 }
+    private var holders: [Key: Holder] = [:]
+
+    init(_ tree: ObservedTree) {
+        for p in tree.live {
+            for d in p.descriptors where d.mode & FileType.mask == FileType.regular && d.flags & SystemContent.pathOnly == 0 {
+                let key = Key(device: d.device, inode: d.inode), before = holders[key]
+                let leased = before?.leased ?? false || d.locks.contains { $0.kind == CKPT_LOCK_LEASE }
+                if before == nil || d.canRead && !before!.readable { holders[key] = Holder(pid: p.pid, fd: d.number, view: p.view, leased: leased, readable: d.canRead) }
+                holders[key]!.leased = leased
+            }
+        }
+    }
+    subscript(_ o: ckpt_object_record) -> Holder? { holders[Key(device: o.device, inode: o.inode)] }
 }

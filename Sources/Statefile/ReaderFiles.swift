@@ -47,6 +47,8 @@ extension Statefile {
     public func objectPath(_ i: UInt32) -> String { string(objects[Int(i)].path) }
     /// The whole ELF file of the engine.
     public var engine: [UInt8] { [UInt8](slice(superblock.engine_offset, Int(superblock.engine_size))) }
+    /// The runs of a process's own memory.
+    public func storedRuns(_ p: ckpt_process_record, _ body: (ckpt_run) -> Void) throws(Problem) { try forEachRun(from: p.runs) { body($0) } }
     /// The sizes of all runs of a process, in pages.
     public func storedPages(_ p: ckpt_process_record, _ body: (UInt32) -> Void) throws(Problem) {
         for chain in [p.runs, p.shared_runs] { try forEachRun(from: chain) { body($0.pages) } }

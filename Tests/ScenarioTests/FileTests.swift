@@ -92,7 +92,7 @@ import Testing
 
     @Test func `a saved file is left as it is with --files keep, and a damaged one is refused before anything is written`() {
         scenario("saved-keep") { s in
-            try s.start(["/bin/sh", "-c", "exec 3>log; echo only-in-this-file >&3; touch ready; while ! test -e go; do sleep 0.02; done; echo two >&3"])
+            try s.start(["/bin/sh", "-c", "exec 3>log; echo pomz-jo-uijt-gjmf | tr b-z a-y >&3; touch ready; while ! test -e go; do sleep 0.02; done; echo two >&3"])
             try s.waitUntilReady()
             try s.checkpoint(kill: true, options: ["--save-files"])
             let log = try #require(fopen(s.path("log"), "a")); fputs("later\n", log); fclose(log)
@@ -110,12 +110,12 @@ import Testing
             try s.restart(["--files", "keep"])
             s.go()
             try s.expect(.exited(0))
-            if read(s.path("log")) != "only-in-this-file\ntwo\nr\n" && read(s.path("log")) != "only-in-this-file\ntwo\n\n" && !read(s.path("log")).hasPrefix("only-in-this-file\ntwo\n") { throw Failure("log: \(read(s.path("log")))") }
+            if read(s.path("log")) != "only-in-this-file\ntwo\nr\n" { throw Failure("log: \(read(s.path("log")))") }
         }
     }
 
     /// It writes on while its snapshot is written: what it puts into memory and file must not differ in the statefile.
-    @Test func `memory and file are of the same instant although the tree runs on`() { 
+    @Test func `memory and file are of the same instant although the tree runs on`() {
         scenario("saved-consistent") { s in
             try s.start([try s.installation.program("files-counter")])
             try s.waitUntilReady()

@@ -63,8 +63,18 @@ struct Checkpoint: ParsableCommand {
             return try CkptInitiator.checkpoint(segment, options, log: logger())
         } catch {
             for p in error.problems { Program.writeError("ckptctl: \(p)\n") }
+            if json { try? ckptctl.output(refusal(error)) }
             Program.exit(error.status.rawValue)
         }
+    }
+
+    /// What stands in the way, for programs.
+    private func refusal(_ failure: CheckpointFailure) -> JSON {
+        ["session": .text(session), "status": JSON(failure.status.rawValue), "problems": .list(failure.problems.map { p in
+            func number(_ word: String) -> JSON { p.cause.first { $0.hasPrefix(word + " ") }.flatMap { Int($0.dropFirst(word.count + 1)) }.map { JSON($0) } ?? .null }
+            let cause = p.cause.filter { part in !["pid ", "fd "].contains { part.hasPrefix($0) && Int(part.dropFirst($0.count)) != nil } }
+            return ["pid": number("pid"), "fd": number("fd"), "cause": .text(cause.joined(separator: ": ")), "remedy": JSON(p.remedy), "status": JSON(p.status.rawValue)]
+        })]
     }
 
     private func absolute(_ path: String) -> String {

@@ -193,7 +193,6 @@ enum ckpt_object_kind {
     CKPT_OBJECT_PTY_MASTER = 20,    // detail: TERMINAL, as for these three
     CKPT_OBJECT_PTY_SLAVE = 21,
     CKPT_OBJECT_PTY_CONTROLLING = 22,   // /dev/tty of a process whose controlling terminal is a pseudo-terminal of the tree
-    CKPT_OBJECT_KINDS = 23,
     CKPT_OBJECT_PATH = 32,          // opened with O_PATH: whatever has this name, never followed
     CKPT_OBJECT_PROC = 33,          // a file or folder of /proc; detail: the pid of the tree that it belongs to, or 0; opened when that is back
     CKPT_OBJECT_NAMESPACE = 34,     // /proc/PID/ns/`path`, one that the tree is in
