@@ -38,7 +38,7 @@ final class Barrier {
         for i in 0..<min(Int(s.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) { segment.process(i).pointee.pid = 0 }
         s.pointee.failure = ckpt_failure()
         s.pointee.tasks_used = 0; s.pointee.processes_used = 0; s.pointee.left = 0; s.pointee.snapshots_done = 0
-        s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0
+        s.pointee.undo_count = 0; s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0
         s.pointee.expected = UInt32.max
     }
 

@@ -4,29 +4,30 @@ import CkptSession
 import CkptSystem
 
 func observeDescriptors(_ pid: Int32) throws(SystemError) -> [ObservedDescriptor] {
-    let folder = "/proc/\(pid)/fd"
     var result: [ObservedDescriptor] = []
-    for number in (try Path.names(in: folder)).compactMap({ Int32($0) }).sorted() {
-        let path = "\(folder)/\(number)"
-        let link = try Path.link(path), info = try Path.text("/proc/\(pid)/fdinfo/\(number)"), s = try Path.status(path)
-        var d = ObservedDescriptor(number: number, link: link, mode: UInt32(s.st_mode), device: s.deviceNumber, inode: s.inodeNumber, rdev: UInt64(s.st_rdev),
-                                   size: UInt64(s.st_size), links: UInt64(s.st_nlink), uid: s.st_uid, gid: s.st_gid,
-                                   modified: (Int64(s.st_mtim.tv_sec), Int64(s.st_mtim.tv_nsec)), flags: 0, position: 0, locks: [])
-        for line in info.split(separator: "\n") {
-            let parts = line.split(separator: ":", maxSplits: 1)
-            guard parts.count == 2 else { continue }
-            let value = parts[1].drop { $0 == "\t" || $0 == " " }
-            switch parts[0] {
-            case "pos": d.position = UInt64(value) ?? 0
-            case "tty-index": d.terminalIndex = Int32(value) ?? -1
-            case "flags": d.flags = UInt32(value, radix: 8) ?? 0
-            case "lock": if let l = observeLock(value) { d.locks.append(l) }
-            default: break
-            }
-        }
-        result.append(d)
-    }
+    for number in (try Path.names(in: "/proc/\(pid)/fd")).compactMap({ Int32($0) }).sorted() { result.append(try observeDescriptor(pid, number)) }
     return result
+}
+
+func observeDescriptor(_ pid: Int32, _ number: Int32) throws(SystemError) -> ObservedDescriptor {
+    let path = "/proc/\(pid)/fd/\(number)"
+    let link = try Path.link(path), info = try Path.text("/proc/\(pid)/fdinfo/\(number)"), s = try Path.status(path)
+    var d = ObservedDescriptor(number: number, link: link, mode: UInt32(s.st_mode), device: s.deviceNumber, inode: s.inodeNumber, rdev: UInt64(s.st_rdev),
+                               size: UInt64(s.st_size), links: UInt64(s.st_nlink), uid: s.st_uid, gid: s.st_gid,
+                               modified: (Int64(s.st_mtim.tv_sec), Int64(s.st_mtim.tv_nsec)), flags: 0, position: 0, locks: [])
+    for line in info.split(separator: "\n") {
+        let parts = line.split(separator: ":", maxSplits: 1)
+        guard parts.count == 2 else { continue }
+        let value = parts[1].drop { $0 == "\t" || $0 == " " }
+        switch parts[0] {
+        case "pos": d.position = UInt64(value) ?? 0
+        case "tty-index": d.terminalIndex = Int32(value) ?? -1
+        case "flags": d.flags = UInt32(value, radix: 8) ?? 0
+        case "lock": if let l = observeLock(value) { d.locks.append(l) }
+        default: break
+        }
+    }
+    return d
 }
 
 /// "1: POSIX  ADVISORY  WRITE 812 fe:00:1234 0 EOF": proc(5), /proc/locks.

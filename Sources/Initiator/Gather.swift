@@ -8,11 +8,12 @@ import CkptSystem
 
 extension Operation {
     func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
-        let content = SystemContent(tree.refusals, draft, options)
+        let content = SystemContent(tree.refusals, draft, options, segment)
         content.files = OpenFiles(tree)
+        defer { content.dropCopies() }
         content.addTerminals(tree)
         content.live = tree.live
-        content.surveySockets(tree)     // finds the files that are in flight, too
+        content.surveySockets(tree, segment)     // finds the files that are in flight, too
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
         for i in content.files.all.indices { content.describe(i) }
         for p in tree.live { content.addPlaces(p) }
@@ -49,7 +50,7 @@ extension SystemContent {
 
     /// Who holds a description is known when all have been found: processes, and whatever else holds one.
     fileprivate func completeUsers() {
-        for (i, f) in files.all.enumerated() where i < tables.descriptions.count { tables.descriptions[i].users = UInt32(f.users.count) + f.heldOtherwise }
+        for (i, f) in files.all.enumerated() where i < tables.descriptions.count { tables.descriptions[i].users = f.heldOtherwise == 0 ? UInt32(f.users.count) : max(2, UInt32(f.users.count) + f.heldOtherwise) }
     }
 }
 

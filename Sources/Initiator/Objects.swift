@@ -18,7 +18,10 @@ final class SystemContent {
     var observed = ObservedTree()
     var live: [ObservedProcess] = []
     var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
-    init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions) { self.refusals = refusals; self.draft = draft; self.options = options }
+    var survey: SocketSurvey
+    init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment) {
+        self.refusals = refusals; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
+    }
 }
 
 struct ObjectKey: Hashable { var kind: UInt32, device: UInt64, inode: UInt64, path: String }

@@ -33,6 +33,7 @@ final class ObservedProcess {
     var guards: [(start: UInt64, end: UInt64)] = []
     var descriptors: [ObservedDescriptor] = []
     var owners: [Int32: ckpt_owner_query] = [:]         // by descriptor; only those that have one
+    var peers: [Int32: ckpt_owner_query] = [:]          // by descriptor: whom a socket shows as its peer
     var timers: [ObservedTimer] = []
     var auxv: [UInt8] = [], commandLine: [UInt8] = []
     var exe = "", cwd = "", root = "/"
@@ -63,6 +64,7 @@ struct ObservedDescriptor {
     var statusFlags: UInt32 { flags & ~0o2000000 }
     var canRead: Bool { flags & 3 != 1 }
     var canWrite: Bool { flags & 3 != 0 }
+    var isSocket: Bool { mode & FileType.mask == FileType.socket }
 }
 
 struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int32, tid: Int32, clock: Int32 }

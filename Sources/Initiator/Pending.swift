@@ -29,7 +29,7 @@ extension Operation {
             slot.pointee.timers_offset = try claim(p, p.timers.map { ckpt_timer_query(id: $0.id, overrun: 0, left: ckpt_itimerspec()) })
             slot.pointee.timers_count = UInt32(p.timers.count)
             let asked = p.descriptors.filter { $0.flags & SystemContent.pathOnly == 0 }
-            slot.pointee.owners_offset = try claim(p, asked.map { ckpt_owner_query(fd: $0.number, type: 0, pid: 0, signal: 0) })
+            slot.pointee.owners_offset = try claim(p, asked.map { ckpt_owner_query(fd: $0.number, type: 0, pid: 0, signal: 0, is_socket: $0.isSocket ? 1 : 0, peer_pid: 0, peer_uid: 0, peer_gid: 0) })
             slot.pointee.owners_count = UInt64(asked.count)
             let mapped = p.mappings.filter { !$0.name.hasPrefix("[v") }
             slot.pointee.policies_offset = try claim(p, mapped.map { ckpt_policy_query(address: $0.start, nodes: 0, mode: 0, error: 0) })
@@ -39,7 +39,10 @@ extension Operation {
         for p in tree.live {
             let slot = segment.process(p.slot)
             let owners = ckpt_arena(segment.pointer, slot.pointee.owners_offset).assumingMemoryBound(to: ckpt_owner_query.self)
-            for i in 0..<Int(slot.pointee.owners_count) where owners[i].pid != 0 || owners[i].signal != 0 { p.owners[owners[i].fd] = owners[i] }
+            for i in 0..<Int(slot.pointee.owners_count) {
+                if owners[i].pid != 0 || owners[i].signal != 0 { p.owners[owners[i].fd] = owners[i] }
+                if owners[i].is_socket != 0 { p.peers[owners[i].fd] = owners[i] }
+            }
             let policies = ckpt_arena(segment.pointer, slot.pointee.policies_offset).assumingMemoryBound(to: ckpt_policy_query.self)
             for i in 0..<Int(slot.pointee.policies_count) where policies[i].mode != 0 || policies[i].error != 0 { p.policies[policies[i].address] = policies[i] }
         }

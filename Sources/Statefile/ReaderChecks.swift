@@ -135,9 +135,12 @@ extension Statefile {
             try check(s.object == ckpt_no_index() || index(s.object, objects), name, at, "its object is out of range")
             try check(s.peer == ckpt_no_index() || index(s.peer, sockets), name, at, "its peer is out of range")
             try check(s.listener == ckpt_no_index() || index(s.listener, sockets), name, at, "its listener is out of range")
+            try check(s.description == ckpt_no_index() || index(s.description, descriptions), name, at, "its description is out of range")
+            try checkText(s.path_folder, name, at)
             try check(blob(s.local, s.local_size) && blob(s.remote, s.remote_size), name, at, "an address lies outside of the table BYTES")
             try check(slice(s.first_option, s.option_count, options) && slice(s.first_message, s.message_count, messages), name, at, "its options or messages are out of range")
         }
+        for i in options.indices { try checkText(options[i].text, "OPTION \(i)", options.offset(of: i)) }
         for i in options.indices { try check(blob(options[i].value, options[i].size), "OPTION \(i)", options.offset(of: i), "its value lies outside of the table BYTES") }
         for i in messages.indices {
             let m = messages[i], name = "MESSAGE \(i)", at = messages.offset(of: i)

@@ -42,6 +42,8 @@ public final class Tables {
         return at
     }
 
+    public func blob(at offset: UInt32, _ size: Int) -> [UInt8] { Array(bytes[Int(offset)..<(Int(offset) + size)]) }
+
     /// All tables as ELF notes, owner "CKPT".
     public func encoded() -> [UInt8] {
         var out: [UInt8] = []

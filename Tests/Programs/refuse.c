@@ -21,8 +21,6 @@ static int hold(const char *kind) {
     int p[2], q;
     if (!strcmp(kind, "tcp")) return socket(AF_INET, SOCK_STREAM, 0);
     if (!strcmp(kind, "udp")) return socket(AF_INET, SOCK_DGRAM, 0);
-    if (!strcmp(kind, "unix")) return socket(AF_UNIX, SOCK_STREAM, 0);
-    if (!strcmp(kind, "socketpair")) { must(socketpair(AF_UNIX, SOCK_STREAM, 0, p)); return p[0]; }
     if (!strcmp(kind, "epoll")) return epoll_create1(0);
     if (!strcmp(kind, "eventfd")) return eventfd(3, 0);
     if (!strcmp(kind, "timerfd")) return timerfd_create(CLOCK_MONOTONIC, 0);

@@ -27,9 +27,11 @@ func buildTree() {
 
 /// What the tree inherits and is made where its pids are given: in the namespace of the tree, before its first process.
 private func makeKernelObjects() {
+    makeSockets()
     makeTerminals()
     openNamespaceFiles()
     remakeUnnamedFiles()
+    completeSockets()
 }
 
 /// Every task has come back into the runtime's handler.

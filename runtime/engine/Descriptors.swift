@@ -11,7 +11,7 @@ func openSharedDescriptions() {
     for d in 0..<descriptions.count where descriptionFd[d].pointee < 0 {
         let r = descriptions[d].pointee, kind = objects[r.object].pointee.kind
         if kind == outside { descriptionFd[d].pointee = openOutside(d); continue }
-        if isTerminalKind(kind) { continue }       // made where the tree's pids are given
+        if isTerminalKind(kind) || kind == CKPT_OBJECT_SOCKET.rawValue { continue }       // made where the tree's pids are given
         if kind == CKPT_OBJECT_NAMESPACE.rawValue || isProcOfPid(Int(r.object)) { continue }
         if r.users > 1 || objectFd[Int(r.object)].pointee >= 0 { descriptionFd[d].pointee = lift(openDescription(d), "file of the tree") }
     }

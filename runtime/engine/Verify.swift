@@ -181,11 +181,12 @@ private func verifySockets(_ file: UInt64) {
     for i in 0..<sockets.count {
         let s = sockets[i].pointee
         guard isIndex(s.object, objects.count), isIndex(s.peer, sockets.count), isIndex(s.listener, sockets.count) else { bad("SOCKET", i, "its object, peer or listener") }
+        guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder) else { bad("SOCKET", i, "its description or folder") }
         // An address is copied into a sockaddr_storage.
         guard s.local_size <= 128, s.remote_size <= 128, isBlob(s.local, s.local_size), isBlob(s.remote, s.remote_size) else { bad("SOCKET", i, "an address") }
         guard within(s.first_option, s.option_count, options.count), within(s.first_message, s.message_count, messages.count) else { bad("SOCKET", i, "its options or messages") }
     }
-    for i in 0..<options.count where !isBlob(options[i].pointee.value, options[i].pointee.size) { bad("OPTION", i, "its value") }
+    for i in 0..<options.count where !isBlob(options[i].pointee.value, options[i].pointee.size) || !isText(options[i].pointee.text) { bad("OPTION", i, "its value") }
     for i in 0..<messages.count {
         let m = messages[i].pointee
         guard isData(m.content, m.content_size, file), m.source_size <= 128, isBlob(m.source, m.source_size) else { bad("MESSAGE", i, "its contents or sender") }

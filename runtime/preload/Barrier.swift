@@ -46,6 +46,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
             if let process { putBackTerminals(session, process) }
             if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process) }
+            undoOptions(session)
             requeueSignals(session, slot)
             return now
         default: break

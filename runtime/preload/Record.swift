@@ -102,8 +102,17 @@ func recordOwners(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsa
         let ex = withUnsafeMutablePointer(to: &owners[i].type) { Int(bitPattern: $0) }
         if ckpt_syscall(CKPT_SYS_fcntl, fd, getOwner, ex, 0, 0, 0) < 0 { owners[i].pid = 0 }
         owners[i].signal = Int32(truncatingIfNeeded: max(0, ckpt_syscall(CKPT_SYS_fcntl, fd, getSignal, 0, 0, 0, 0)))
+        if owners[i].is_socket != 0 { recordPeer(&owners[i]) }
         i += 1
     }
+}
+
+/// struct ucred is the query's last three fields.
+private func recordPeer(_ query: UnsafeMutablePointer<ckpt_owner_query>) {
+    let socketLevel = 1, peerCredentials = 17
+    var size: UInt32 = 12
+    let peer = withUnsafeMutablePointer(to: &query.pointee.peer_pid) { Int(bitPattern: $0) }
+    _ = ckpt_syscall(CKPT_SYS_getsockopt, Int(query.pointee.fd), socketLevel, peerCredentials, peer, address(&size), 0)
 }
 
 /// After a restart: the engine has created the timers; they start to run when the tree does.

@@ -98,9 +98,24 @@ _Static_assert(sizeof(struct ckpt_range) == 48, "range");
 struct ckpt_timer_query { int32_t id, overrun; struct ckpt_itimerspec left; };
 _Static_assert(sizeof(struct ckpt_timer_query) == 40, "timer query");
 
-// Who gets a descriptor's signals: the initiator fills fd, the leader the rest by fcntl(2) F_GETOWN_EX and F_GETSIG.
-struct ckpt_owner_query { int32_t fd, type, pid, signal; };
-_Static_assert(sizeof(struct ckpt_owner_query) == 16, "owner query");
+// Who gets a descriptor's signals: the initiator fills fd, the leader the rest by fcntl(2) F_GETOWN_EX and F_GETSIG;
+// of a socket (is_socket) also whom it shows as its peer (SO_PEERCRED), in the numbers of the leader's namespaces.
+struct ckpt_owner_query { int32_t fd, type, pid, signal, is_socket, peer_pid; uint32_t peer_uid, peer_gid; };
+_Static_assert(sizeof(struct ckpt_owner_query) == 32, "owner query");
+
+// A socket option that the initiator changes in order to look.  It is set back by the initiator or, if that died, by whoever of its holders is let go first.
+enum { CKPT_UNDO_HOLDERS = 12, CKPT_UNDO_VALUE = 16 };
+enum ckpt_undo_state { CKPT_UNDO_DONE = 0, CKPT_UNDO_ACTIVE = 1, CKPT_UNDO_UNDER_WAY = 2 };
+struct ckpt_undo_holder { uint32_t process; int32_t fd; };     // process: its slot
+struct ckpt_undo {
+    uint32_t state;                 // atomic: enum ckpt_undo_state
+    int32_t  level, name;
+    uint32_t size, holder_count;
+    uint8_t  value[CKPT_UNDO_VALUE];
+    struct ckpt_undo_holder holders[CKPT_UNDO_HOLDERS];
+    uint32_t pad;
+};
+_Static_assert(sizeof(struct ckpt_undo) == 136, "undo");
 
 // The memory policy of one mapping: the initiator fills the address, the leader the rest by get_mempolicy(2).
 struct ckpt_policy_query { uint64_t address, nodes; int32_t mode, error; };
@@ -206,7 +221,9 @@ struct ckpt_session {
     char     socket[64];            // abstract name without the leading NUL: where snapshots fetch the statefile's descriptor
     uint32_t kill_after;            // --kill: END follows the commit
     uint32_t has_subreaper;         // a member reaps orphans: exit waits for the snapshot
-    uint64_t spare[32];
+    uint64_t undo_offset;           // arena: struct ckpt_undo[]
+    uint32_t undo_count, pad6;      // atomic: entries that are written
+    uint64_t spare[30];
 };
 enum {
     CKPT_SESSION_HEADER = 4096,
@@ -239,6 +256,11 @@ CKPT_INLINE uint64_t ckpt_arena_claim(struct ckpt_session *_Nonnull s, uint64_t 
     uint64_t at = ckpt_add64(&s->arena_used, size);
     return at + size <= CKPT_ARENA_SIZE ? at : ~0ull;
 }
+CKPT_INLINE struct ckpt_undo *_Nonnull ckpt_undo_entry(struct ckpt_session *_Nonnull s, uint32_t i) {
+    return (struct ckpt_undo *)ckpt_arena(s, s->undo_offset) + i;
+}
+CKPT_INLINE struct ckpt_undo_holder *_Nonnull ckpt_undo_holder(struct ckpt_undo *_Nonnull u, uint32_t i) { return &u->holders[i]; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_undo_value(struct ckpt_undo *_Nonnull u) { return u->value; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_phase_word(struct ckpt_session *_Nonnull s) { return &s->phase; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_arrived_word(struct ckpt_session *_Nonnull s) { return &s->arrived; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_lock_word(struct ckpt_session *_Nonnull s) { return &s->lock[0]; }

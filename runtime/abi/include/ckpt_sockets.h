@@ -14,6 +14,7 @@ enum ckpt_socket_flags {
     CKPT_SOCKET_SHUT_READ = 1, CKPT_SOCKET_SHUT_WRITE = 2,
     CKPT_SOCKET_PEER_GONE = 4,      // connected, and the other end is closed
     CKPT_SOCKET_RESET = 8,          // and its end left unread data behind (ECONNRESET is still to be told)
+    CKPT_SOCKET_OUTSIDE = 16,       // a standard stream that leads outside: it is the restart's own
 };
 struct ckpt_socket_record {
     uint32_t object;                // OBJECT that it belongs to; CKPT_NO_INDEX: PENDING
@@ -24,18 +25,33 @@ struct ckpt_socket_record {
     uint32_t listener;              // SOCKET: the one that accepted or will accept it, or CKPT_NO_INDEX
     uint32_t local, local_size, remote, remote_size;    // BYTES; size 0: none
     uint32_t backlog;
-    int32_t  creator_pid; uint32_t creator_uid, creator_gid;    // what SO_PEERCRED of its peer shows; pid 0: unknown
+    int32_t  creator_pid; uint32_t creator_uid, creator_gid;    // what SO_PEERCRED of it shows; pid 0: unknown
     uint32_t first_option, option_count;                // OPTION
     uint32_t first_message, message_count;              // MESSAGE: its receive queue, oldest first
-    uint64_t spare[6];
+    uint32_t description, pad;      // DESCRIPTION that leads to it, or CKPT_NO_INDEX: PENDING
+    uint32_t queued_memory;         // what its unread messages cost its senders (SIOCOUTQ of its peer); 0: unknown
+    uint32_t path_mode, path_uid, path_gid;             // of the file of a path name
+    uint32_t path_folder;           // BYTES: where a relative path name lies
+    uint32_t path_state;            // enum ckpt_socket_path
+    uint64_t ghost;                 // the engine's: 1 + a descriptor that stands for a peer that is gone, or 0
+    uint64_t spare;
 };
+enum ckpt_socket_path { CKPT_SOCKET_NO_PATH = 0, CKPT_SOCKET_PATH = 1, CKPT_SOCKET_PATH_GONE = 2 };    // GONE: bound to a name that does not lead to it any more
 _Static_assert(sizeof(struct ckpt_socket_record) == 128, "socket_record");
 
+// When an option is set again.
+enum ckpt_option_stage {
+    CKPT_OPTION_CREATED = 0,        // before it gets its name
+    CKPT_OPTION_CONNECTED = 1,      // when it has its name and its peer
+    CKPT_OPTION_FILLED = 2,         // when its queue is full: it would change what arrives
+};
 struct ckpt_option_record {
     int32_t  level, name;           // setsockopt(2)
     uint32_t value, size;           // BYTES
+    uint32_t stage;                 // enum ckpt_option_stage
+    uint32_t text;                  // BYTES: its name, for messages
 };
-_Static_assert(sizeof(struct ckpt_option_record) == 16, "option_record");
+_Static_assert(sizeof(struct ckpt_option_record) == 24, "option_record");
 
 enum ckpt_message_flags { CKPT_MESSAGE_CREDENTIALS = 1 };
 struct ckpt_message_record {

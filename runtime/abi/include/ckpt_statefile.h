@@ -219,7 +219,7 @@ struct ckpt_description_record {
     uint32_t object;
     uint32_t flags;                 // open(2) flags as /proc/PID/fdinfo shows them, without O_CLOEXEC
     uint64_t position;
-    uint32_t users;                 // how many processes hold it: 1: the process opens it itself
+    uint32_t users;                 // how many processes hold it: 1: the process opens it itself; more than those when the engine must open it
     int32_t  standard;              // 0, 1, 2: OUTSIDE: which stream of the restart it is connected to; −1
     int32_t  owner_type, owner_pid; // F_GETOWN_EX: 0 TID, 1 PID, 2 PGRP; owner_pid 0: none
     int32_t  owner_signal, pad;     // F_GETSIG

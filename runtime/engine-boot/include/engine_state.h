@@ -90,6 +90,9 @@ struct engine_state {
     uint64_t clock_start, clock_last;
     int64_t  own_monotonic, own_boottime;   // offsets of the time namespace that the engine was started in
     uint32_t clock_offsets_known, tables_pad;
+    // what a short-lived child does so that the kernel takes down its pid (Creators.swift)
+    uint32_t creator_call; int32_t creator_fd[2]; int32_t creator_result;
+    uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid;
 };
 
 // Shared by every process of one restart.  After it: int32_t pids[nodes], uint32_t leader_gone[processes], int32_t tids[tasks].
@@ -125,6 +128,7 @@ CKPT_INLINE uint32_t *_Nonnull engine_relocation_new(uint32_t i) { return &engin
 CKPT_INLINE uint64_t *_Nonnull engine_table(uint32_t i) { return &engine_state()->table[i]; }
 CKPT_INLINE uint64_t *_Nonnull engine_table_count(uint32_t i) { return &engine_state()->table_count[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_standard(uint32_t i) { return &engine_state()->standard[i]; }
+CKPT_INLINE int32_t *_Nonnull engine_creator_fd(void) { return engine_state()->creator_fd; }
 CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
 CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnull b, uint32_t stage) { return &b->arrived[stage]; }

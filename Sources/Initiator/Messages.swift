@@ -1,0 +1,90 @@
+// What is in a Unix socket's receive queue, message by message, oldest first: bytes, sender's address, descriptors in flight, credentials.
+// MSG_PEEK takes nothing out; SO_PEEK_OFF steps through the queue, and is in the undo list while it does.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+
+private let peekOffset: Int32 = 42, passCredentials: Int32 = 16
+
+extension SystemContent {
+    /// Reads the queue of a Unix socket into MESSAGE records.
+    func readUnixQueue(_ s: ObservedSocket, _ tree: ObservedTree) {
+        s.record.first_message = UInt32(tables.messages.count)
+        if s.isListening { return }
+        // A receive that finds nothing takes a pending error along; one of packets takes it before them.
+        if s.file.hasPendingError {
+            if s.file.readable == 0 { return }
+            if s.type != SocketType.stream { return refuse(s, "Unix \(s.name): its peer has left without reading, and packets are unread", "read it empty before the checkpoint") }
+        }
+        do throws(SystemError) {
+            let readable = s.file.readable, showsCredentials = s.file.intOption(SocketLevel.socket, passCredentials) != 0
+            guard let first = try s.file.peek(capacity: max(readable, 4096)) else { return }
+            // Most queues are seen at one look, without changing an option.
+            if s.type != SocketType.datagram && first.bytes.count == readable && readable > 0 && !showsCredentials { try addWhole(s, first, tree) } else { try stepThrough(s, tree) }
+        } catch {
+            let cause = error.errno == 92 ? "its queue can't be looked at" : "its queue can't be read: \(error.call): \(error.text)"
+            refuse(s, "Unix \(s.name): \(cause)", "read it empty before the checkpoint")
+        }
+        s.record.message_count = UInt32(tables.messages.count) - s.record.first_message
+    }
+
+    /// A read of a stream ends with the descriptors that it meets: what lies before them is a message of its own.
+    private func addWhole(_ s: ObservedSocket, _ m: QueuedMessage, _ tree: ObservedTree) throws(SystemError) {
+        var plain = 0
+        if s.type == SocketType.stream && !m.descriptors.isEmpty { plain = try s.file.startOfLastWrite(in: m.bytes.count) }
+        if plain > 0 { try add(s, QueuedMessage(bytes: Array(m.bytes.prefix(plain)), source: m.source), tree) }
+        var rest = m
+        rest.bytes = Array(m.bytes.dropFirst(plain))
+        try add(s, rest, tree)
+    }
+
+    private func stepThrough(_ s: ObservedSocket, _ tree: ObservedTree) throws(SystemError) {
+        if s.holders.isEmpty { return refuse(s, "Unix \(s.name): it is in a message, and holds several messages itself", "receive it before the checkpoint") }
+        try survey.undo.with(s.file, s.holders, SocketLevel.socket, peekOffset, 0) { () throws(SystemError) in
+            var offset = 0
+            while var m = try peek(s, at: offset) {
+                if s.type == SocketType.stream && !m.descriptors.isEmpty {
+                    try s.file.setOption(SocketLevel.socket, peekOffset, Int32(offset))
+                    let before = try s.file.startOfLastWrite(in: m.bytes.count)
+                    if before > 0 { m.bytes = Array(m.bytes.prefix(before)); m.descriptors = [] }
+                }
+                try add(s, m, tree)
+                offset += m.bytes.count
+                guard s.type == SocketType.stream else { continue }
+                try s.file.setOption(SocketLevel.socket, peekOffset, Int32(offset))
+                if m.bytes.isEmpty { break }
+            }
+        }
+    }
+
+    private func peek(_ s: ObservedSocket, at offset: Int) throws(SystemError) -> QueuedMessage? {
+        let left = s.type == SocketType.stream ? s.file.readable - offset : s.file.readable
+        if s.type == SocketType.stream && left <= 0 { return nil }
+        // A message that does not fit would be left half behind: room for the largest that a sender's buffer holds.
+        return try s.file.peek(capacity: s.type == SocketType.stream ? left : max(left, 1 << 18))
+    }
+
+    private func add(_ s: ObservedSocket, _ m: QueuedMessage, _ tree: ObservedTree) throws(SystemError) {
+        var r = ckpt_message_record()
+        r.sender = ckpt_no_index()
+        if !m.bytes.isEmpty { r.content = try store(m.bytes); r.content_size = UInt64(m.bytes.count) }
+        (r.source, r.source_size) = address(m.source.count > 2 ? m.source : [])
+        if let c = m.credentials, !c.isNobody {
+            let own = tree.processes.first { $0.pid == c.pid }?.ownPid ?? c.pid
+            r.flags = CKPT_MESSAGE_CREDENTIALS.rawValue; r.pid = own; r.uid = c.uid; r.gid = c.gid
+        }
+        r.first_carried = UInt32(tables.carried.count); r.carried_count = UInt32(m.descriptors.count)
+        for d in m.descriptors {
+            let seen = try observeDescriptor(Kernel.processID, d.number)
+            tables.carried.append(UInt32(files.hold(seen, pid: Kernel.processID)))
+            survey.inFlight.append(d)
+        }
+        tables.messages.append(r)
+    }
+}
+
+extension PeerCredentials {
+    /// What the kernel shows of a message that came without credentials.
+    var isNobody: Bool { pid == 0 && uid == 65534 }
+}

@@ -1,0 +1,54 @@
+// Socket options that must change for a moment so that a queue can be looked at.  What was there is written into the session segment first: whoever
+// of its holders is let go first sets it back, should we die in between (preload/Undo.swift).
+import CkptABI
+import CkptSession
+import CkptSystem
+
+/// A process, by its slot in the segment, and its descriptor of the socket.
+struct UndoHolder { var slot: Int, number: Int32 }
+
+final class OptionUndo {
+    private let segment: Segment
+    private let capacity = 4096
+    private var next: UInt32 = 0
+    init(_ segment: Segment) { self.segment = segment }
+
+    /// Sets an option while `body` runs, and then what was there before.
+    func with<T>(_ file: File, _ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ value: Int32, _ body: () throws(SystemError) -> T) throws(SystemError) -> T {
+        guard let before = file.option(level, name, capacity: Int(CKPT_UNDO_VALUE)) else { throw SystemError("getsockopt", errno: 92) }
+        return try with(file, holders, level, name, value, before: before, body)
+    }
+    /// `before`: what sets it back, where that is not what getsockopt(2) shows (SO_RCVBUF shows the double).
+    func with<T>(_ file: File, _ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ value: Int32, before: [UInt8], _ body: () throws(SystemError) -> T) throws(SystemError) -> T {
+        let entry = try claim()
+        entry.pointee.level = level; entry.pointee.name = name; entry.pointee.size = UInt32(before.count)
+        for (i, b) in before.prefix(Int(CKPT_UNDO_VALUE)).enumerated() { ckpt_undo_value(entry)[i] = b }
+        let known = holders.filter { $0.slot >= 0 }.prefix(Int(CKPT_UNDO_HOLDERS))
+        entry.pointee.holder_count = UInt32(known.count)
+        for (i, h) in known.enumerated() { ckpt_undo_holder(entry, UInt32(i)).pointee = ckpt_undo_holder(process: UInt32(h.slot), fd: h.number) }
+        ckpt_store(&entry.pointee.state, CKPT_UNDO_ACTIVE.rawValue)
+        ckpt_store(&segment.pointer.pointee.undo_count, next)
+        defer { ckpt_store(&entry.pointee.state, CKPT_UNDO_DONE.rawValue) }
+        try file.setOption(level, name, value)
+        defer { try? file.setOption(level, name, before) }
+        return try body()
+    }
+
+    /// One after the other is used again: an option is back before the next one changes, but changes may be nested.
+    private func claim() throws(SystemError) -> UnsafeMutablePointer<ckpt_undo> {
+        let s = segment.pointer
+        if next == 0 {
+            let size = UInt64(capacity * MemoryLayout<ckpt_undo>.stride)
+            try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&s.pointee.arena_used), count: size + 8)
+            let at = ckpt_arena_claim(s, size)
+            guard at != ~0 else { throw SystemError("session arena", errno: 12) }
+            s.pointee.undo_offset = at
+        }
+        for i in 0..<next where ckpt_load(&ckpt_undo_entry(s, i).pointee.state) == CKPT_UNDO_DONE.rawValue { return ckpt_undo_entry(s, i) }
+        guard Int(next) < capacity else { throw SystemError("session arena", errno: 12) }
+        next += 1
+        let entry = ckpt_undo_entry(s, next - 1)
+        entry.initialize(to: ckpt_undo())
+        return entry
+    }
+}

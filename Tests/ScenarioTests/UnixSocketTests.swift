@@ -1,0 +1,11 @@
+// Unix sockets come back with names, peers, queues, descriptors in flight, options and the credentials of those who made them.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct UnixSocketTests {
+    @Test func `pairs keep what is unread in both directions, half-closed ends, peers that are gone, and options`() { feature("unix-pairs") }
+    @Test func `listening sockets keep path, relative and abstract names, and connections that wait in their order`() { feature("unix-names") }
+    @Test func `datagrams keep their sources, also of senders that are gone; a blocked writer goes on`() { feature("unix-datagrams") }
+    @Test func `descriptors in flight arrive, also ones that nobody else has`() { feature("unix-rights") }
+}

@@ -1,0 +1,61 @@
+// Runs in the builder, before the tree's first process, on the region's main stack; no allocation, no libc.
+// The kernel notes who made a connection (SO_PEERCRED): the pid of whoever called socketpair(2), listen(2) or connect(2).  So a child with that pid
+// makes the call and exits; the number stays in the socket, and is free again for the process of the tree.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+enum CreatorCall { static let pair: UInt32 = 1, listen: UInt32 = 2, connect: UInt32 = 3, send: UInt32 = 4 }
+
+struct Creator { var pid: Int32, uid: UInt32, gid: UInt32 }
+func creator(of s: UnsafeMutablePointer<ckpt_socket_record>) -> Creator { Creator(pid: s.pointee.creator_pid, uid: s.pointee.creator_uid, gid: s.pointee.creator_gid) }
+
+/// Makes one call as `who`; what it returned.  `address`: of the call's structure.
+func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ length: UInt64 = 0) -> Int {
+    let s = state
+    s.pointee.creator_call = call; s.pointee.creator_fd.0 = a; s.pointee.creator_address = address; s.pointee.creator_length = length
+    s.pointee.creator_uid = who.uid; s.pointee.creator_gid = who.gid; s.pointee.creator_result = -5
+    let mayChoose = s.pointee.mode != ENGINE_PIDS_NEW.rawValue && who.pid > 0
+    var r = bear(mayChoose ? who.pid : 0)
+    // The number is somebody else's here: the dead child's own number is shown, which is nobody's.
+    if r == -17 || r == -22 || r == -1 { r = bear(0) }
+    guard r > 0 else { return r }
+    var wait = -4
+    while wait == -4 { wait = system(CKPT_SYS_wait4, r, 0, 0x40000000, 0) }
+    return Int(s.pointee.creator_result)
+}
+
+/// The child shares memory and descriptors, on a stack of its own; the builder waits until it has exited.
+private func bear(_ pid: Int32) -> Int {
+    let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, sharesFolder: UInt64 = 0x200, waits: UInt64 = 0x4000
+    var wanted = pid
+    return withUnsafeMutableBytes(of: &wanted) { w in
+        var a = ckpt_clone_args()
+        a.flags = sharesMemory | sharesFiles | sharesFolder | waits
+        a.stack = state.pointee.chunk; a.stack_size = 65536
+        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+        return boot_clone3(&a, childEntry, 0)
+    }
+}
+
+private let childEntry: @convention(c) (UInt64) -> Void = { _ in
+    let s = state
+    takeIds(s.pointee.creator_uid, s.pointee.creator_gid)
+    let fd = Int(s.pointee.creator_fd.0), address = int(s.pointee.creator_address), length = int(s.pointee.creator_length)
+    let r: Int
+    switch s.pointee.creator_call {
+    case CreatorCall.pair: r = system(CKPT_SYS_socketpair, 1, fd | 0o2000000, 0, int(engine_creator_fd()))
+    case CreatorCall.listen: r = system(CKPT_SYS_listen, fd, length)
+    case CreatorCall.connect: r = system(CKPT_SYS_connect, fd, address, length)
+    default: r = system(CKPT_SYS_sendmsg, fd, address, 0x4040)
+    }
+    s.pointee.creator_result = Int32(truncatingIfNeeded: r)
+    ckpt_exit_group(0)
+}
+
+/// The effective ids are what is noted; those of the file system stay, so that paths are reached as before.
+private func takeIds(_ uid: UInt32, _ gid: UInt32) {
+    let same = Int(UInt32.max)
+    if currentIds(true)[1] != gid { _ = system(CKPT_SYS_setresgid, same, Int(gid), same) }
+    if currentIds(false)[1] != uid && system(CKPT_SYS_setresuid, same, Int(uid), same) == 0 { _ = system(122, 0) }
+}

@@ -1,0 +1,306 @@
+// Runs in the builder, before the tree's first process, on the region's main stack; no allocation, no libc.
+// Unix sockets.  The order: names that lead nowhere any more come first and free their place; then connections whose listener is gone, through one that
+// lives for a moment; then names, listeners, connections, and those that nobody has accepted yet, in their order.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let unix: UInt32 = 1, datagram: UInt32 = 2, closeOnExec = 0o2000000
+private let folderOfPaths: Int32 = -100
+private typealias Record = UnsafeMutablePointer<ckpt_socket_record>
+
+func makeUnixSockets() {
+    let here = ckpt_open(StaticString(".").cString, 0o12000000, 0)      // O_PATH
+    for i in 0..<sockets.count where isOurs(i) && !isConnection(i) { makeOne(i) }
+    for i in 0..<sockets.count where isOurs(i) && sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue && !isConnection(i) { bind(i) }
+    for i in 0..<sockets.count where isConnection(i) && socketFd(i) == nil && !hasListener(i) { connectPair(i) }
+    for i in 0..<sockets.count where isOurs(i) && !isConnection(i) && sockets[i].pointee.path_state != CKPT_SOCKET_PATH_GONE.rawValue { bind(i) }
+    for i in 0..<sockets.count where isOurs(i) && isListening(i) { connectThrough(i) }
+    if here >= 0 { _ = system(CKPT_SYS_fchdir, here); _ = ckpt_close(Int32(here)) }
+}
+
+private func isOurs(_ i: Int) -> Bool { sockets[i].pointee.family == unix && sockets[i].pointee.object != ckpt_no_index() }
+private func isListening(_ i: Int) -> Bool { sockets[i].pointee.state == CKPT_SOCKET_LISTENING.rawValue }
+private func flag(_ i: Int, _ f: ckpt_socket_flags) -> Bool { sockets[i].pointee.flags & f.rawValue != 0 }
+private func peer(_ i: Int) -> Int? { sockets[i].pointee.peer == ckpt_no_index() ? nil : Int(sockets[i].pointee.peer) }
+
+/// One end of a pair: of streams, or of datagram sockets that have each other as peers and could not find each other by name.
+private func isConnection(_ i: Int) -> Bool {
+    guard isOurs(i), sockets[i].pointee.state == CKPT_SOCKET_CONNECTED.rawValue else { return false }
+    if sockets[i].pointee.type != datagram { return true }
+    guard let p = peer(i) else { return flag(i, CKPT_SOCKET_PEER_GONE) && sockets[i].pointee.remote_size == 0 }
+    return peer(p) == i && (sockets[i].pointee.local_size == 0 || sockets[p].pointee.local_size == 0)
+}
+/// Its connection goes through a listening socket of the tree: its own, its peer's, or the one in whose queue its peer is.
+private func hasListener(_ i: Int) -> Bool {
+    if sockets[i].pointee.listener != ckpt_no_index() { return true }
+    guard let p = peer(i) else { return false }
+    return sockets[p].pointee.listener != ckpt_no_index()
+}
+
+private func made(_ r: Int, _ i: Int, _ what: StaticString) -> Int {
+    guard r >= 0 else { refuse(r) { l in putSocket(i, &l); l.put(what) } }
+    return r
+}
+private func makeOne(_ i: Int) {
+    adopt(i, made(system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec, 0), i, "cannot be made"))
+}
+private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.description].pointee }
+
+// MARK: Names
+
+private func isPath(_ i: Int) -> Bool { sockets[i].pointee.local_size > 2 && bytes(sockets[i].pointee.local + 2).pointee != 0 }
+
+/// A sockaddr_un of the record's, relocated, in a buffer of the caller's; a relative path counts from its folder.
+private func address(_ at: UInt32, _ size: UInt32, _ folder: UInt32, _ out: UnsafeMutableRawPointer) -> Int {
+    memcpyBytes(out, UnsafeRawPointer(bytes(at)), Int(size))
+    guard size > 2, bytes(at + 2).pointee != 0 else { return Int(size) }
+    if bytes(at + 2).pointee != 47 && bytes(folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocated(bytes(folder)))) }
+    out.storeBytes(of: 0, toByteOffset: Int(size), as: UInt8.self)
+    let path = relocated(Text(out.assumingMemoryBound(to: CChar.self) + 2))
+    if path == Text(out.assumingMemoryBound(to: CChar.self) + 2) { return Int(size) }
+    let n = length(path)
+    guard n < 108 else { return Int(size) }
+    memcpyBytes(out + 2, UnsafeRawPointer(path), n + 1)
+    return n + 3
+}
+private func memcpyBytes(_ to: UnsafeMutableRawPointer, _ from: UnsafeRawPointer, _ n: Int) { for k in 0..<n { to.storeBytes(of: field(from, k, UInt8.self), toByteOffset: k, as: UInt8.self) } }
+
+/// Runs `body` with the local address of a socket.
+private func withLocal<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
+    var a = InlineArray<17, UInt64>(repeating: 0)
+    return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, address(sockets[i].pointee.local, sockets[i].pointee.local_size, sockets[i].pointee.path_folder, $0.baseAddress!)) }
+}
+
+private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(i)) } }
+
+/// Binds `fd` to the name of socket `i`.  A file that is there and that nobody listens on is what a dead socket left behind.
+private func bind(_ i: Int, _ fd: Int32) {
+    withLocal(i) { a, n in
+        if isPath(i) { removeDead(i, a, n) }
+        let r = system(CKPT_SYS_bind, Int(fd), int(a), n)
+        if r == -98 {
+            refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
+        }
+        guard r == 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be bound to its name") } }
+        if isPath(i) { finishFile(i, a + 2) }
+    }
+}
+private func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
+    let path = Text((a + 2).assumingMemoryBound(to: CChar.self)), st = status(path: path, follow: false)
+    guard st.result == 0 else { return }
+    guard st.status.kind == 0o140000 else {
+        refuse(.systemCall) { l in putSocket(i, &l); l.put("something that is no socket has taken its place; move it away") }
+    }
+    let probe = system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec | 0o4000, 0)
+    guard probe >= 0 else { return }
+    let r = system(CKPT_SYS_connect, probe, int(a), n)
+    _ = ckpt_close(Int32(truncatingIfNeeded: probe))
+    // ECONNREFUSED: nobody is bound to it; EPROTOTYPE: somebody is, of another type.
+    guard r == -111 else {
+        refuse(.systemCall) { l in putSocket(i, &l); l.put("another program listens there; end that program first") }
+    }
+    _ = system(CKPT_SYS_unlink, int(path))
+}
+private func finishFile(_ i: Int, _ path: UnsafeMutableRawPointer) {
+    let s = sockets[i].pointee
+    if s.path_state == CKPT_SOCKET_PATH_GONE.rawValue {
+        if s.type == datagram { connectSenders(to: i) }
+        _ = system(CKPT_SYS_unlink, int(path))
+        return
+    }
+    let chmod = 90, lchown = 94
+    _ = system(chmod, int(path), Int(s.path_mode))
+    if s.path_uid != currentIds(false)[1] || s.path_gid != currentIds(true)[1] { _ = system(lchown, int(path), Int(s.path_uid), Int(s.path_gid)) }
+}
+/// While its name still leads to it.
+private func connectSenders(to i: Int) {
+    for k in 0..<sockets.count where isOurs(k) && !isConnection(k) && peer(k) == i { connectDatagram(k) }
+}
+
+// MARK: Connections
+
+/// Both ends of a connection without a listener in the tree.
+private func connectPair(_ i: Int) {
+    let p = peer(i)
+    if sockets[i].pointee.local_size <= 2 && sockets[i].pointee.remote_size <= 2 {
+        let r = call(as: creator(of: sockets[i]), CreatorCall.pair, Int32(bitPattern: sockets[i].pointee.type))
+        _ = made(r, i, "the pair cannot be made")
+        let ends = (engine_creator_fd()[0], engine_creator_fd()[1])
+        adopt(i, Int(ends.0))
+        if let p { adopt(p, Int(ends.1)) } else { keepGhost(i, Int(ends.1)) }
+        if let p, sockets[p].pointee.local_size > 2 { bind(p) }
+        return
+    }
+    // The end with a name was accepted; when both have one, either may have been.
+    let server = sockets[i].pointee.local_size > 2 ? i : p, client = server == i ? p : i
+    let named = server ?? i
+    if sockets[named].pointee.type == datagram { return pairOfDatagrams(i) }
+    let listener = Int32(truncatingIfNeeded: made(system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec, 0), i, "cannot be made"))
+    let who = client.map { creator(of: sockets[$0]) } ?? creator(of: sockets[i])
+    if let server {
+        bindForAMoment(server, listener)
+        _ = made(call(as: who, CreatorCall.listen, listener, 0, 1), server, "cannot listen")
+        connectEnds(listener, server: server, client: client)
+    } else {
+        // The server's end is closed: its name is what is left of it.
+        bindRemote(i, listener)
+        _ = made(call(as: who, CreatorCall.listen, listener, 0, 1), i, "cannot listen")
+        connectEnds(listener, server: nil, client: i)
+    }
+    _ = ckpt_close(listener)
+    unlinkGone(server ?? i, remote: server == nil)
+}
+private func pairOfDatagrams(_ i: Int) {
+    _ = made(call(as: creator(of: sockets[i]), CreatorCall.pair, Int32(bitPattern: datagram)), i, "the pair cannot be made")
+    let ends = (engine_creator_fd()[0], engine_creator_fd()[1])
+    adopt(i, Int(ends.0)); bind(i)
+    if let p = peer(i) { adopt(p, Int(ends.1)); bind(p) } else { keepGhost(i, Int(ends.1)) }
+}
+
+/// The name of a listener that is gone: its file, if it has one still, stays a dead one.
+private func bindForAMoment(_ i: Int, _ fd: Int32) {
+    let before = sockets[i].pointee.path_state
+    if before == CKPT_SOCKET_PATH_GONE.rawValue { sockets[i].pointee.path_state = CKPT_SOCKET_PATH.rawValue; sockets[i].pointee.path_mode = 0o777 }
+    bind(i, fd)
+    sockets[i].pointee.path_state = before
+}
+private func bindRemote(_ i: Int, _ fd: Int32) {
+    var a = InlineArray<17, UInt64>(repeating: 0)
+    withUnsafeMutableBytes(of: &a) { b in
+        let n = address(sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
+        if sockets[i].pointee.remote_size > 2 && bytes(sockets[i].pointee.remote + 2).pointee != 0 { removeDead(i, b.baseAddress!, n) }
+        _ = made(system(CKPT_SYS_bind, Int(fd), int(b.baseAddress!), n), i, "its peer's name cannot be taken for a moment")
+    }
+}
+private func unlinkGone(_ i: Int, remote: Bool) {
+    let s = sockets[i].pointee
+    if !remote && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || !isPath(i)) { return }
+    let at = remote ? s.remote : s.local, size = remote ? s.remote_size : s.local_size
+    guard size > 2, bytes(at + 2).pointee != 0 else { return }
+    var a = InlineArray<17, UInt64>(repeating: 0)
+    withUnsafeMutableBytes(of: &a) { b in
+        _ = address(at, size, s.path_folder, b.baseAddress!)
+        _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2))
+    }
+}
+
+/// connect(2) by the client's maker and accept(2); an end that is gone becomes the other's ghost.
+private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
+    let one = server ?? client!, type = Int(sockets[one].pointee.type)
+    var clientFd = Int32(truncatingIfNeeded: made(system(CKPT_SYS_socket, 1, type | closeOnExec, 0), one, "cannot be made"))
+    if let client { adopt(client, Int(clientFd)); clientFd = fd(client); bind(client) }
+    let who = server.map { creator(of: sockets[$0]) } ?? creator(of: sockets[one])
+    if server != nil && client == nil { bindGhost(one, clientFd) }
+    var a = InlineArray<17, UInt64>(repeating: 0), n: UInt32 = 128
+    withUnsafeMutableBytes(of: &a) { b in
+        _ = system(CKPT_SYS_getsockname, Int(listener), int(b.baseAddress!), int(&n))
+        goToFolder(one)
+        _ = made(call(as: who, CreatorCall.connect, clientFd, UInt64(UInt(bitPattern: b.baseAddress!)), UInt64(n)), one, "cannot be connected")
+    }
+    let accepted = made(system(CKPT_SYS_accept4, Int(listener), 0, 0, closeOnExec), one, "cannot be accepted")
+    if let server { adopt(server, accepted) } else { keepGhost(one, accepted) }
+    if client == nil { keepGhost(one, Int(clientFd)) }
+}
+private func goToFolder(_ i: Int) { if bytes(sockets[i].pointee.path_folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocated(bytes(sockets[i].pointee.path_folder)))) } }
+/// The client is gone, and had a name.
+private func bindGhost(_ i: Int, _ fd: Int32) {
+    guard sockets[i].pointee.remote_size > 2 else { return }
+    bindRemote(i, fd)
+    unlinkGone(i, remote: true)
+}
+private func keepGhost(_ i: Int, _ fd: Int) { sockets[i].pointee.ghost = UInt64(lift(Int32(truncatingIfNeeded: fd), "socket")) + 1 }
+
+/// All connections of a listening socket: the accepted ones first, then those in its queue.
+private func connectThrough(_ l: Int) {
+    let listener = fd(l)
+    for i in 0..<sockets.count where sockets[i].pointee.family == unix && sockets[i].pointee.listener == UInt32(l) && sockets[i].pointee.state == CKPT_SOCKET_CONNECTED.rawValue {
+        let client = peer(i)
+        let who = client.map { creator(of: sockets[$0]) } ?? creator(of: sockets[l])
+        _ = made(call(as: who, CreatorCall.listen, listener, 0, 1), l, "cannot listen")
+        connectEnds(listener, server: i, client: client)
+    }
+    _ = made(call(as: creator(of: sockets[l]), CreatorCall.listen, listener, 0, UInt64(sockets[l].pointee.backlog)), l, "cannot listen")
+    for i in 0..<sockets.count where sockets[i].pointee.family == unix && sockets[i].pointee.listener == UInt32(l) && sockets[i].pointee.state == CKPT_SOCKET_PENDING.rawValue {
+        guard let c = peer(i) else { continue }
+        makeOne(c)
+        bind(c)
+        withLocal(l) { a, n in
+            _ = made(call(as: creator(of: sockets[i]), CreatorCall.connect, fd(c), UInt64(UInt(bitPattern: a)), UInt64(n)), c, "cannot be connected")
+        }
+    }
+}
+
+// MARK: Queues
+
+/// What is unread in every queue, then the half-closed ends, the peers that are gone, and where datagrams go.
+func fillUnixQueues() {
+    for i in 0..<sockets.count where isOurs(i) { fill(i) }
+    for i in 0..<sockets.count where isOurs(i) { closeEnds(i) }
+    for i in 0..<sockets.count where isOurs(i) && sockets[i].pointee.type == datagram && !isConnection(i) && sockets[i].pointee.state == CKPT_SOCKET_CONNECTED.rawValue { connectDatagram(i) }
+}
+
+private func fill(_ i: Int) {
+    for k in 0..<sockets[i].pointee.message_count {
+        let m = messages[sockets[i].pointee.first_message + k]
+        if sockets[i].pointee.type == datagram && sockets[i].pointee.ghost == 0 { sendDatagram(i, m) } else {
+            let from = sockets[i].pointee.ghost != 0 ? Int32(truncatingIfNeeded: sockets[i].pointee.ghost) - 1 : peer(i).flatMap { socketFd($0) } ?? -1
+            send(i, m, from, 0, 0)
+        }
+    }
+}
+
+private func sendDatagram(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>) {
+    let s = sockets[i].pointee
+    var from: Int32 = -1, temporary = false
+    if m.pointee.sender != ckpt_no_index(), let known = socketFd(Int(m.pointee.sender)) { from = known } else {
+        from = Int32(truncatingIfNeeded: made(system(CKPT_SYS_socket, 1, Int(datagram) | closeOnExec, 0), i, "cannot be made"))
+        temporary = true
+        if m.pointee.source_size > 2 { bindSource(i, m, from) }
+    }
+    if s.local_size > 2 && s.path_state != CKPT_SOCKET_PATH_GONE.rawValue { withLocal(i) { a, n in send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n)) } }
+    else { send(i, m, from, 0, 0) }
+    if temporary { _ = ckpt_close(from) }
+}
+/// The name of a sender that is gone, for a moment.
+private func bindSource(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ fd: Int32) {
+    var a = InlineArray<17, UInt64>(repeating: 0)
+    withUnsafeMutableBytes(of: &a) { b in
+        let n = address(m.pointee.source, m.pointee.source_size, sockets[i].pointee.path_folder, b.baseAddress!), isPath = bytes(m.pointee.source + 2).pointee != 0
+        let there = isPath && status(path: Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), follow: false).result == 0
+        if isPath { removeDead(i, b.baseAddress!, n) }
+        _ = made(system(CKPT_SYS_bind, Int(fd), int(b.baseAddress!), n), i, "the name of a sender that is gone cannot be taken for a moment")
+        if isPath && !there { _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2)) }
+    }
+}
+
+private func closeEnds(_ i: Int) {
+    let s = sockets[i].pointee, own = Int(fd(i))
+    if s.ghost != 0 {
+        let ghost = Int32(truncatingIfNeeded: s.ghost) - 1
+        if flag(i, CKPT_SOCKET_RESET) { var byte: UInt8 = 0; _ = ckpt_write(Int32(own), &byte, 1) }
+        _ = ckpt_close(ghost)
+        sockets[i].pointee.ghost = 0
+        return
+    }
+    let both = s.flags & 3
+    if both != 0 { _ = system(CKPT_SYS_shutdown, own, both == 3 ? 2 : Int(both) - 1) }
+}
+
+private func connectDatagram(_ i: Int) {
+    let s = sockets[i].pointee
+    if s.remote_size <= 2 { return }
+    var now: UInt32 = 128, a = InlineArray<17, UInt64>(repeating: 0)
+    withUnsafeMutableBytes(of: &a) { b in
+        if system(CKPT_SYS_getpeername, Int(fd(i)), int(b.baseAddress!), int(&now)) == 0 { return }
+        let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder
+        let n = address(s.remote, s.remote_size, folder, b.baseAddress!)
+        var ghost = -1
+        if flag(i, CKPT_SOCKET_PEER_GONE) {
+            ghost = made(system(CKPT_SYS_socket, 1, Int(datagram) | closeOnExec, 0), i, "cannot be made")
+            bindRemote(i, Int32(truncatingIfNeeded: ghost))
+        }
+        _ = made(system(CKPT_SYS_connect, Int(fd(i)), int(b.baseAddress!), n), i, "nobody is there where it sends to; start that program first")
+        if ghost >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: ghost)); unlinkGone(i, remote: true) }
+    }
+}
