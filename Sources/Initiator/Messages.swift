@@ -71,7 +71,12 @@ extension SystemContent {
         if !m.bytes.isEmpty { r.content = try store(m.bytes); r.content_size = UInt64(m.bytes.count) }
         (r.source, r.source_size) = address(m.source.count > 2 ? m.source : [])
         if let c = m.credentials, !c.isNobody {
-            let own = tree.processes.first { $0.pid == c.pid }?.ownPid ?? c.pid
+            let sender = tree.processes.first { $0.pid == c.pid }
+            // In another pid namespace than the tree's, the number of a process that has ended is not the one that the tree would see.
+            if sender == nil && tree.live.contains(where: { $0.pid != $0.ownPid }) {
+                refuse(s, "Unix \(s.name): an unread message shows the credentials of a process that has ended, in another pid namespace", "read it empty before the checkpoint")
+            }
+            let own = sender?.ownPid ?? c.pid
             r.flags = CKPT_MESSAGE_CREDENTIALS.rawValue; r.pid = own; r.uid = c.uid; r.gid = c.gid
         }
         r.first_carried = UInt32(tables.carried.count); r.carried_count = UInt32(m.descriptors.count)

@@ -8,4 +8,18 @@ import Testing
     @Test func `listening sockets keep path, relative and abstract names, and connections that wait in their order`() { feature("unix-names") }
     @Test func `datagrams keep their sources, also of senders that are gone; a blocked writer goes on`() { feature("unix-datagrams") }
     @Test func `descriptors in flight arrive, also ones that nobody else has`() { feature("unix-rights") }
+
+    @Test func `unread messages show the credentials of their senders, also of those that have ended`() {
+        for user in User.available {
+            scenario("unix-credentials", as: user) { s in
+                try s.start([try s.installation.program("unix-credentials")])
+                try s.waitUntilReady()
+                try s.checkpoint()
+                try s.checkpoint(kill: true)
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
 }
