@@ -42,6 +42,7 @@ extension SystemContent {
     private func stepThrough(_ s: ObservedSocket, _ tree: ObservedTree) throws(SystemError) {
         if s.holders.isEmpty { return refuse(s, "Unix \(s.name): it is in a message, and holds several messages itself", "receive it before the checkpoint") }
         try survey.undo.with(s.file, s.holders, SocketLevel.socket, peekOffset, 0) { () throws(SystemError) in
+            options.onPhase("peek")
             var offset = 0
             while var m = try peek(s, at: offset) {
                 if s.type == SocketType.stream && !m.descriptors.isEmpty {

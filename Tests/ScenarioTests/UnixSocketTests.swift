@@ -22,4 +22,20 @@ import Testing
             }
         }
     }
+
+    @Test func `an initiator killed while it looks into a queue leaves the queue's options as they were`() {
+        scenario("unix-undo") { s in
+            try s.start([try s.installation.program("unix-pairs")])
+            try s.waitUntilReady()
+            s.environment["CKPT_PAUSE"] = "peek"
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+            s.environment["CKPT_PAUSE"] = nil
+            let paused = eventually(10) { read(s.path("initiator.err")).contains("paused") }
+            kill(initiator, SIGKILL)
+            _ = Children.wait(initiator, limit: 10)
+            if !paused { throw Failure("it did not pause: \(read(s.path("initiator.err")))") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
 }
