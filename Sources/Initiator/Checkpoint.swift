@@ -16,6 +16,7 @@ public struct CheckpointOptions: Sendable {
     public var selfContained = false
     /// Files that the tree writes are stored up to this size; nil: none.
     public var saveFiles: UInt64?
+    public var outside = OutsideConnections.auto
     /// How long tasks may take to arrive, in milliseconds.
     public var patience = 10_000
     /// Called at the start of each phase (CKPT_PAUSE, progress).
@@ -103,7 +104,7 @@ final class Operation {
             }
             phase("commit")
             try commit(tree, content, plan, draft)
-            finish(tree, census, barrier)
+            finish(tree, content, census, barrier)
         } catch {
             census.letStoppedTasksGo()
             barrier.abort(except: census.stoppedTasks)
@@ -139,7 +140,7 @@ final class Operation {
     }
 
     /// --kill, --stop, and the release of those who waited for the commit.
-    private func finish(_ tree: ObservedTree, _ census: Census, _ barrier: Barrier) {
+    private func finish(_ tree: ObservedTree, _ content: SystemContent, _ census: Census, _ barrier: Barrier) {
         segment.pointer.pointee.checkpoints += 1
         switch options.afterwards {
         case .run:
@@ -148,6 +149,7 @@ final class Operation {
         case .kill:
             // END first: should we die now, whoever is left ends by itself instead of running on without the others.
             barrier.end()
+            content.endConnections()
             for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 9) }
             let deadline = Kernel.clock(1) + 5_000_000_000
             while Kernel.clock(1) < deadline, tree.processes.contains(where: { $0.stillLives }) { Kernel.sleep(milliseconds: 1) }

@@ -19,6 +19,9 @@ final class SystemContent {
     var live: [ObservedProcess] = []
     var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
     var survey: SocketSurvey
+    var waitingClients: [WaitingClient] = []
+    /// --kill: connections that end without a word once the statefile is complete: to the outside (no FIN), and in the tree (no TIME_WAIT).
+    var silenced: [File] = [], abrupt: [File] = []
     init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment) {
         self.refusals = refusals; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
     }

@@ -51,6 +51,8 @@ extension SystemContent {
             add(o.level, o.name, value, o.stage, o.text)
         }
         captureFilter(s)
+        if s.isUDP { captureMemberships(s) }
+        if s.family == SocketFamily.netlink { captureNetlinkGroups(s) }
         s.record.option_count = UInt32(tables.options.count) - s.record.first_option
     }
 

@@ -65,7 +65,7 @@ extension SystemContent {
             if s.family == SocketFamily.unix { readUnixQueue(s, tree) }
         }
         connectUnixSockets(tree)
-        for s in survey.all where s.family != SocketFamily.unix { surveyIPSocket(s, tree) }
+        surveyInternetSockets(tree)
         for s in survey.all where !s.refused { captureOptions(s) }
         tables.sockets = survey.all.map(\.record) + survey.pending
     }

@@ -138,6 +138,8 @@ extension Statefile {
             try check(s.description == ckpt_no_index() || index(s.description, descriptions), name, at, "its description is out of range")
             try checkText(s.path_folder, name, at)
             try check(blob(s.local, s.local_size) && blob(s.remote, s.remote_size), name, at, "an address lies outside of the table BYTES")
+            try check(s.description == ckpt_no_index() || index(s.description, descriptions), name, at, "its description is out of range")
+            try check(blob(s.repair, s.repair_size), name, at, "what repairs it lies outside of the table BYTES")
             try check(slice(s.first_option, s.option_count, options) && slice(s.first_message, s.message_count, messages), name, at, "its options or messages are out of range")
         }
         for i in options.indices { try checkText(options[i].text, "OPTION \(i)", options.offset(of: i)) }

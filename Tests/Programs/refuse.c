@@ -19,8 +19,11 @@
 static int shm = -1, sem = -1;
 static int hold(const char *kind) {
     int p[2], q;
-    if (!strcmp(kind, "tcp")) return socket(AF_INET, SOCK_STREAM, 0);
-    if (!strcmp(kind, "udp")) return socket(AF_INET, SOCK_DGRAM, 0);
+    if (!strcmp(kind, "raw")) return socket(AF_INET, SOCK_RAW, 253);
+    if (!strcmp(kind, "packet")) return socket(AF_PACKET, SOCK_DGRAM, 0);
+    if (!strcmp(kind, "vsock")) return socket(AF_VSOCK, SOCK_STREAM, 0);
+    if (!strcmp(kind, "mptcp")) return socket(AF_INET, SOCK_STREAM, 262);
+    if (!strcmp(kind, "netlink")) return socket(AF_NETLINK, SOCK_RAW, 16);
     if (!strcmp(kind, "epoll")) return epoll_create1(0);
     if (!strcmp(kind, "eventfd")) return eventfd(3, 0);
     if (!strcmp(kind, "timerfd")) return timerfd_create(CLOCK_MONOTONIC, 0);

@@ -6,7 +6,7 @@ import Testing
 @Suite struct RefusalTests {
     /// Each with a word that the refusal must contain.
     static let kinds: [(kind: String, word: String)] = [
-        ("tcp", "socket"), ("udp", "socket"), ("epoll", "epoll"), ("eventfd", "eventfd"), ("timerfd", "timerfd"),
+        ("raw", "raw IP"), ("packet", "packet socket"), ("vsock", "vsock"), ("mptcp", "MPTCP"), ("netlink", "netlink"), ("epoll", "epoll"), ("eventfd", "eventfd"), ("timerfd", "timerfd"),
         ("signalfd", "signalfd"), ("inotify", "inotify"), ("pty-async", "O_ASYNC"), ("pty-unreached", "unread output"), ("serial", "terminal"), ("pidfd", "pidfd"), ("namespace", "namespace"), ("proc-outside", "outside the tree"), ("proc-shared", "shared"), ("far-link", "another hard link"), ("block-device", "block device"), ("userfaultfd", "userfaultfd"),
         ("perf", "perf"), ("io_uring", "io_uring"), ("mqueue", "message queue"), ("lease-breaking", "lease that is being broken"), ("aio", "asynchronous"), ("packets", "packet"), ("shm", "System V"), ("seccomp", "seccomp"),
     ]

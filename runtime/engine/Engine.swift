@@ -38,6 +38,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     timed("files")
     makeMemoryObjects()
     makePipes()
+    makeInternetSockets()
     openSharedDescriptions()
     finishMemoryObjects()
     releaseTerminal()
@@ -64,6 +65,7 @@ func attempt(_ mode: engine_pids) -> Never {
     }
     timed("tree")
     adoptTerminal()
+    openRepairedConnections()
     release()
     timed("release")
     supervise()

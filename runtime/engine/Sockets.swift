@@ -1,5 +1,5 @@
 // Runs in the builder, before the tree's first process, on the region's main stack; no allocation, no libc.
-// All sockets: made here and inherited.  Their queues are filled when every description exists, since messages may carry any.
+// Unix sockets: made here and inherited, while those of other families exist already (InternetSockets.swift).  Their queues are filled when every description exists, since messages may carry any.
 import CkptABI
 import EngineBoot
 import Freestanding
@@ -7,12 +7,11 @@ import Freestanding
 func makeSockets() {
     forgetSockets()
     makeUnixSockets()
-    makeIPSockets()
 }
 
 func completeSockets() {
     fillUnixQueues()
-    for i in 0..<sockets.count {
+    for i in 0..<sockets.count where sockets[i].pointee.family == Family.unix {
         guard let fd = socketFd(i) else { continue }
         setOptions(i, fd, CKPT_OPTION_FILLED)
         setFlags(fd, descriptions[sockets[i].pointee.description].pointee.flags)
@@ -21,7 +20,7 @@ func completeSockets() {
 
 /// What an attempt in another way has left.
 private func forgetSockets() {
-    for i in 0..<sockets.count {
+    for i in 0..<sockets.count where sockets[i].pointee.family == Family.unix {
         sockets[i].pointee.ghost = 0
         guard let fd = socketFd(i) else { continue }
         _ = ckpt_close(fd)

@@ -177,11 +177,22 @@ private func verifySaved(_ file: UInt64) {
     }
 }
 
+/// Their addresses are read as struct sockaddr_in and sockaddr_in6.
+private func verifyInternetSocket(_ i: Int, _ s: ckpt_socket_record) {
+    let size: UInt32 = s.family == Family.inet ? 16 : 28
+    if s.state == CKPT_SOCKET_PENDING.rawValue { guard s.peer < sockets.count else { bad("SOCKET", i, "a connection without a client") } }
+    let connected = s.state == CKPT_SOCKET_CONNECTED.rawValue || s.state == CKPT_SOCKET_CONNECTING.rawValue
+    guard s.local_size == size || (s.local_size == 0 && !(s.state == CKPT_SOCKET_CONNECTED.rawValue)), s.remote_size == size || (s.remote_size == 0 && !connected) else { bad("SOCKET", i, "an address of another family") }
+    for k in 0..<s.message_count where s.type == 2 { guard messages[s.first_message + k].pointee.source_size == size else { bad("MESSAGE", Int(s.first_message + k), "its sender") } }
+}
+
 private func verifySockets(_ file: UInt64) {
     for i in 0..<sockets.count {
         let s = sockets[i].pointee
         guard isIndex(s.object, objects.count), isIndex(s.peer, sockets.count), isIndex(s.listener, sockets.count) else { bad("SOCKET", i, "its object, peer or listener") }
         guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder) else { bad("SOCKET", i, "its description or folder") }
+        guard isBlob(s.repair, s.repair_size), s.repair_size == 0 || (s.repair_size == UInt32(MemoryLayout<ckpt_tcp_repair>.size) && s.message_count == 2) else { bad("SOCKET", i, "what repairs it") }
+        if s.family == Family.inet || s.family == Family.inet6 { verifyInternetSocket(i, s) }
         // An address is copied into a sockaddr_storage.
         guard s.local_size <= 128, s.remote_size <= 128, isBlob(s.local, s.local_size), isBlob(s.remote, s.remote_size) else { bad("SOCKET", i, "an address") }
         guard within(s.first_option, s.option_count, options.count), within(s.first_message, s.message_count, messages.count) else { bad("SOCKET", i, "its options or messages") }

@@ -6,6 +6,7 @@ import CkptSystem
 import Logging
 
 extension FacePreference: ExpressibleByArgument {}
+extension OutsideConnections: ExpressibleByArgument {}
 
 /// 4096, 64K, 100M, 2G
 struct FileSize: ExpressibleByArgument {
@@ -33,6 +34,7 @@ struct Checkpoint: ParsableCommand {
     @Flag(name: .customLong("self-contained"), help: "Store the mapped files as well, so that it runs on a machine that has none of them.") var selfContained = false
     @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
+    @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
     @Flag(help: "Print how long each phase took.") var timing = false
     @Flag(help: "Print JSON.") var json = false
@@ -49,6 +51,7 @@ struct Checkpoint: ParsableCommand {
         options.face = face
         options.selfContained = selfContained
         options.saveFiles = saveFiles?.bytes
+        options.outside = tcp
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
         options.onPhase = { if $0 == pauseAt { note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.awaitContinue() } }

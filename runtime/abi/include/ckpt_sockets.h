@@ -9,12 +9,17 @@ enum ckpt_socket_state {
     CKPT_SOCKET_LISTENING = 1,
     CKPT_SOCKET_CONNECTED = 2,      // to `peer`, or to `remote` outside of the tree
     CKPT_SOCKET_PENDING = 3,        // the server's end of a connection that nobody has accepted yet: no descriptor, `listener` holds it
+    CKPT_SOCKET_CONNECTING = 4,     // TCP: connect(2) is under way
+    CKPT_SOCKET_ENDED = 5,          // TCP: was connected; what is unread can still be read
 };
 enum ckpt_socket_flags {
     CKPT_SOCKET_SHUT_READ = 1, CKPT_SOCKET_SHUT_WRITE = 2,
     CKPT_SOCKET_PEER_GONE = 4,      // connected, and the other end is closed
     CKPT_SOCKET_RESET = 8,          // and its end left unread data behind (ECONNRESET is still to be told)
     CKPT_SOCKET_OUTSIDE = 16,       // a standard stream that leads outside: it is the restart's own
+    CKPT_SOCKET_SERVER = 32,        // TCP: its end of the connection is the one that was accepted
+    CKPT_SOCKET_REFUSED = 64,       // TCP: ECONNREFUSED is still to be told
+    CKPT_SOCKET_PEER_FINISHED = 128,// TCP: the other end, outside of the tree, has sent all that it will (FIN)
 };
 struct ckpt_socket_record {
     uint32_t object;                // OBJECT that it belongs to; CKPT_NO_INDEX: PENDING
@@ -34,10 +39,23 @@ struct ckpt_socket_record {
     uint32_t path_folder;           // BYTES: where a relative path name lies
     uint32_t path_state;            // enum ckpt_socket_path
     uint64_t ghost;                 // the engine's: 1 + a descriptor that stands for a peer that is gone, or 0
-    uint64_t spare;
+    uint32_t repair, repair_size;   // BYTES: struct ckpt_tcp_repair; size 0: none.  Its last message is then the send queue
 };
 enum ckpt_socket_path { CKPT_SOCKET_NO_PATH = 0, CKPT_SOCKET_PATH = 1, CKPT_SOCKET_PATH_GONE = 2 };    // GONE: bound to a name that does not lead to it any more
 _Static_assert(sizeof(struct ckpt_socket_record) == 128, "socket_record");
+
+// What TCP_REPAIR tells of a connection to the outside of the tree (tcp(7), include/uapi/linux/tcp.h).
+struct ckpt_tcp_repair {
+    uint32_t send_sequence, receive_sequence;           // at the ends of the queues
+    uint32_t segment;               // the largest that the peer takes
+    uint32_t options;               // TCPI_OPT_*
+    uint32_t send_scale, receive_scale;
+    uint32_t timestamp;
+    uint32_t window[5];             // struct tcp_repair_window
+    uint32_t unsent;                // how much of the send queue has never been sent
+    uint32_t pad;
+};
+_Static_assert(sizeof(struct ckpt_tcp_repair) == 56, "tcp_repair");
 
 // When an option is set again.
 enum ckpt_option_stage {

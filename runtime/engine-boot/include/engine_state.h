@@ -17,6 +17,7 @@ enum {
 };
 enum engine_pids { ENGINE_PIDS_AUTO = 0, ENGINE_PIDS_KEEP = 1, ENGINE_PIDS_NS = 2, ENGINE_PIDS_NEW = 3 };
 enum engine_files { ENGINE_FILES_CHECK = 0, ENGINE_FILES_KEEP = 1, ENGINE_FILES_TRUNCATE = 2 };
+enum engine_tcp { ENGINE_TCP_AUTO = 0, ENGINE_TCP_REPAIR = 1, ENGINE_TCP_RESET = 2, ENGINE_TCP_REFUSE = 3 };     // connections out of the tree
 
 // The stages of building the tree; every process waits on the board for the next.
 enum engine_stage {
@@ -89,7 +90,7 @@ struct engine_state {
     uint64_t robust_list[4];            // struct robust_list_head and its one entry
     uint64_t clock_start, clock_last;
     int64_t  own_monotonic, own_boottime;   // offsets of the time namespace that the engine was started in
-    uint32_t clock_offsets_known, tables_pad;
+    uint32_t clock_offsets_known, tcp;
     // what a short-lived child does so that the kernel takes down its pid (Creators.swift)
     uint32_t creator_call; int32_t creator_fd[2]; int32_t creator_result;
     uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid;

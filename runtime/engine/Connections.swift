@@ -1,0 +1,254 @@
+// Runs in the engine before the tree exists, on the region's stack; no allocation, no libc.
+// TCP connections come back over loopback: a listener of ours at the server's address, the client from its own port; then each side sends what the
+// other had not read yet.  An end that nobody held any more is closed again, as it was.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let stream: UInt32 = 1
+
+func makeConnection(_ i: Int) {
+    let s = sockets[i]
+    if internetFd(i) >= 0 { return }
+    if s.pointee.state == SocketState.ended { return makeEnded(i) }
+    guard s.pointee.state == SocketState.connected, s.pointee.listener == ckpt_no_index() else { return }
+    if s.pointee.peer < sockets.count { return makePair(i, Int(s.pointee.peer)) }
+    if has(i, CKPT_SOCKET_PEER_GONE) { return makeAbandoned(i) }
+    makeOutside(i)
+}
+
+/// Both ends are in the tree.
+private func makePair(_ i: Int, _ j: Int) {
+    if i == j { return makeSelfConnected(i) }
+    let server = has(i, CKPT_SOCKET_SERVER) ? i : j, client = server == i ? j : i
+    let listener = newTCP(server)
+    listenHere(listener, server, bytes(sockets[server].pointee.local), sockets[server].pointee.local_size)
+    setInternetFd(client, connectFrom(client, bytes(sockets[client].pointee.local), sockets[client].pointee.local_size, bytes(sockets[client].pointee.remote), sockets[client].pointee.remote_size))
+    setInternetFd(server, accept(listener, server))
+    fill(i, from: internetFd(j))
+    fill(j, from: internetFd(i))
+    finishWriting(i)
+    finishWriting(j)
+}
+
+private func makeSelfConnected(_ i: Int) {
+    let s = sockets[i], fd = newTCP(i)
+    bindSocket(fd, bytes(s.pointee.local), s.pointee.local_size, i)
+    connect(fd, bytes(s.pointee.remote), s.pointee.remote_size, i)
+    setInternetFd(i, fd)
+    fill(i, from: fd)
+    finishWriting(i)
+}
+
+/// The other end has been closed: it is made once more, says what was unread, and is closed.
+private func makeAbandoned(_ i: Int) {
+    let s = sockets[i], local = bytes(s.pointee.local), remote = bytes(s.pointee.remote)
+    let peer: Int32
+    if has(i, CKPT_SOCKET_SERVER) {
+        let listener = newTCP(i)
+        listenHere(listener, i, local, s.pointee.local_size)
+        peer = connectFrom(i, remote, s.pointee.remote_size, local, s.pointee.local_size)
+        setInternetFd(i, accept(listener, i))
+    } else {
+        let listener = newTCP(i)
+        listenHere(listener, i, remote, s.pointee.remote_size)
+        setInternetFd(i, connectFrom(i, local, s.pointee.local_size, remote, s.pointee.remote_size))
+        peer = accept(listener, i)
+    }
+    fill(i, from: peer)
+    finishWriting(i)
+    _ = ckpt_close(peer)
+}
+
+/// A connection that is over: what is unread, and the error that has not been told, come from one that is made and ended likewise.
+private func makeEnded(_ i: Int) {
+    if has(i, CKPT_SOCKET_REFUSED) { return makeRefused(i) }
+    let (fd, peer) = makeNearby(i)
+    setInternetFd(i, fd)
+    fill(i, from: peer)
+    if has(i, CKPT_SOCKET_RESET) { reset(peer); return }
+    _ = system(CKPT_SYS_shutdown, Int(peer), 1)
+    _ = system(CKPT_SYS_shutdown, Int(fd), 1)
+    _ = ckpt_close(peer)
+}
+
+/// A connection to a listener of ours at any port, from the socket's own address where this machine has it.
+func makeNearby(_ i: Int) -> (fd: Int32, peer: Int32) {
+    let s = sockets[i], isInet = s.pointee.family == Family.inet
+    var at = InlineArray<28, UInt8>(repeating: 0), size = isInet ? 16 : 28
+    at[0] = UInt8(s.pointee.family)
+    if isInet { at[4] = 127; at[7] = 1 } else { at[23] = 1 }
+    if s.pointee.local_size >= UInt32(size), !isAnyAddress(i) { for k in (isInet ? 4..<8 : 8..<24) { at[k] = UInt8(bitPattern: bytes(s.pointee.local)[k]) } }
+    let listener = newSocket(s.pointee.family, stream, 6, i)
+    var r = withUnsafeBytes(of: &at) { system(CKPT_SYS_bind, Int(listener), int($0.baseAddress!), size) }
+    if r != 0 {
+        for k in 4..<28 { at[k] = 0 }
+        if isInet { at[4] = 127; at[7] = 1 } else { at[23] = 1 }
+        r = withUnsafeBytes(of: &at) { system(CKPT_SYS_bind, Int(listener), int($0.baseAddress!), size) }
+    }
+    guard r == 0, system(CKPT_SYS_listen, Int(listener), 1) == 0 else { refuse(r) { l in putInternet(i, &l); l.put("a listener for it cannot be made") } }
+    r = withUnsafeMutableBytes(of: &at) { system(CKPT_SYS_getsockname, Int(listener), int($0.baseAddress!), int(&size)) }
+    let fd = newTCP(i)
+    if s.pointee.local_size > 0 { _ = system(CKPT_SYS_bind, Int(fd), int(bytes(s.pointee.local)), Int(s.pointee.local_size)) }
+    r = withUnsafeBytes(of: &at) { system(CKPT_SYS_connect, Int(fd), int($0.baseAddress!), isInet ? 16 : 28) }
+    guard r == 0 || r == -115 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be connected") } }
+    return (fd, accept(listener, i))
+}
+private func isAnyAddress(_ i: Int) -> Bool {
+    let a = bytes(sockets[i].pointee.local), isInet = sockets[i].pointee.family == Family.inet
+    for k in (isInet ? 4..<8 : 8..<24) where a[k] != 0 { return false }
+    return true
+}
+
+/// SO_LINGER of no time: the close sends an RST.
+func reset(_ peer: Int32) {
+    var linger: UInt64 = 1
+    _ = system(CKPT_SYS_setsockopt, Int(peer), 1, 13, int(&linger), 8)
+    _ = ckpt_close(peer)
+}
+
+/// Nobody listens where a socket is bound and does no more.
+private func makeRefused(_ i: Int) {
+    let s = sockets[i], isInet = s.pointee.family == Family.inet
+    var at = InlineArray<28, UInt8>(repeating: 0), size = isInet ? 16 : 28
+    at[0] = UInt8(s.pointee.family)
+    if isInet { at[4] = 127; at[7] = 1 } else { at[23] = 1 }
+    let bound = newSocket(s.pointee.family, stream, 6, i)
+    _ = withUnsafeBytes(of: &at) { system(CKPT_SYS_bind, Int(bound), int($0.baseAddress!), size) }
+    _ = withUnsafeMutableBytes(of: &at) { system(CKPT_SYS_getsockname, Int(bound), int($0.baseAddress!), int(&size)) }
+    let fd = newTCP(i)
+    if s.pointee.local_size > 0 { _ = system(CKPT_SYS_bind, Int(fd), int(bytes(s.pointee.local)), Int(s.pointee.local_size)) }
+    _ = withUnsafeBytes(of: &at) { system(CKPT_SYS_connect, Int(fd), int($0.baseAddress!), isInet ? 16 : 28) }
+    _ = ckpt_close(bound)
+    setInternetFd(i, fd)
+}
+
+/// The client of a connection that is not accepted yet; its listener is the tree's.
+func connectPending(_ i: Int) {
+    let client = Int(sockets[i].pointee.peer), c = sockets[client]
+    setInternetFd(client, connectFrom(client, bytes(c.pointee.local), c.pointee.local_size, bytes(c.pointee.remote), c.pointee.remote_size))
+    finishWriting(client)
+}
+
+/// connect(2) was under way: it begins anew.
+func beginConnecting(_ i: Int) {
+    let s = sockets[i], fd = newTCP(i)
+    if s.pointee.local_size > 0 {
+        setOption(fd, 0, 24, 1)
+        let r = system(CKPT_SYS_bind, Int(fd), int(bytes(s.pointee.local)), Int(s.pointee.local_size))
+        guard r == 0 || r == -99 else { refuse(r) { l in putInternet(i, &l); l.put("cannot get its address") } }
+    }
+    _ = system(CKPT_SYS_connect, Int(fd), int(bytes(s.pointee.remote)), Int(s.pointee.remote_size))
+    setInternetFd(i, fd)
+}
+
+// MARK: the two ends
+
+private func finishWriting(_ i: Int) {
+    if has(i, CKPT_SOCKET_SHUT_WRITE) { _ = system(CKPT_SYS_shutdown, Int(internetFd(i)), 1) }
+}
+
+private func listenHere(_ listener: Int32, _ i: Int, _ address: Text, _ size: UInt32) {
+    setOption(listener, 6, 9, 0)        // TCP_DEFER_ACCEPT would wait for data
+    bindSocket(listener, address, size, i)
+    let r = system(CKPT_SYS_listen, Int(listener), 1)
+    guard r == 0 else { refuse(r) { l in putInternet(i, &l); l.put("port "); l.put(decimal: UInt64(port(address))); l.put(" is in use by another program; end it") } }
+}
+
+/// A client that had no port of its own choice gets its port as it did then, by connect(2), from a range of one; else by bind(2).
+private func connectFrom(_ i: Int, _ local: Text, _ localSize: UInt32, _ remote: Text, _ remoteSize: UInt32) -> Int32 {
+    let attempts = 40
+    for attempt in 0..<attempts {
+        let fd = newTCP(i)
+        if attempt % 2 == 0 {
+            setOption(fd, 0, 24, 1)
+            let only = UInt32(port(local))
+            setOption(fd, 0, 51, Int32(bitPattern: only | only << 16))
+            var address = InlineArray<28, UInt8>(repeating: 0)
+            for k in 0..<Int(min(localSize, 28)) where k != 2 && k != 3 { address[k] = UInt8(bitPattern: local[k]) }
+            _ = withUnsafeBytes(of: &address) { system(CKPT_SYS_bind, Int(fd), int($0.baseAddress!), Int(localSize)) }
+        } else if system(CKPT_SYS_bind, Int(fd), int(local), Int(localSize)) != 0 {
+            _ = ckpt_close(fd)
+            pause(milliseconds: 100)
+            continue
+        }
+        let r = system(CKPT_SYS_connect, Int(fd), int(remote), Int(remoteSize))
+        if (r == 0 || r == -115) && name(of: fd) == port(local) { return fd }
+        reset(fd)
+        let notFree = -99, inUse = -98
+        guard r == notFree || r == inUse || r == 0 || r == -115 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be connected") } }
+        // A connection in TIME_WAIT gives way after a second (tcp_tw_reuse).
+        if attempt % 2 == 1 { pause(milliseconds: 100) }
+    }
+    refuse(.systemCall) { l in putInternet(i, &l); l.put("port "); l.put(decimal: UInt64(port(local))); l.put(" is in use by another program; end it") }
+}
+private func name(of fd: Int32) -> UInt16 {
+    var at = InlineArray<28, UInt8>(repeating: 0), size: UInt32 = 28
+    _ = withUnsafeMutableBytes(of: &at) { system(CKPT_SYS_getsockname, Int(fd), int($0.baseAddress!), int(&size)) }
+    return UInt16(at[2]) << 8 | UInt16(at[3])
+}
+private func connect(_ fd: Int32, _ remote: Text, _ size: UInt32, _ i: Int) {
+    let r = system(CKPT_SYS_connect, Int(fd), int(remote), Int(size))
+    guard r == 0 || r == -115 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be connected") } }
+}
+
+/// The end that comes out of a listener of ours, which is closed: whoever else connected to it is reset.
+private func accept(_ listener: Int32, _ i: Int) -> Int32 {
+    guard isReady(listener, reading: true, milliseconds: 5000) else { refuse(.temporary) { l in putInternet(i, &l); l.put("the connection does not come back; try again") } }
+    let r = system(CKPT_SYS_accept4, Int(listener), 0, 0, 0o2004000)
+    guard r >= 0 else { refuse(r) { l in putInternet(i, &l); l.put("the connection does not come back") } }
+    _ = ckpt_close(listener)
+    return lift(Int32(truncatingIfNeeded: r), "socket")
+}
+
+func isReady(_ fd: Int32, reading: Bool, milliseconds: Int) -> Bool {
+    // struct pollfd
+    var p = UInt64(UInt32(bitPattern: fd)) | (reading ? 1 : 4) << 32
+    return system(CKPT_SYS_poll, int(&p), 1, milliseconds) > 0
+}
+
+// MARK: what was unread
+
+/// Sends what `i` had not read, from the other end; buffers grow as far as that takes.
+func fill(_ i: Int, from peer: Int32) {
+    let s = sockets[i], fd = internetFd(i)
+    guard s.pointee.message_count > 0 else { return }
+    let m = messages[s.pointee.first_message]
+    let b = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!
+    var at: UInt64 = 0, raised = false, stalls = 0
+    while at < m.pointee.content_size {
+        let n = min(65536, m.pointee.content_size - at)
+        readStatefile(b, n, at: m.pointee.content + at)
+        let noSignal = 0x4000
+        let r = system(44, Int(peer), int(b), int(n), noSignal, 0, 0)
+        if r > 0 { at += UInt64(r); stalls = 0; continue }
+        guard r == -11, stalls < 50 else { refuse(r) { l in putInternet(i, &l); l.put("what was unread does not fit into its queue (raise sysctl net.core.rmem_max)") } }
+        stalls += 1
+        if !raised { raiseBuffer(fd, receiving: true); raiseBuffer(peer, receiving: false); setOption(fd, 6, 10, 1 << 30); raised = true }
+        announceWindow(fd)
+        _ = isReady(peer, reading: false, milliseconds: 100)
+    }
+    awaitArrival(m.pointee.content_size, fd, peer, &raised)
+}
+
+/// All of it in the receiver's queue, or as much as ever fits.
+private func awaitArrival(_ size: UInt64, _ fd: Int32, _ peer: Int32, _ raised: inout Bool) {
+    for attempt in 0..<200 {
+        var queued: Int32 = 0
+        _ = system(CKPT_SYS_ioctl, Int(fd), 0x541b, int(&queued))
+        if UInt64(max(queued, 0)) >= size { return }
+        if attempt > 2 && !raised { raiseBuffer(fd, receiving: true); setOption(fd, 6, 10, 1 << 30); raised = true }
+        announceWindow(fd)
+        pause(milliseconds: 2)
+    }
+}
+private func announceWindow(_ fd: Int32) {
+    var byte: UInt8 = 0
+    _ = system(45, Int(fd), int(&byte), 1, 0x42, 0, 0)      // recvfrom(2): MSG_PEEK, MSG_DONTWAIT
+}
+
+/// As large as this user may make it.
+func raiseBuffer(_ fd: Int32, receiving: Bool) {
+    let largest: Int32 = 1 << 29
+    if setOption(fd, 1, receiving ? 33 : 32, largest) < 0 { setOption(fd, 1, receiving ? 8 : 7, largest) }
+}
