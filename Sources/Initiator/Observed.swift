@@ -64,7 +64,8 @@ struct ObservedDescriptor {
     var statusFlags: UInt32 { flags & ~0o2000000 }
     var canRead: Bool { flags & 3 != 1 }
     var canWrite: Bool { flags & 3 != 0 }
-    var isSocket: Bool { mode & FileType.mask == FileType.socket }
+    /// O_PATH of a socket's file is a name, not a socket.
+    var isSocket: Bool { mode & FileType.mask == FileType.socket && flags & SystemContent.pathOnly == 0 }
 }
 
 struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int32, tid: Int32, clock: Int32 }

@@ -103,6 +103,7 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
         ckpt_runtime().pointee.is_snapshot = 0
         ckpt_runtime().pointee.snapshot_pid = 0
         ckpt_store(ckpt_led_word(), 0)
+        ckpt_store(ckpt_timers_word(), 0)
         var timeout = ckpt_timespec(sec: 0, nsec: patience)
         while true {
             let returned = ckpt_load(&process.pointee.returned)
@@ -118,7 +119,17 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
     let arrived = ckpt_add(ckpt_arrived_word(session), 1) + 1
     if arrived >= ckpt_load(&session.pointee.expected) { _ = ckpt_futex_wake(ckpt_arrived_word(session), Int32.max) }
     awaitRestoreEnd(session)
-    if leads { armTimers(session, process) }
+    if leads {
+        armTimers(session, process)
+        ckpt_store(ckpt_timers_word(), 1)
+        _ = ckpt_futex_wake(ckpt_timers_word(), Int32.max)
+    } else { awaitTimers() }
+}
+
+/// No thread looks at its timers before the leader has armed them: a few system calls of a thread that has been released with us.
+private func awaitTimers() {
+    var timeout = ckpt_timespec(sec: 0, nsec: patience)
+    while ckpt_load(ckpt_timers_word()) == 0 { _ = ckpt_futex_wait(ckpt_timers_word(), 0, &timeout) }
 }
 
 private func awaitRestoreEnd(_ session: UnsafeMutablePointer<ckpt_session>) {

@@ -17,7 +17,7 @@ struct ckpt_runtime {
     int32_t  snapshot_pid;          // a snapshot to reap; 0: none
     int32_t  snapshot_owner;        // the pid whose child it is: a forked child inherits this struct, not the snapshot
     uint32_t is_snapshot;           // this process is the snapshot
-    uint32_t pad;
+    uint32_t timers_run;            // after a restart: a futex; 1 once the leader has armed this process's timers
     ckpt_hook _Nullable hook;       // the application's, in this image
     void *_Nullable hook_argument;
     uint64_t rseq_offset_address;   // address of libc's __rseq_offset; 0: none
@@ -58,4 +58,5 @@ CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(void) { return 
 CKPT_INLINE uint64_t *_Nonnull ckpt_pagemap_buffer(void) { return ckpt_buffers_.pagemap; }
 CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(void) { return ckpt_buffers_.resident; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_led_word(void) { return &ckpt_runtime_.led; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_timers_word(void) { return &ckpt_runtime_.timers_run; }
 #endif
