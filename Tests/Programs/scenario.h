@@ -41,9 +41,9 @@ static void scenario_touch(const char *name) {
     close(fd);
 }
 static int scenario_exists(const char *name) { return access(scenario_path(name), F_OK) == 0; }
-// Ends the process when a minute passes: nothing here may wait for ever.
+// Ends the process when five minutes pass: nothing here may wait for ever, and a loaded machine takes its time.
 static void scenario_await(const char *name) {
-    for (int i = 0; i < 12000; i++) {
+    for (int i = 0; i < 60000; i++) {
         if (scenario_exists(name)) return;
         usleep(5000);
     }
