@@ -48,12 +48,15 @@ public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Lo
         do throws(CheckpointFailure) {
             return try Operation(segment, options, log).run()
         } catch {
-            // A vfork child that waits for a stopped task: everybody goes on, and we come back when it has executed.
-            guard error.status == .temporary, attempt < attempts, error.problems.allSatisfy({ $0.cause.contains(vforkCause) || $0.cause.contains(endedCause) }) else { throw error }
+            // A vfork child that waits for a stopped task, an event that is about to be read: everybody goes on, and we come back.
+            guard error.status == .temporary, attempt < attempts, error.problems.allSatisfy({ $0.passesSoon }) else { throw error }
             Kernel.sleep(milliseconds: 20 * attempt)
         }
     }
     throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: vforkCause)])
+}
+extension Problem {
+    fileprivate var passesSoon: Bool { cause.contains { part in [vforkCause, endedCause, unreadCause].contains(part) || part.hasPrefix(firedCause) } }
 }
 let endedCause = "its tasks ended while they were being stopped"
 let vforkCause = "a vfork child does not get to its exec"

@@ -8,12 +8,12 @@ import CkptSystem
 
 extension Operation {
     func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
-        let content = SystemContent(tree.refusals, draft, options, segment)
+        let content = SystemContent(tree, draft, options, segment)
         content.files = OpenFiles(tree)
         defer { content.dropCopies() }
         content.addTerminals(tree)
-        content.live = tree.live
         content.surveySockets(tree, segment)     // finds the files that are in flight, too
+        content.surveyEpolls(tree, segment)
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
         for i in content.files.all.indices { content.describe(i) }
         for p in tree.live { content.addPlaces(p) }
@@ -238,8 +238,7 @@ extension SystemContent {
         if d.mode & FileType.mask == FileType.socket { return ("socket \(d.link)", "close it before the checkpoint, or use a pipe or a file") }
         if d.mode & FileType.mask == FileType.block { return ("block device \(d.link)", "close it before the checkpoint") }
         if d.mode & FileType.mask == FileType.directory { return ("directory \(d.link)", "close it before the checkpoint") }
-        let names = ["[eventpoll]": "epoll instance", "[eventfd]": "eventfd", "[timerfd]": "timerfd", "[signalfd]": "signalfd", "inotify": "inotify queue",
-                     "[fanotify]": "fanotify queue", "[pidfd]": "pidfd", "[io_uring]": "io_uring", "[userfaultfd]": "userfaultfd", "[perf_event]": "performance counter",
+        let names = ["[fanotify]": "fanotify queue", "[io_uring]": "io_uring", "[userfaultfd]": "userfaultfd", "[perf_event]": "performance counter",
                      "bpf-map": "BPF map", "bpf-prog": "BPF program"]
         for (key, name) in names where d.link == "anon_inode:" + key { return (name, "close it before the checkpoint") }
         return (d.link, "close it before the checkpoint")

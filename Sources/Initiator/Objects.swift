@@ -10,20 +10,24 @@ final class SystemContent {
     var exe: [ObjectIdentifier: UInt32] = [:], cwd: [ObjectIdentifier: UInt32] = [:], root: [ObjectIdentifier: UInt32] = [:]
     var fdRange: [ObjectIdentifier: (first: Int, count: Int)] = [:]
     fileprivate var objectOf: [ObjectKey: UInt32] = [:]
-    let refusals: Refusals
+    let tree: ObservedTree
+    let segment: Segment
+    var refusals: Refusals { tree.refusals }
     let draft: Draft
     let options: CheckpointOptions
     var files = OpenFiles()
     var pipes = PipeEnds([])
     var observed = ObservedTree()
-    var live: [ObservedProcess] = []
+    var live: [ObservedProcess] { tree.live }
+    var epollItems: [Int: (first: UInt32, count: UInt32)] = [:]       // by description: in WATCHED
+    var watchedPaths: [[UInt8]: String] = [:]                          // of inotify's watches, by file handle
     var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
     var survey: SocketSurvey
     var waitingClients: [WaitingClient] = []
     /// --kill: connections that end without a word once the statefile is complete: to the outside (no FIN), and in the tree (no TIME_WAIT).
     var silenced: [File] = [], abrupt: [File] = []
-    init(_ refusals: Refusals, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment) {
-        self.refusals = refusals; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
+    init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment) {
+        self.tree = tree; self.segment = segment; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
     }
 }
 

@@ -5,7 +5,7 @@ import CkptReport
 import CkptSession
 import CkptSystem
 
-private let repair: Int32 = 19, repairQueue: Int32 = 20, queueSequence: Int32 = 21, timestamp: Int32 = 24, repairWindow: Int32 = 29, segment: Int32 = 2
+private let repair: Int32 = 19, repairQueue: Int32 = 20, queueSequence: Int32 = 21, timestamp: Int32 = 24, repairWindow: Int32 = 29, segmentOption: Int32 = 2
 private let receiveQueue: Int32 = 1, sendQueue: Int32 = 2
 private let offWithoutProbe: Int32 = -1
 
@@ -38,7 +38,7 @@ extension SystemContent {
                 var r = ckpt_tcp_repair()
                 guard let info = s.file.tcpInfo, info.state == .established else { throw SystemError("TCP_REPAIR", errno: 11) }
                 r.options = info.options; r.send_scale = info.sendScale; r.receive_scale = info.receiveScale; r.unsent = info.unsent
-                r.segment = UInt32(s.file.intOption(SocketLevel.tcp, segment) ?? 536)
+                r.segment = UInt32(s.file.intOption(SocketLevel.tcp, segmentOption) ?? 536)
                 r.timestamp = UInt32(bitPattern: s.file.intOption(SocketLevel.tcp, timestamp) ?? 0)
                 try withUnsafeMutableBytes(of: &r.window) { (w) throws(SystemError) in
                     guard let v = s.file.question(SocketLevel.tcp, repairWindow, [UInt8](repeating: 0, count: w.count)), v.count == w.count else { throw SystemError("TCP_REPAIR_WINDOW", errno: 22) }

@@ -30,6 +30,8 @@ public final class Statefile: @unchecked Sendable {
     public let messages: Table<ckpt_message_record>
     public let carried: Table<UInt32>
     public let events: Table<ckpt_event_record>
+    public let watched: Table<ckpt_watched_record>
+    public let watches: Table<ckpt_watch_record>
     public let guards: Table<ckpt_guard_record>
     public let terminals: Table<ckpt_terminal_record>
     public let saved: Table<ckpt_saved_record>
@@ -72,6 +74,8 @@ public final class Statefile: @unchecked Sendable {
         messages = try scan.optionalTable(notes[CKPT_TABLE_MESSAGE.rawValue], "MESSAGE")
         carried = try scan.optionalTable(notes[CKPT_TABLE_CARRIED.rawValue], "CARRIED")
         events = try scan.optionalTable(notes[CKPT_TABLE_EVENT.rawValue], "EVENT")
+        watched = try scan.optionalTable(notes[CKPT_TABLE_WATCHED.rawValue], "WATCHED")
+        watches = try scan.optionalTable(notes[CKPT_TABLE_WATCH.rawValue], "WATCH")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
         terminals = try scan.optionalTable(notes[CKPT_TABLE_TERMINAL.rawValue], "TERMINAL")
         saved = try scan.optionalTable(notes[CKPT_TABLE_SAVED.rawValue], "SAVED")

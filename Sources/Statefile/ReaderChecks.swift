@@ -21,7 +21,7 @@ extension Statefile {
         try checkSockets()
         try checkTerminals()
         try checkSaved()
-        for i in events.indices { try check(index(events[i].object, objects), "EVENT \(i)", events.offset(of: i), "its object is out of range") }
+        try checkEvents()
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(locks[i].process == ckpt_no_index() ? locks[i].fd >= 0 && Int(locks[i].fd) < descriptions.count : index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
@@ -112,10 +112,24 @@ extension Statefile {
         try check(contains(o.content, o.content_size), name, at, "its contents lie outside of the file")
         switch ckpt_object_kind(rawValue: o.kind) {
         case CKPT_OBJECT_SOCKET: try check(index(o.detail, sockets), name, at, "its socket is out of range")
-        case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD: try check(index(o.detail, events), name, at, "its event record is out of range")
+        case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD, CKPT_OBJECT_EPOLL, CKPT_OBJECT_INOTIFY, CKPT_OBJECT_PIDFD: try check(index(o.detail, events), name, at, "its event record is out of range")
         case CKPT_OBJECT_PTY_MASTER, CKPT_OBJECT_PTY_SLAVE, CKPT_OBJECT_PTY_CONTROLLING: try check(index(o.detail, terminals), name, at, "its terminal is out of range")
         default: break
         }
+    }
+
+    private func checkEvents() throws(Problem) {
+        for i in events.indices {
+            let e = events[i], name = "EVENT \(i)", at = events.offset(of: i)
+            try check(index(e.object, objects), name, at, "its object is out of range")
+            let isQueue = objects[Int(e.object)].kind == CKPT_OBJECT_INOTIFY.rawValue
+            try check(isQueue ? slice(e.first_item, e.item_count, watches) : slice(e.first_item, e.item_count, watched), name, at, "what it watches is out of range")
+        }
+        for i in watched.indices {
+            let w = watched[i]
+            try check(index(w.target, descriptions) && (w.process == ckpt_no_index() || index(w.process, processes)), "WATCHED \(i)", watched.offset(of: i), "its target is out of range")
+        }
+        for i in watches.indices { try checkText(watches[i].path, "WATCH \(i)", watches.offset(of: i)) }
     }
 
     private func checkTerminals() throws(Problem) {

@@ -24,16 +24,29 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "vsock")) return socket(AF_VSOCK, SOCK_STREAM, 0);
     if (!strcmp(kind, "mptcp")) return socket(AF_INET, SOCK_STREAM, 262);
     if (!strcmp(kind, "netlink")) return socket(AF_NETLINK, SOCK_RAW, 16);
-    if (!strcmp(kind, "epoll")) return epoll_create1(0);
-    if (!strcmp(kind, "eventfd")) return eventfd(3, 0);
-    if (!strcmp(kind, "timerfd")) return timerfd_create(CLOCK_MONOTONIC, 0);
-    if (!strcmp(kind, "signalfd")) { sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); return signalfd(-1, &s, 0); }
-    if (!strcmp(kind, "inotify")) return inotify_init1(0);
+    if (!strcmp(kind, "inotify-unread")) { int fd = must(inotify_init1(0)); must(inotify_add_watch(fd, scenario_path("."), IN_CREATE)); must(mkdir(scenario_path("new"), 0700)); return fd; }
+    if (!strcmp(kind, "inotify-lost")) { int fd = must(inotify_init1(0)), gone = must(open(scenario_path("gone"), O_CREAT | O_WRONLY, 0600)); must(inotify_add_watch(fd, scenario_path("gone"), IN_MODIFY)); must(unlink(scenario_path("gone"))); (void)gone; return fd; }
+    if (!strcmp(kind, "fired")) {           // a one-shot entry for a socket that takes no more and has nothing to read
+        int fd = must(epoll_create1(0)); char b[4096] = { 0 };
+        must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p));
+        must(epoll_ctl(fd, EPOLL_CTL_ADD, p[0], &(struct epoll_event) { .events = EPOLLIN | EPOLLOUT | EPOLLONESHOT }));
+        must(epoll_wait(fd, &(struct epoll_event) { 0 }, 1, 1000));
+        while (write(p[0], b, sizeof b) > 0) {}
+        return fd;
+    }
+    if (!strcmp(kind, "epoll-signalfd")) {  // the process that added it has gone on without the instance
+        int fd = must(epoll_create1(0)); sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); q = must(signalfd(-1, &s, 0));
+        must(epoll_ctl(fd, EPOLL_CTL_ADD, q, &(struct epoll_event) { .events = EPOLLIN }));
+        if (!fork()) { close(fd); scenario_await("go"); _exit(0); }
+        close(q);
+        return fd;
+    }
+    if (!strcmp(kind, "pidfd-outside")) return syscall(SYS_pidfd_open, getppid(), 0);
+    if (!strcmp(kind, "fanotify")) return syscall(300, 0x200, O_RDONLY);     // FAN_REPORT_FID: permitted to everybody
     if (!strcmp(kind, "packets")) { must(pipe2(p, O_DIRECT)); must(write(p[1], "one", 3)); return p[0]; }
     if (!strcmp(kind, "pty-async")) { must(openpty(&p[0], &q, NULL, NULL, NULL)); signal(SIGIO, SIG_IGN); must(fcntl(q, F_SETFL, O_RDWR | O_ASYNC)); return q; }
     if (!strcmp(kind, "pty-unreached")) { p[0] = must(posix_openpt(O_RDWR | O_NOCTTY)); must(grantpt(p[0])); must(write(p[0], "echo", 4)); usleep(50000); return p[0]; }
     if (!strcmp(kind, "serial")) { q = open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK); return q < 0 ? -2 : q; }
-    if (!strcmp(kind, "pidfd")) return syscall(SYS_pidfd_open, getpid(), 0);
     if (!strcmp(kind, "namespace")) {          // one that the tree has left
         int fd = open("/proc/self/ns/uts", O_RDONLY);
         if (unshare(CLONE_NEWUTS) && unshare(CLONE_NEWUSER | CLONE_NEWUTS)) return -2;

@@ -146,10 +146,15 @@ func reapTemporaries(of parent: Int32) {
 
 /// Exits as the process had: its parent can still wait for it.
 private func becomeZombie(_ i: Int) -> Never {
-    let wait = processes[i].pointee.exit_status, signal = Int(wait & 0x7f)
     if processes[i].pointee.comm != 0 { _ = ckpt_prctl(15, int(bytes(processes[i].pointee.comm)), 0, 0, 0) }
     arrive(ENGINE_STAGE_LEAVE)
     waitFor(ENGINE_STAGE_RESTORE)
+    exitAs(processes[i].pointee.exit_status)
+}
+
+/// Ends with the status `wait`, as wait(2) shows it.
+func exitAs(_ wait: Int32) -> Never {
+    let signal = Int(wait & 0x7f)
     if signal != 0 {
         // Its own core was dumped then: a limit of one byte forbids another, also through a pipe (core(5)).
         var least = ckpt_rlimit(soft: 1, hard: 1), action = ckpt_sigaction(), unblocked: UInt64 = 0

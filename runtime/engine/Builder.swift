@@ -19,19 +19,24 @@ func buildTree() {
     openStage(ENGINE_STAGE_LEAVE)
     reapTemporaries(of: -1)
     waitForAll(ENGINE_STAGE_LEAVE, count: everybody)
+    openPidfds()
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
+    startEvents()
     confirmZombies(of: -1)
+    watchFiles(.processes)
     stopStopped()
 }
 
 /// What the tree inherits and is made where its pids are given: in the namespace of the tree, before its first process.
 private func makeKernelObjects() {
+    makeEvents()
     makeSockets()
     makeTerminals()
     openNamespaceFiles()
     remakeUnnamedFiles()
     completeSockets()
+    watchFiles(.early)
 }
 
 /// Every task has come back into the runtime's handler.

@@ -11,7 +11,7 @@ func openSharedDescriptions() {
     for d in 0..<descriptions.count where descriptionFd[d].pointee < 0 {
         let r = descriptions[d].pointee, kind = objects[r.object].pointee.kind
         if kind == outside { descriptionFd[d].pointee = openOutside(d); continue }
-        if isTerminalKind(kind) || kind == CKPT_OBJECT_SOCKET.rawValue { continue }       // made where the tree's pids are given
+        if isTerminalKind(kind) || isEventKind(kind) || kind == CKPT_OBJECT_SOCKET.rawValue { continue }       // made where the tree's pids are given
         if kind == CKPT_OBJECT_NAMESPACE.rawValue || isProcOfPid(Int(r.object)) { continue }
         if r.users > 1 || objectFd[Int(r.object)].pointee >= 0 { descriptionFd[d].pointee = lift(openDescription(d), "file of the tree") }
     }
@@ -56,6 +56,8 @@ func firstUnnamed(_ o: Int) -> Int {
 func restoreDescriptors(_ i: Int) {
     let p = processes[i], floor = state.pointee.fd_floor
     _ = system(CKPT_SYS_close_range, 0, Int(floor) - 1, 0)
+    fetchPidfds(i)
+    watchFiles(.inside(i))
     for k in 0..<p.pointee.fd_count { place(Int(p.pointee.first_fd + k), from: Int(p.pointee.first_fd)) }
     _ = system(CKPT_SYS_close_range, Int(floor), Int(Int32.max), 0)
 }

@@ -21,6 +21,7 @@ func lift(_ fd: Int32, _ what: StaticString) -> Int32 {
 func reserveDescriptors() {
     var top: Int32 = 2
     for i in 0..<fds.count { top = max(top, fds[i].pointee.number) }
+    for i in 0..<watched.count { top = max(top, watched[i].pointee.number) }
     state.pointee.fd_floor = top + 1
     var limit = ckpt_rlimit()
     if system(CKPT_SYS_prlimit64, 0, 7, 0, int(&limit)) == 0 {

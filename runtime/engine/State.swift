@@ -47,6 +47,8 @@ var saved: Table<ckpt_saved_record> { table(CKPT_TABLE_SAVED, ckpt_saved_record.
 var extents: Table<ckpt_extent_record> { table(CKPT_TABLE_EXTENT, ckpt_extent_record.self) }
 var carried: Table<UInt32> { table(CKPT_TABLE_CARRIED, UInt32.self) }
 var events: Table<ckpt_event_record> { table(CKPT_TABLE_EVENT, ckpt_event_record.self) }
+var watched: Table<ckpt_watched_record> { table(CKPT_TABLE_WATCHED, ckpt_watched_record.self) }
+var watches: Table<ckpt_watch_record> { table(CKPT_TABLE_WATCH, ckpt_watch_record.self) }
 var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }
 var terminals: Table<ckpt_terminal_record> { table(CKPT_TABLE_TERMINAL, ckpt_terminal_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }

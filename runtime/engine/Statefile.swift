@@ -80,6 +80,8 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_MESSAGE.rawValue: MemoryLayout<ckpt_message_record>.stride
     case CKPT_TABLE_CARRIED.rawValue: 4
     case CKPT_TABLE_EVENT.rawValue: MemoryLayout<ckpt_event_record>.stride
+    case CKPT_TABLE_WATCHED.rawValue: MemoryLayout<ckpt_watched_record>.stride
+    case CKPT_TABLE_WATCH.rawValue: MemoryLayout<ckpt_watch_record>.stride
     case CKPT_TABLE_GUARD.rawValue: MemoryLayout<ckpt_guard_record>.stride
     case CKPT_TABLE_TERMINAL.rawValue: MemoryLayout<ckpt_terminal_record>.stride
     case CKPT_TABLE_SAVED.rawValue: MemoryLayout<ckpt_saved_record>.stride

@@ -38,7 +38,7 @@ func verifyTables(fileSize: UInt64) {
     verifySockets(fileSize)
     verifyTerminals(fileSize)
     verifySaved(fileSize)
-    for i in 0..<events.count where events[i].pointee.object >= objects.count { bad("EVENT", i, "names no object") }
+    verifyEvents()
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
     for i in 0..<locks.count {
         let l = locks[i].pointee
@@ -141,13 +141,27 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     guard isData(o.content, o.content_size, file) else { bad("OBJECT", i, "its content lies outside the file") }
     switch o.kind {
     case CKPT_OBJECT_SOCKET.rawValue: guard o.detail < sockets.count, sockets[o.detail].pointee.object == i else { bad("OBJECT", i, "names no socket") }
-    case CKPT_OBJECT_EVENTFD.rawValue, CKPT_OBJECT_TIMERFD.rawValue, CKPT_OBJECT_SIGNALFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
+    case CKPT_OBJECT_EVENTFD.rawValue...CKPT_OBJECT_PIDFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
     case CKPT_OBJECT_PTY_MASTER.rawValue, CKPT_OBJECT_PTY_SLAVE.rawValue, CKPT_OBJECT_PTY_CONTROLLING.rawValue:
         guard o.detail < terminals.count, terminals[o.detail].pointee.state.flags & CKPT_TERMINAL_OUTSIDE.rawValue == 0 else { bad("OBJECT", i, "names no pseudo-terminal") }
     default: break
     }
     guard o.page_shift == 0 || (o.page_shift >= 12 && o.page_shift < 40) else { bad("OBJECT", i, "its pages") }
     if o.kind == CKPT_OBJECT_SHMEM.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
+}
+
+private func verifyEvents() {
+    for i in 0..<events.count {
+        let e = events[i].pointee
+        guard e.object < objects.count, objects[e.object].pointee.detail == i else { bad("EVENT", i, "names no object") }
+        let isQueue = objects[e.object].pointee.kind == CKPT_OBJECT_INOTIFY.rawValue
+        guard within(e.first_item, e.item_count, isQueue ? watches.count : watched.count) else { bad("EVENT", i, "what it watches") }
+    }
+    for i in 0..<watched.count {
+        let w = watched[i].pointee
+        guard w.target < descriptions.count, w.number >= 0, w.number < 1 << 30, isIndex(w.process, processes.count) else { bad("WATCHED", i, "names no description") }
+    }
+    for i in 0..<watches.count where !isText(watches[i].pointee.path) || watches[i].pointee.wd <= 0 { bad("WATCH", i, "its path or number") }
 }
 
 private func verifyTerminals(_ file: UInt64) {

@@ -23,6 +23,15 @@ struct ObjectKind: Sendable {
         CKPT_OBJECT_EVENTFD.rawValue: .init(name: "eventfd") { s, o, i in "count \(s.events[Int(o.detail)].value)" },
         CKPT_OBJECT_TIMERFD.rawValue: .init(name: "timerfd") { s, o, i in timerWords(s.events[Int(o.detail)]) },
         CKPT_OBJECT_SIGNALFD.rawValue: .init(name: "signalfd") { s, o, i in signalSet(s.events[Int(o.detail)].value) },
+        CKPT_OBJECT_EPOLL.rawValue: .init(name: "epoll") { s, o, i in watchedWords(s, s.events[Int(o.detail)]) },
+        CKPT_OBJECT_INOTIFY.rawValue: .init(name: "inotify") { s, o, i in
+            let e = s.events[Int(o.detail)]
+            return "watches " + (e.first_item..<e.first_item + e.item_count).map { s.string(s.watches[Int($0)].path) }.joined(separator: " ")
+        },
+        CKPT_OBJECT_PIDFD.rawValue: .init(name: "pidfd") { s, o, i in
+            let e = s.events[Int(o.detail)]
+            return e.flags & CKPT_EVENT_REAPED.rawValue != 0 ? "of a process that has ended" : "of process \(e.value)"
+        },
         CKPT_OBJECT_PATH.rawValue: .init(name: "path", detail: path),
         CKPT_OBJECT_PROC.rawValue: .init(name: "/proc", detail: path),
         CKPT_OBJECT_NAMESPACE.rawValue: .init(name: "namespace", detail: path),
@@ -36,6 +45,10 @@ struct ObjectKind: Sendable {
         return found.isEmpty ? "" : ", held as " + found.joined(separator: " ")
     }
 
+    /// "watches 4 7 9": descriptors, as they were added.
+    private static func watchedWords(_ s: Statefile, _ e: ckpt_event_record) -> String {
+        e.item_count == 0 ? "watches nothing" : "watches " + (e.first_item..<e.first_item + e.item_count).map { String(s.watched[Int($0)].number) }.joined(separator: " ")
+    }
     private static func timerWords(_ e: ckpt_event_record) -> String {
         e.left.value_sec == 0 && e.left.value_nsec == 0 ? "disarmed" : "\(seconds(e.left.value_sec, e.left.value_nsec)) s left"
     }

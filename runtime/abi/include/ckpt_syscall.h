@@ -40,7 +40,7 @@ enum {
     CKPT_SYS_sched_setaffinity = 203, CKPT_SYS_sched_getaffinity = 204, CKPT_SYS_getdents64 = 217, CKPT_SYS_set_tid_address = 218,
     CKPT_SYS_semtimedop = 220, CKPT_SYS_timer_create = 222, CKPT_SYS_timer_settime = 223, CKPT_SYS_timer_gettime = 224,
     CKPT_SYS_timer_getoverrun = 225, CKPT_SYS_timer_delete = 226, CKPT_SYS_clock_gettime = 228, CKPT_SYS_clock_nanosleep = 230,
-    CKPT_SYS_exit_group = 231, CKPT_SYS_epoll_wait = 232, CKPT_SYS_tgkill = 234, CKPT_SYS_waitid = 247, CKPT_SYS_ioprio_set = 251,
+    CKPT_SYS_exit_group = 231, CKPT_SYS_epoll_wait = 232, CKPT_SYS_epoll_ctl = 233, CKPT_SYS_inotify_add_watch = 254, CKPT_SYS_timerfd_create = 283, CKPT_SYS_timerfd_settime = 286, CKPT_SYS_signalfd4 = 289, CKPT_SYS_eventfd2 = 290, CKPT_SYS_epoll_create1 = 291, CKPT_SYS_inotify_init1 = 294, CKPT_SYS_tgkill = 234, CKPT_SYS_waitid = 247, CKPT_SYS_ioprio_set = 251,
     CKPT_SYS_ioprio_get = 252, CKPT_SYS_openat = 257, CKPT_SYS_mknodat = 259, CKPT_SYS_newfstatat = 262, CKPT_SYS_unlinkat = 263, CKPT_SYS_linkat = 265,
     CKPT_SYS_readlinkat = 267, CKPT_SYS_pselect6 = 270, CKPT_SYS_ppoll = 271, CKPT_SYS_unshare = 272, CKPT_SYS_set_robust_list = 273,
     CKPT_SYS_get_robust_list = 274, CKPT_SYS_tee = 276, CKPT_SYS_utimensat = 280, CKPT_SYS_epoll_pwait = 281, CKPT_SYS_fallocate = 285,
@@ -48,7 +48,7 @@ enum {
     CKPT_SYS_setns = 308, CKPT_SYS_process_vm_readv = 310, CKPT_SYS_kcmp = 312, CKPT_SYS_sched_setattr = 314, CKPT_SYS_sched_getattr = 315, CKPT_SYS_getrandom = 318,
     CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
     CKPT_SYS_rseq = 334, CKPT_SYS_mbind = 237, CKPT_SYS_set_mempolicy = 238, CKPT_SYS_get_mempolicy = 239, CKPT_SYS_pkey_mprotect = 329, CKPT_SYS_pkey_alloc = 330,
-    CKPT_SYS_pkey_free = 331, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
+    CKPT_SYS_pkey_free = 331, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
 };
 
 CKPT_INLINE long ckpt_read(int fd, void *_Nonnull p, size_t n) { return ckpt_syscall(CKPT_SYS_read, fd, (long)p, (long)n, 0, 0, 0); }

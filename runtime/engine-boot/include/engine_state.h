@@ -107,6 +107,7 @@ struct engine_board {
     uint32_t terminal_wanted;           // ns: the init process gives the terminal to the main process's group
     uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
     uint32_t text_length;
+    int32_t  builder;                   // the builder's pid, as the processes of the tree see it
     char     text[1024];
 };
 

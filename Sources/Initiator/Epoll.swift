@@ -1,0 +1,68 @@
+// What each epoll instance watches.  fdinfo lists it; kcmp(2) finds the file behind each entry, since its number may stand for another one by now.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+private let privateBits: UInt32 = 0xf000_0000           // EPOLLET, ONESHOT, WAKEUP, EXCLUSIVE
+
+extension SystemContent {
+    /// Before any file is described: what is watched is made before the tree, like the instance itself.
+    func surveyEpolls(_ tree: ObservedTree, _ segment: Segment) {
+        for i in files.all.indices where files.all[i].sample.isEpoll {
+            let f = files.all[i], first = tables.watched.count
+            do throws(SystemError) { try surveyItems(of: f, tree, segment) } catch {
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: it can't be looked at: \(error.call): \(error.text)", "try again", status: .temporary)
+            }
+            epollItems[i] = (UInt32(first), UInt32(tables.watched.count - first))
+        }
+    }
+
+    /// "tfd: 5 events: 19 data: 7fff00000005  pos:0 ino:2d sdev:9"
+    private func surveyItems(of f: OpenFile, _ tree: ObservedTree, _ segment: Segment) throws(SystemError) {
+        var seen: [Int32: Int] = [:]
+        for line in try DescriptorInfo(f.samplePid, f.sample.number).lines where line.name == "tfd" {
+            let words = line.value.split { $0 == " " || $0 == ":" }
+            guard words.count >= 9, let number = Int32(words[0]), let events = UInt32(words[2], radix: 16), let data = UInt64(words[4], radix: 16), let inode = UInt64(words[8], radix: 16) else { continue }
+            // Entries of one number are told apart by their order.
+            let nth = seen[number, default: 0]
+            seen[number] = nth + 1
+            guard let target = try self.target(of: f, number, nth, inode: inode) else {
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: it watches a file, added as descriptor \(number), that nobody in the tree has open any more", "remove it with EPOLL_CTL_DEL before closing it")
+                continue
+            }
+            var w = ckpt_watched_record(target: UInt32(target), number: number, events: events, process: ckpt_no_index(), data: data)
+            if files.all[target].sample.isSignalfd {
+                guard let p = f.users.intersection(files.all[target].users).min() else {
+                    refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: it watches a signalfd of a process that does not have the instance", "keep both open in one process")
+                    continue
+                }
+                w.process = UInt32(p)
+            }
+            if events & ~privateBits == 0 && !canFire(target, segment) {
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "\(firedCause) (descriptor \(number))", "try again", status: .temporary)
+            }
+            tables.watched.append(w)
+            if !files.all[target].sample.isEpoll { files.openInEngine(target) }
+        }
+    }
+
+    private func target(of f: OpenFile, _ number: Int32, _ nth: Int, inode: UInt64) throws(SystemError) -> Int? {
+        for (i, c) in files.all.enumerated() where c.sample.inode == inode {
+            if try Kernel.compareWatched(c.samplePid, c.sample.number, with: f.samplePid, epoll: f.sample.number, number, nth) { return i }
+        }
+        return nil
+    }
+
+    /// A one-shot entry that has fired is made by letting it fire: its file must be ready for something, or be made so.
+    private func canFire(_ target: Int, _ segment: Segment) -> Bool {
+        let c = files.all[target].sample
+        if c.isSignalfd || c.isTimerfd { return true }
+        if c.mode & FileType.mask == FileType.fifo && c.canRead { return true }
+        return (try? DescriptorFetch(segment).copy(of: files.all[target].samplePid, c.number).isReady()) ?? false
+    }
+}
+
+/// Between the event and its handling, mostly.
+let firedCause = "epoll instance: a one-shot entry has fired and its file is ready for nothing"

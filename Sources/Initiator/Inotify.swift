@@ -1,0 +1,121 @@
+// Inotify queues: their watches, by the paths of what they watch.  The kernel shows only inode and file handle, so the path is looked for.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+extension SystemContent {
+    /// false: refused.
+    func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) -> Bool {
+        e.first_item = UInt32(tables.watches.count)
+        // In their order: the next one that the program adds gets the number after the last.
+        for w in info.lines.filter({ $0.name == "inotify wd" }).compactMap({ InotifyWatch($0.value) }).sorted(by: { $0.wd < $1.wd }) {
+            guard let path = watchedPath(w, f) else {
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: watch \(w.wd) is on a file whose path can't be found (inode \(w.inode), device \(w.device >> 20):\(w.device & 0xfffff))",
+                             Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
+                return false
+            }
+            tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(path), pad: 0))
+        }
+        e.item_count = UInt32(tables.watches.count) - e.first_item
+        guard unreadEvents(f) == 0 else {
+            refusals.add(pid: f.samplePid, fd: f.sample.number, unreadCause, "try again when the program has read them", status: .temporary)
+            return false
+        }
+        return true
+    }
+
+    private func unreadEvents(_ f: OpenFile) -> Int {
+        guard let copy = try? DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number) else { return 0 }
+        return (try? copy.unreadBytes()) ?? 0
+    }
+
+    private func watchedPath(_ w: InotifyWatch, _ f: OpenFile) -> String? {
+        if let known = watchedPaths[w.handle] { return known }
+        let found = openPath(w) ?? pathByHandle(w, f) ?? searchedPath(w)
+        if let found { watchedPaths[w.handle] = found }
+        return found
+    }
+
+    /// What the tree has open, runs, or works in; and the folders that these lie in.
+    private func openPath(_ w: InotifyWatch) -> String? {
+        for path in nearbyPaths {
+            var p = path
+            while true {
+                if w.matches(p) { return p }
+                if p == "/" { break }
+                p = Path.folder(of: p)
+            }
+        }
+        return nil
+    }
+    private var nearbyPaths: [String] {
+        files.all.map(\.sample.link).filter { $0.hasPrefix("/") && !$0.hasSuffix(deletedMark) } + live.flatMap { [$0.cwd, $0.exe] }
+    }
+
+    /// open_by_handle_at(2) in the mounts of the file's system, where it is permitted.
+    private func pathByHandle(_ w: InotifyWatch, _ f: OpenFile) -> String? {
+        guard let mounts = try? Path.text("/proc/\(f.samplePid)/mountinfo") else { return nil }
+        for line in mounts.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count > 4, words[2] == "\(w.device >> 20):\(w.device & 0xfffff)" else { continue }
+            if let path = FileHandle(w.handle)?.path(in: String(words[4])), w.matches(path) { return path }
+        }
+        return nil
+    }
+
+    /// Below the folders that the tree works in, a bounded look.
+    private func searchedPath(_ w: InotifyWatch) -> String? {
+        var folders = Array(Set(live.map(\.cwd) + nearbyPaths.map { Path.folder(of: $0) })).filter { $0 != "/" && !$0.hasPrefix("/usr") && !$0.hasPrefix("/proc") && !$0.hasPrefix("/dev") }.sorted()
+        var left = 50_000, next = 0
+        while next < folders.count, left > 0 {
+            let entries = Path.entries(in: folders[next], limit: left)
+            left -= entries.count
+            for e in entries {
+                let full = folders[next] + "/" + e.name
+                if e.inode == w.inode, w.matches(full) { return full }
+                if e.isFolder { folders.append(full) }
+            }
+            next += 1
+        }
+        return nil
+    }
+}
+
+let unreadCause = "inotify queue: it holds events that the program has not read, which can't be queued again"
+
+/// "inotify wd:1 ino:e0001 sdev:fe00000 mask:fce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:01000e0063bad52b"
+struct InotifyWatch {
+    var wd: Int32 = 0, inode: UInt64 = 0, device: UInt64 = 0, mask: UInt32 = 0
+    var handle: [UInt8] = []            // struct file_handle: size and type as 32-bit words, then the bytes
+    /// `text` begins behind "inotify wd:".
+    init?(_ text: Substring) {
+        var size: UInt32 = 0, type: UInt32 = 0, bytes: [UInt8] = []
+        for (i, word) in text.split(separator: " ").enumerated() {
+            let parts = i == 0 ? ["wd", word] : word.split(separator: ":")
+            guard parts.count == 2 else { continue }
+            let number = UInt64(parts[1], radix: 16) ?? 0
+            switch parts[0] {
+            case "wd": wd = Int32(truncatingIfNeeded: number)
+            case "ino": inode = number
+            case "sdev": device = number
+            case "mask": mask = UInt32(truncatingIfNeeded: number)
+            case "fhandle-bytes": size = UInt32(truncatingIfNeeded: number)
+            case "fhandle-type": type = UInt32(truncatingIfNeeded: number)
+            case "f_handle":
+                let digits = Array(parts[1])
+                bytes = stride(from: 0, to: digits.count - 1, by: 2).compactMap { UInt8(String(digits[$0...$0 + 1]), radix: 16) }
+            default: break
+            }
+        }
+        guard wd > 0 else { return nil }
+        handle = withUnsafeBytes(of: size) { Array($0) } + withUnsafeBytes(of: type) { Array($0) } + bytes
+    }
+    /// The same file: by its handle where its file system gives one, else by its inode.
+    func matches(_ path: String) -> Bool {
+        if handle.count > 8, let h = FileHandle(of: path) { return h.bytes == handle }
+        guard let s = try? Path.statusOfName(path) else { return false }
+        return s.inodeNumber == inode && Path.deviceWord(s.deviceNumber) == device
+    }
+}

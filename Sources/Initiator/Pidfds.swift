@@ -1,0 +1,30 @@
+// Pidfds: they are opened again when their processes exist.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+
+extension SystemContent {
+    private static let threadFlag: UInt32 = 0o200           // PIDFD_THREAD is O_EXCL
+
+    /// false: refused.
+    func record(_ info: DescriptorInfo, pidfd f: OpenFile, _ e: inout ckpt_event_record) -> Bool {
+        let pid = Int32(info["Pid"]) ?? 0
+        func refuse(_ what: String, _ remedy: String) -> Bool {
+            refusals.add(pid: f.samplePid, fd: f.sample.number, "pidfd: \(what)", remedy)
+            return false
+        }
+        if pid < 0 {
+            // Ended and waited for; newer kernels remember how.
+            e.flags = CKPT_EVENT_REAPED.rawValue
+            if let copy = try? DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number) { e.value = UInt64(copy.exitStatus() ?? 0) }
+            return true
+        }
+        guard let p = tree.processes.first(where: { $0.pid == pid }) else {
+            return refuse("of process \(pid), which is outside the tree", "close it, or start that process under the same ckrun")
+        }
+        if f.sample.flags & SystemContent.threadFlag != 0 && pid != p.pid { return refuse("of a thread", "close it") }
+        e.value = UInt64(p.ownPid)
+        return true
+    }
+}
