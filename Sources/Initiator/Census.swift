@@ -235,7 +235,7 @@ final class Census {
     private func runStopped(_ p: CalledProcess, _ tid: Int32) throws(CheckpointFailure) {
         p.isStopped = true
         if continued.contains(p.pid) { return }
-        do throws(SystemError) { try seized.run(tid) } catch {
+        do throws(SystemError) { try seized.run(tid, of: p.pid) } catch {
             log.notice("pid \(p.pid) is stopped and may not be traced: it is continued and stopped again")
             continued.append(p.pid)
             Kernel.kill(pid: p.pid, 18)

@@ -28,6 +28,7 @@ final class ObservedProcess {
     var parent: Int? = nil              // index in the tree
     var group: Int32 = 0, terminalSession: Int32 = 0    // as the tree sees them; 0: outside
     var isOrphan = false
+    var uncollected: (code: Int32, signal: Int32) = (0, 0)      // what its parent has not collected yet: CLD_STOPPED or CLD_CONTINUED
     var mappings: [ProcMapping] = []
     var policies: [UInt64: ckpt_policy_query] = [:]     // by address; only mappings that have a memory policy
     var guards: [(start: UInt64, end: UInt64)] = []

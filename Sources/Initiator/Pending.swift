@@ -22,7 +22,7 @@ extension Operation {
         try barrier.run(CKPT_PHASE_REQUEUE, expecting: leaders + others, patience: patience) { "a task with pending signals" }
     }
 
-    /// What the leaders look up for us: the time left of POSIX timers, and who gets the signals of descriptors.
+    /// What the leaders look up for us: the time left of POSIX timers, who gets the signals of descriptors, what their children have to tell.
     func recordTimers(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         for p in tree.live {
             let slot = segment.process(p.slot)
@@ -34,6 +34,7 @@ extension Operation {
             let mapped = p.mappings.filter { !$0.name.hasPrefix("[v") }
             slot.pointee.policies_offset = try claim(p, mapped.map { ckpt_policy_query(address: $0.start, nodes: 0, mode: 0, error: 0) })
             slot.pointee.policies_count = UInt64(mapped.count)
+            try askForChildren(p, tree)
         }
         try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
         for p in tree.live {
@@ -45,6 +46,7 @@ extension Operation {
             }
             let policies = ckpt_arena(segment.pointer, slot.pointee.policies_offset).assumingMemoryBound(to: ckpt_policy_query.self)
             for i in 0..<Int(slot.pointee.policies_count) where policies[i].mode != 0 || policies[i].error != 0 { p.policies[policies[i].address] = policies[i] }
+            readChildren(p, tree)
         }
     }
 

@@ -33,6 +33,7 @@ extension Operation {
         r.pid = p.ownPid; r.pgid = p.group; r.sid = p.terminalSession
         r.parent = p.parent.map { UInt32($0) } ?? ckpt_no_index()
         r.comm = tables.text(p.stat.comm)
+        r.exit_signal = p.stat.exitSignal
         r.cwd = ckpt_no_index(); r.root = ckpt_no_index(); r.exe = ckpt_no_index()
         if p.isZombie {
             r.flags = CKPT_PROCESS_ZOMBIE.rawValue
@@ -41,6 +42,7 @@ extension Operation {
         }
         let slot = segment.process(p.slot).pointee
         r.flags = (p.isStopped ? CKPT_PROCESS_STOPPED.rawValue : 0) | (p.leaderIsGone ? CKPT_PROCESS_LEADER_GONE.rawValue : 0) | (p.isOrphan ? CKPT_PROCESS_ORPHAN.rawValue : 0)
+        r.wait_code = UInt16(p.uncollected.code); r.wait_signal = UInt16(truncatingIfNeeded: p.uncollected.signal)
         r.first_pending = UInt32(tables.pending.count)
         addTasks(p, index, &r, tables)
         (r.first_vma, r.vma_count) = pair(plan.vmaRange[key]); (r.first_fd, r.fd_count) = pair(content.fdRange[key])

@@ -11,6 +11,8 @@ public struct ProcStat: Sendable {
     public var startCode: UInt64, endCode: UInt64, startStack: UInt64
     public var startData: UInt64, endData: UInt64, startBrk: UInt64, argStart: UInt64, argEnd: UInt64, envStart: UInt64, envEnd: UInt64
     public var exitCode: Int32
+    /// What the parent gets when it ends (clone(2)).
+    public var exitSignal: Int32
 
     public init?(_ text: String) {
         guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), let pid = Int32(text[..<open].dropLast()) else { return nil }
@@ -26,6 +28,7 @@ public struct ProcStat: Sendable {
         startCode = field(26); endCode = field(27); startStack = field(28)
         startData = field(45); endData = field(46); startBrk = field(47)
         argStart = field(48); argEnd = field(49); envStart = field(50); envEnd = field(51)
+        exitSignal = Int32(truncatingIfNeeded: field(38))
         exitCode = Int32(truncatingIfNeeded: field(52))
     }
     public init?(pid: Int32, tid: Int32? = nil) {

@@ -4,14 +4,14 @@ import Glibc
 
 /// Threads seized by this process; let go when the owner goes.  All calls must come from the thread that seized.
 public final class SeizedTasks {
-    private var tids: [Int32] = []
+    private var tids: [Int32] = []                  // main threads last: a dead one is found only when the others of its process are
     private static let seize = 0x4206, cont = 7, detach = 17, wall = 0x4000_0000
     public init() {}
 
     /// Seizes a task in group stop and lets it run; a handler's signal must be pending for it.
-    public func run(_ tid: Int32) throws(SystemError) {
+    public func run(_ tid: Int32, of pid: Int32) throws(SystemError) {
         try request(SeizedTasks.seize, tid)
-        tids.append(tid)
+        tids.insert(tid, at: tid == pid ? tids.count : 0)
         // It reports the group stop it is in, then each signal that it is about to handle, ours last (the highest number).
         for _ in 0..<64 {
             var status: Int32 = 0

@@ -30,12 +30,12 @@ func planTree(adoptOrphans: Bool) {
 }
 
 /// Creates one process that goes on with `entry` on the main stack: a copy of this one.
-func fork(pid: Int32, flags: UInt64 = 0, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+func fork(pid: Int32, flags: UInt64 = 0, exitSignal: Int32 = 17, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
     var wanted = pid
     return withUnsafeMutableBytes(of: &wanted) { w in
         var a = ckpt_clone_args()
         a.flags = flags
-        a.exit_signal = flags & cloneParent != 0 ? 0 : 17
+        a.exit_signal = flags & cloneParent != 0 ? 0 : UInt64(exitSignal)
         a.stack = state.pointee.stacks
         a.stack_size = UInt64(ENGINE_MAIN_STACK)
         if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
@@ -53,9 +53,20 @@ func giveBirth(creator: Int32, stage: UInt8) {
         let way = nodes[n].pointee.way
         let r: Int
         if way == Birth.adopted { r = fork(pid: 0, argument: UInt64(n), intermediate) }
-        else { r = fork(pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, argument: UInt64(n), nodeEntry) }
+        else {
+            if way == Birth.sibling { refuseOtherSignal(n, creator) }
+            r = fork(pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, exitSignal: exitSignal(n), argument: UInt64(n), nodeEntry)
+        }
         guard r > 0 else { refuseBirth(n, r) }
         if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
+    }
+}
+/// A sibling gets the exit signal of the one that creates it.
+private func refuseOtherSignal(_ n: Int, _ creator: Int32) {
+    if exitSignal(n) == (creator < 0 ? 17 : exitSignal(Int(creator))) { return }
+    refuse(.lacks) { l in
+        putProcess(Int(nodes[n].pointee.record), &l)
+        l.put("its parent gets another signal for it than for the leader of its session; take the checkpoint when the session's other processes have ended")
     }
 }
 private func refuseBirth(_ n: Int, _ r: Int) -> Never {
@@ -101,6 +112,8 @@ func runNode(_ n: Int) -> Never {
     checkParent(n)
     reapTemporaries(of: Int32(n))
     if me.zombie != 0 { becomeZombie(Int(me.record)) }
+    continueChildren(of: Int32(n))
+    beContinued(n)
     arrive(ENGINE_STAGE_LEAVE)
     waitFor(ENGINE_STAGE_RESTORE)
     confirmZombies(of: Int32(n))

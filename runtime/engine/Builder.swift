@@ -49,11 +49,12 @@ private func waitForRuntime() {
     }
 }
 
-/// Processes that were stopped by job control are stopped before the barrier opens: a SIGCONT lets them go on from there.
+/// Processes that were stopped by job control are stopped before the barrier opens, those with a parent in the tree by that:
+/// a SIGCONT lets them go on from there.
 private func stopStopped() {
-    if state.pointee.init_node >= 0 { return }
-    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.record >= 0 {
-        if processes[Int(nodes[n].pointee.record)].pointee.flags & CKPT_PROCESS_STOPPED.rawValue != 0 { _ = system(CKPT_SYS_kill, Int(nodePids[n].pointee), 19) }
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent < 0 && isStopped(n) {
+        let isInit = Int32(n) == state.pointee.init_node
+        _ = system(CKPT_SYS_kill, Int(isInit ? state.pointee.init_pid : nodePids[n].pointee), 19)
     }
 }
 

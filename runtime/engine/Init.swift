@@ -64,9 +64,9 @@ private func waitForInit() {
     }
 }
 
-/// From outside the engine cannot name the processes that it would have to stop.
+/// From outside the engine cannot name a process that it would have to stop, but process 1; those with a parent in the tree are stopped by that.
 private func refuseStopped() {
-    for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_STOPPED.rawValue != 0 {
-        refuse(.lacks) { l in putProcess(i, &l); l.put("stopped, in a tree with a process 1 of its own: not restorable in this version; continue it before the checkpoint") }
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent < 0 && Int32(n) != state.pointee.init_node && isStopped(n) {
+        refuse(.lacks) { l in putProcess(Int(nodes[n].pointee.record), &l); l.put("stopped, with a parent outside the tree's pid namespace; continue it before the checkpoint") }
     }
 }

@@ -22,6 +22,7 @@ func becomeProcess(_ i: Int) -> Never {
     openProcFiles(i)
     restoreOwners(i)
     restoreTimers(i)
+    stopChildren(of: state.pointee.node)
     restorePending(i)
     restoreLimits(i)
     openTasks(i)

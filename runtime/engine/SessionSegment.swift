@@ -152,6 +152,7 @@ private func fillProcess(_ i: Int) {
     p.pointee.engine_size = state.pointee.region_size
     p.pointee.expected = r.pointee.task_count
     p.pointee.brk = r.pointee.brk
+    if r.pointee.flags & CKPT_PROCESS_STOPPED.rawValue != 0 && stopSignal(i) != 19 { p.pointee.stop_signal = UInt32(stopSignal(i)) }
     for k: Int32 in 0..<3 { ckpt_process_itimer(p, k).pointee = ckpt_record_itimer(r, k).pointee }
     for k: Int32 in 1...64 { ckpt_process_action(p, k).pointee = ckpt_record_action(r, k).pointee }
     for k in 0..<r.pointee.task_count where tasks[r.pointee.first_task + k].pointee.is_leader != 0 { p.pointee.leader_task = tasks[r.pointee.first_task + k].pointee.slot }

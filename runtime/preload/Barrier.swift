@@ -29,7 +29,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         let now = phase(word)
         switch now {
         case CKPT_PHASE_RECORD:
-            if let process { recordTimers(session, process); recordOwners(session, process); recordPolicies(session, process); arrive(part, now) }
+            if let process { recordTimers(session, process); recordOwners(session, process); recordPolicies(session, process); recordChildren(session, process); arrive(part, now) }
         case CKPT_PHASE_DRAIN where slot.pointee.request & CKPT_REQUEST_DRAIN_SHARED.rawValue != 0,
              CKPT_PHASE_DRAIN_OTHERS where slot.pointee.request == CKPT_REQUEST_DRAIN.rawValue:
             drainSignals(session, slot); arrive(part, now)
@@ -118,12 +118,23 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
     }
     let arrived = ckpt_add(ckpt_arrived_word(session), 1) + 1
     if arrived >= ckpt_load(&session.pointee.expected) { _ = ckpt_futex_wake(ckpt_arrived_word(session), Int32.max) }
+    if leads { letStopIn(process) }
+    _ = ckpt_add(&process.pointee.home, 1)
+    _ = ckpt_futex_wake(&process.pointee.home, Int32.max)
     awaitRestoreEnd(session)
     if leads {
         armTimers(session, process)
         ckpt_store(ckpt_timers_word(), 1)
         _ = ckpt_futex_wake(ckpt_timers_word(), Int32.max)
     } else { awaitTimers() }
+}
+
+/// A process that SIGTSTP or its like had stopped is stopped by that again, for which one of its tasks must take the signal; sigreturn blocks it again.
+private func letStopIn(_ process: UnsafeMutablePointer<ckpt_process>) {
+    let unblock: Int32 = 1
+    if process.pointee.stop_signal == 0 { return }
+    var set: UInt64 = 1 << (UInt64(process.pointee.stop_signal) - 1)
+    _ = ckpt_rt_sigprocmask(unblock, &set, nil)
 }
 
 /// No thread looks at its timers before the leader has armed them: a few system calls of a thread that has been released with us.

@@ -117,6 +117,10 @@ struct ckpt_undo {
 };
 _Static_assert(sizeof(struct ckpt_undo) == 136, "undo");
 
+// What a wait for stopped and continued children would give: the initiator fills the pid, the leader the rest by waitid(2) with WNOWAIT.
+struct ckpt_child_query { int32_t pid, code, status, pad; };
+_Static_assert(sizeof(struct ckpt_child_query) == 16, "child query");
+
 // The memory policy of one mapping: the initiator fills the address, the leader the rest by get_mempolicy(2).
 struct ckpt_policy_query { uint64_t address, nodes; int32_t mode, error; };
 _Static_assert(sizeof(struct ckpt_policy_query) == 24, "policy query");
@@ -180,7 +184,10 @@ struct ckpt_process {
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
     uint64_t terminals_offset, terminals_count;     // arena: struct ckpt_terminal_query[]
-    uint64_t spare[215];
+    uint64_t children_offset, children_count;       // arena: struct ckpt_child_query[]
+    uint32_t home;                  // atomic, restart: tasks that have done all they do before the release
+    uint32_t stop_signal;           // restart: what stops this process again then; 0: it is not stopped, or by SIGSTOP
+    uint64_t spare[212];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

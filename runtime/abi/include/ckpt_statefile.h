@@ -114,7 +114,9 @@ struct ckpt_process_record {
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
     uint32_t terminal, pad1;        // 1 + TERMINAL: its controlling terminal; 0: it has none
-    uint64_t spare[6];
+    uint16_t wait_code, wait_signal;// what its parent has not collected yet: CLD_STOPPED and by which signal, or CLD_CONTINUED; 0: nothing
+    int32_t  exit_signal;           // clone(2): what its parent gets when it ends; 0: nothing
+    uint64_t spare[5];
 };
 
 struct ckpt_task_record {
