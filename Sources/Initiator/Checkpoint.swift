@@ -86,6 +86,7 @@ final class Operation {
             if tree.refusals.problems.isEmpty { try drainPending(tree, barrier) }
             try recordTimers(tree, barrier)
             try recordTerminals(tree, barrier)
+            try recordSystemV(tree, barrier)
             phase("system")
             let content = try gatherSystem(tree, segment, options, draft)
             if let limit = options.saveFiles, content.refusals.problems.isEmpty {

@@ -12,6 +12,7 @@ extension Operation {
         content.files = OpenFiles(tree)
         defer { content.dropCopies() }
         content.addTerminals(tree)
+        content.addSystemV(tree)
         content.surveySockets(tree, segment)     // finds the files that are in flight, too
         content.surveyEpolls(tree, segment)
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })

@@ -11,7 +11,7 @@ final class MemoryPlan {
     var sessionAddress: [ObjectIdentifier: UInt64] = [:]
     var memoryEnd: UInt64 = 0
     var totalBytes: UInt64 = 0
-    fileprivate var dumped: Set<UInt32> = []        // shared objects that some process writes
+    var segmentsWritten: Set<UInt32> = []           // System V shared memory
     fileprivate var dumpedParts: [UInt32: [(UInt64, UInt64)]] = [:]
 }
 
@@ -31,6 +31,7 @@ extension Operation {
                 if v.kind == CKPT_VMA_SESSION.rawValue { plan.sessionAddress[ObjectIdentifier(p)] = m.start }
                 content.tables.vmas.append(v)
             }
+            ranges += plan.unattached(content, tree, i, draft, hasSwap: hasSwap)
             plan.vmaRange[ObjectIdentifier(p)] = (first, content.tables.vmas.count - first)
             plan.ranges[ObjectIdentifier(p)] = ranges
             plan.totalBytes += ranges.reduce(0) { $0 + ($1.end - $1.start) }
@@ -53,7 +54,7 @@ extension Operation {
             let slot = segment.process(p.slot)
             slot.pointee.ranges_offset = at
             slot.pointee.ranges_count = UInt32(ranges.count)
-            slot.pointee.ranges_early = UInt32(ranges.filter { $0.kind == CKPT_RANGE_SHARED.rawValue && $0.file_offset != 0 }.count)
+            slot.pointee.ranges_early = UInt32(ranges.filter { ($0.kind == CKPT_RANGE_SHARED.rawValue || $0.kind == CKPT_RANGE_SEGMENT.rawValue) && $0.file_offset != 0 }.count)
         }
     }
 }
@@ -76,6 +77,11 @@ extension SystemContent {
         if refuse(m, p) { return nil }
         if m.isShared {
             v.object_offset = m.offset
+            if m.isSegment {
+                guard let object = attachedSegment(m, p) else { return nil }
+                v.kind = CKPT_VMA_SHARED_ANONYMOUS.rawValue; v.object = object
+                return v
+            }
             if m.name.hasPrefix("/dev/zero") || m.name.hasPrefix("[anon_shmem:") || isDeleted {
                 v.kind = CKPT_VMA_SHARED_ANONYMOUS.rawValue
                 if isDeleted, let other = stillNamed(m, p) { v.kind = CKPT_VMA_SHARED_FILE.rawValue; v.object = other; return v }
@@ -116,7 +122,7 @@ extension SystemContent {
         if m.flags.contains("ss") { return no("a shadow stack", "start it without GLIBC_TUNABLES=glibc.cpu.x86_shstk") }
         if m.flags.contains("sl") && m.protection & 1 == 0 && m.anonymousBytes > 0 { return no("sealed by mseal while it can't be read, with contents", "seal it readable") }
         if let policy = p.policies[m.start], policy.error != 0 { return no("a memory policy that can't be read, or names a node beyond 63", "use nodes 0 to 63") }
-        if m.name.hasPrefix("/SYSV") { return no("System V shared memory \(m.name)", "use POSIX shared memory or MAP_SHARED | MAP_ANONYMOUS") }
+        if m.isSegment && m.flags.contains("ht") { return no("System V shared memory on huge pages (SHM_HUGETLB)", "use a memfd with MFD_HUGETLB") }
         if m.name.hasPrefix("/[aio]") { return no("asynchronous I/O context (io_setup)", "destroy it before the checkpoint, or use threads") }
         if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
         if (m.flags.contains("io") || m.flags.contains("pf")) && !m.name.hasPrefix("[") { return no("device memory \(m.name)", "unmap it before the checkpoint") }
@@ -193,6 +199,8 @@ extension MemoryPlan {
             r.kind = m.flags.contains("dc") ? CKPT_RANGE_DONTFORK.rawValue : CKPT_RANGE_FILE.rawValue
         case CKPT_VMA_VDSO:
             r.kind = CKPT_RANGE_WHOLE.rawValue
+        case CKPT_VMA_SHARED_ANONYMOUS where m.isSegment:
+            return segmentRange(m, &v, r, content, draft, p, hasSwap: hasSwap)
         case CKPT_VMA_SHARED_ANONYMOUS:
             return sharedRange(m, &v, r, draft, hasSwap: hasSwap)
         case CKPT_VMA_SHARED_FILE where content.isHeldByMappingsOnly(v.object):

@@ -76,6 +76,8 @@ final class ObservedTree {
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
+    var systemV: [ObservedIPC] = []
+    var asked = false                                   // the last question was a phase ASK, not ASK_AGAIN
     var refusals = Refusals(session: "")
     var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
 }

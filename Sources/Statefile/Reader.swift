@@ -36,6 +36,10 @@ public final class Statefile: @unchecked Sendable {
     public let terminals: Table<ckpt_terminal_record>
     public let saved: Table<ckpt_saved_record>
     public let extents: Table<ckpt_extent_record>
+    public let ipc: Table<ckpt_ipc_record>
+    public let semaphores: Table<ckpt_semaphore_record>
+    public let adjustments: Table<ckpt_adjustment_record>
+    public let queued: Table<ckpt_queued_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -80,6 +84,10 @@ public final class Statefile: @unchecked Sendable {
         terminals = try scan.optionalTable(notes[CKPT_TABLE_TERMINAL.rawValue], "TERMINAL")
         saved = try scan.optionalTable(notes[CKPT_TABLE_SAVED.rawValue], "SAVED")
         extents = try scan.optionalTable(notes[CKPT_TABLE_EXTENT.rawValue], "EXTENT")
+        ipc = try scan.optionalTable(notes[CKPT_TABLE_IPC.rawValue], "IPC")
+        semaphores = try scan.optionalTable(notes[CKPT_TABLE_SEMAPHORE.rawValue], "SEMAPHORE")
+        adjustments = try scan.optionalTable(notes[CKPT_TABLE_ADJUSTMENT.rawValue], "ADJUSTMENT")
+        queued = try scan.optionalTable(notes[CKPT_TABLE_QUEUED.rawValue], "QUEUED")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

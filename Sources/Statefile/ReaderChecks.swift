@@ -22,6 +22,7 @@ extension Statefile {
         try checkTerminals()
         try checkSaved()
         try checkEvents()
+        try checkIPC()
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(locks[i].process == ckpt_no_index() ? locks[i].fd >= 0 && Int(locks[i].fd) < descriptions.count : index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
@@ -113,6 +114,7 @@ extension Statefile {
         switch ckpt_object_kind(rawValue: o.kind) {
         case CKPT_OBJECT_SOCKET: try check(index(o.detail, sockets), name, at, "its socket is out of range")
         case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD, CKPT_OBJECT_EPOLL, CKPT_OBJECT_INOTIFY, CKPT_OBJECT_PIDFD: try check(index(o.detail, events), name, at, "its event record is out of range")
+        case CKPT_OBJECT_SEGMENT: try check(index(o.detail, ipc) && ipc[Int(o.detail)].kind == CKPT_IPC_SEGMENT.rawValue, name, at, "its System V shared memory is out of range")
         case CKPT_OBJECT_PTY_MASTER, CKPT_OBJECT_PTY_SLAVE, CKPT_OBJECT_PTY_CONTROLLING: try check(index(o.detail, terminals), name, at, "its terminal is out of range")
         default: break
         }
@@ -130,6 +132,23 @@ extension Statefile {
             try check(index(w.target, descriptions) && (w.process == ckpt_no_index() || index(w.process, processes)), "WATCHED \(i)", watched.offset(of: i), "its target is out of range")
         }
         for i in watches.indices { try checkText(watches[i].path, "WATCH \(i)", watches.offset(of: i)) }
+    }
+
+    private func checkIPC() throws(Problem) {
+        for i in ipc.indices {
+            let r = ipc[i], name = "IPC \(i)", at = ipc.offset(of: i)
+            switch ckpt_ipc_kind(rawValue: r.kind) {
+            case CKPT_IPC_SEGMENT: try check(index(r.object, objects), name, at, "its object is out of range")
+            case CKPT_IPC_SEMAPHORES: try check(slice(r.first, r.count, semaphores) && UInt64(r.count) == r.size, name, at, "its semaphores are out of range")
+            case CKPT_IPC_QUEUE: try check(slice(r.first, r.count, queued), name, at, "its messages are out of range")
+            default: throw bad(name, at: at, "unknown kind \(r.kind)")
+            }
+        }
+        for i in adjustments.indices {
+            let a = adjustments[i], isRight = index(a.process, processes) && index(a.set, ipc) && ipc[Int(a.set)].kind == CKPT_IPC_SEMAPHORES.rawValue
+            try check(isRight && a.number < ipc[Int(a.set)].count, "ADJUSTMENT \(i)", adjustments.offset(of: i), "its process or semaphore is out of range")
+        }
+        for i in queued.indices { try check(contains(queued[i].content, queued[i].size), "QUEUED \(i)", queued.offset(of: i), "its contents lie outside of the file") }
     }
 
     private func checkTerminals() throws(Problem) {

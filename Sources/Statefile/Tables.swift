@@ -24,6 +24,10 @@ public final class Tables {
     public var terminals: [ckpt_terminal_record] = []
     public var saved: [ckpt_saved_record] = []
     public var extents: [ckpt_extent_record] = []
+    public var ipc: [ckpt_ipc_record] = []
+    public var semaphores: [ckpt_semaphore_record] = []
+    public var adjustments: [ckpt_adjustment_record] = []
+    public var queued: [ckpt_queued_record] = []
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -58,6 +62,8 @@ public final class Tables {
         add(CKPT_TABLE_GUARD, guards, to: &out)
         add(CKPT_TABLE_TERMINAL, terminals, to: &out)
         add(CKPT_TABLE_SAVED, saved, to: &out); add(CKPT_TABLE_EXTENT, extents, to: &out)
+        add(CKPT_TABLE_IPC, ipc, to: &out); add(CKPT_TABLE_SEMAPHORE, semaphores, to: &out)
+        add(CKPT_TABLE_ADJUSTMENT, adjustments, to: &out); add(CKPT_TABLE_QUEUED, queued, to: &out)
         add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }

@@ -8,15 +8,10 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
-static int shm = -1, sem = -1;
 static int hold(const char *kind) {
     int p[2], q;
     if (!strcmp(kind, "raw")) return socket(AF_INET, SOCK_RAW, 253);
@@ -79,8 +74,6 @@ static int hold(const char *kind) {
         return fd;
     }
     if (!strcmp(kind, "aio")) { unsigned long context = 0; if (syscall(SYS_io_setup, 4, &context) < 0) return -2; return -1; }
-    if (!strcmp(kind, "shm")) { shm = must(shmget(IPC_PRIVATE, 4096, 0600)); must((long)shmat(shm, NULL, 0)); shmctl(shm, IPC_RMID, NULL); return -1; }
-    if (!strcmp(kind, "semundo")) { sem = must(semget(IPC_PRIVATE, 1, 0600)); struct sembuf b = { 0, 1, SEM_UNDO }; must(semop(sem, &b, 1)); return -1; }
     if (!strcmp(kind, "seccomp")) {
         struct { unsigned short code; unsigned char jt, jf; unsigned k; } allow = { 6, 0, 0, 0x7fff0000 };
         struct { unsigned short length; void *filter; } program = { 1, &allow };
@@ -106,7 +99,7 @@ int main(int argc, char **argv) {
     (void)argc;
     int fd = hold(argv[1]);
     int e = errno;
-    if (fd == -2 || (fd == -1 && e && strcmp(argv[1], "aio") && strcmp(argv[1], "shm") && strcmp(argv[1], "semundo") && strcmp(argv[1], "seccomp"))) {
+    if (fd == -2 || (fd == -1 && e && strcmp(argv[1], "aio") && strcmp(argv[1], "seccomp"))) {
         printf("unsupported %s\n", strerror(e));
         return 4;
     }
@@ -116,6 +109,5 @@ int main(int argc, char **argv) {
     close(out);
     scenario_wait();
     if (fd >= 0) check(fcntl(fd, F_GETFD) >= 0);
-    if (sem >= 0) semctl(sem, 0, IPC_RMID);
     return scenario_end();
 }

@@ -23,6 +23,7 @@ func buildTree() {
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
     startEvents()
+    finishSystemV()
     confirmZombies(of: -1)
     watchFiles(.processes)
     stopStopped()
@@ -31,6 +32,7 @@ func buildTree() {
 /// What the tree inherits and is made where its pids are given: in the namespace of the tree, before its first process.
 private func makeKernelObjects() {
     makeEvents()
+    makeSystemV()
     makeSockets()
     makeTerminals()
     openNamespaceFiles()

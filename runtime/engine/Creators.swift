@@ -5,7 +5,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-enum CreatorCall { static let pair: UInt32 = 1, listen: UInt32 = 2, connect: UInt32 = 3, send: UInt32 = 4 }
+enum CreatorCall { static let pair: UInt32 = 1, listen: UInt32 = 2, connect: UInt32 = 3, send: UInt32 = 4, any: UInt32 = 5 }
 
 struct Creator { var pid: Int32, uid: UInt32, gid: UInt32 }
 func creator(of s: UnsafeMutablePointer<ckpt_socket_record>) -> Creator { Creator(pid: s.pointee.creator_pid, uid: s.pointee.creator_uid, gid: s.pointee.creator_gid) }
@@ -23,6 +23,14 @@ func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ 
     var wait = -4
     while wait == -4 { wait = system(CKPT_SYS_wait4, r, 0, 0x40000000, 0) }
     return Int(s.pointee.creator_result)
+}
+
+/// Any system call with up to five arguments.
+func call(as who: Creator, _ number: Int, _ a: Int, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0) -> Int {
+    let list = engine_creator_arguments()
+    state.pointee.creator_number = Int64(number)
+    list[0] = Int64(a); list[1] = Int64(b); list[2] = Int64(c); list[3] = Int64(d); list[4] = Int64(e)
+    return call(as: who, CreatorCall.any, 0)
 }
 
 /// The child shares memory and descriptors, on a stack of its own; the builder waits until it has exited.
@@ -47,6 +55,9 @@ private let childEntry: @convention(c) (UInt64) -> Void = { _ in
     case CreatorCall.pair: r = system(CKPT_SYS_socketpair, 1, fd | 0o2000000, 0, int(engine_creator_fd()))
     case CreatorCall.listen: r = system(CKPT_SYS_listen, fd, length)
     case CreatorCall.connect: r = system(CKPT_SYS_connect, fd, address, length)
+    case CreatorCall.any:
+        let a = engine_creator_arguments()
+        r = system(Int(s.pointee.creator_number), Int(a[0]), Int(a[1]), Int(a[2]), Int(a[3]), Int(a[4]))
     default: r = system(CKPT_SYS_sendmsg, fd, address, 0x4040)
     }
     s.pointee.creator_result = Int32(truncatingIfNeeded: r)

@@ -33,6 +33,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     reserveDescriptors()
     noteForeground()
     checkObjects()
+    checkSystemV()
     putBackSavedFiles()
     createSegment()
     timed("files")

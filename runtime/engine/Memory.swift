@@ -54,6 +54,7 @@ private func mapVma(_ v: Int) {
     case CKPT_VMA_SHARED_FILE:
         flags |= mapShared; fd = fileToMap(v, write: has(v, CKPT_VMA_MAYWRITE) || r.protection & 2 != 0); offset = r.object_offset
         protection = Int32(r.protection)
+    case CKPT_VMA_SHARED_ANONYMOUS where objects[r.object].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue: return mapSegment(v)
     case CKPT_VMA_SHARED_ANONYMOUS where r.page_shift != 0:
         // mremap(2) makes no second mapping of huge pages: they come from a memfd.
         flags |= mapShared; fd = fileToMap(v, write: true); offset = r.object_offset

@@ -168,6 +168,7 @@ private func fillShared() {
         forEachRun(from: processes[p].pointee.shared_runs) { run in
             guard run.object < objects.count else { refuseStatefile("run", at: run.file_offset, "names no shared object") }
             let o = Int(run.object), size = UInt64(run.pages) * 4096
+            if objects[o].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue { return }     // when it has its id
             let isShared = objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[o].pointee.page_shift == 0
             if !isShared { return fillMemoryObject(o, run) }
             guard run.address & 4095 == 0, run.address <= sharedSize(o), size <= sharedSize(o) - run.address else {

@@ -4,7 +4,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let newTime = 0x80, newMount = 0x20000, newUser = 0x10000000, newPid = 0x20000000
+private let newTime = 0x80, newMount = 0x20000, newUser = 0x10000000, newPid = 0x20000000, newIPC = 0x8000000
 enum Capability { static let sysAdmin: UInt64 = 1 << 21, checkpointRestore: UInt64 = 1 << 40, sysTime: UInt64 = 1 << 25 }
 
 func effectiveCapabilities() -> UInt64 { currentCapabilities().effective }
@@ -19,8 +19,9 @@ func chooseMode() -> engine_pids {
             refuse(.lacks) { $0.put("--pids keep: needs the capability CAP_CHECKPOINT_RESTORE; restart it as root, or use --pids ns") }
         }
         if let pid = takenPid() { refuseTaken(pid: pid, -17) }
+        if takenIPC() >= 0 { refuseTakenIPC(takenIPC()) }
         return ENGINE_PIDS_KEEP
-    default: return maySetPids && takenPid() == nil ? ENGINE_PIDS_KEEP : ENGINE_PIDS_NS
+    default: return maySetPids && takenPid() == nil && takenIPC() < 0 ? ENGINE_PIDS_KEEP : ENGINE_PIDS_NS
     }
 }
 
@@ -47,14 +48,16 @@ func enterTimeNamespace() {
 /// ns: a pid namespace with everything that goes with it; a user namespace around it for a user without privileges.
 func enterNamespaces() {
     let s = state, privileged = effectiveCapabilities() & Capability.sysAdmin != 0
-    if privileged && system(CKPT_SYS_unshare, newPid | newMount | newTime) == 0 {
+    let ipc = needsIPCNamespace() ? newIPC : 0
+    s.pointee.ipc_namespace = ipc != 0 ? 1 : 0
+    if privileged && system(CKPT_SYS_unshare, newPid | newMount | newTime | ipc) == 0 {
         if writeClockOffsets() { s.pointee.time_namespace = 1 } else { checkClocks() }
         return
     }
     let uid = currentIds(false)[1], gid = currentIds(true)[1]
     let owner = singleOwner()
     s.pointee.foreign_groups = groupsDiffer() ? 1 : 0
-    let r = system(CKPT_SYS_unshare, newUser | newPid | newMount | newTime)
+    let r = system(CKPT_SYS_unshare, newUser | newPid | newMount | newTime | ipc)
     guard r == 0 else {
         refuse(.lacks) { l in
             l.put("a user namespace: "); putError(r, &l)

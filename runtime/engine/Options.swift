@@ -30,7 +30,7 @@ struct InitialStack {
 
 private let help: StaticString = """
 usage: FILE.ckpt [--pids auto|keep|ns|new] [--relocate OLD=NEW]... [--files keep|truncate]
-                 [--tcp repair|reset|refuse] [--ignore-cpu] [--ignore-clock] [--timing]
+                 [--tcp repair|reset|refuse] [--ipc attach] [--ignore-cpu] [--ignore-clock] [--timing]
 Restarts the process tree that this statefile holds.
   --pids auto       keep the pids if permitted and free, else in a new pid namespace (default)
   --pids keep       keep the pids in this pid namespace
@@ -42,6 +42,7 @@ Restarts the process tree that this statefile holds.
   --tcp repair      go on with TCP connections to programs outside of the tree (default with CAP_NET_ADMIN)
   --tcp reset       they are broken, as after a network failure (default otherwise)
   --tcp refuse      no restart when there are any
+  --ipc attach      use the shared memory, semaphores and queues as they are now that programs outside of the tree use too
   --ignore-cpu      go on without a CPU feature that the program may have used
   --ignore-clock    let the monotonic clock go backwards
   --timing          print the time of each phase
@@ -59,6 +60,7 @@ func readOptions(_ stack: InitialStack) -> Text {
         else if equal(a, to: "--pids") { state.pointee.pids = pidsMode(value(stack, &i)) }
         else if equal(a, to: "--files") { state.pointee.files = filesMode(value(stack, &i)) }
         else if equal(a, to: "--tcp") { state.pointee.tcp = tcpMode(value(stack, &i)) }
+        else if equal(a, to: "--ipc") { state.pointee.ipc = ipcMode(value(stack, &i)) }
         else if equal(a, to: "--relocate") { addRelocation(value(stack, &i)) }
         else if equal(a, to: "--ignore-cpu") { state.pointee.ignore_cpu = 1 }
         else if equal(a, to: "--ignore-clock") { state.pointee.ignore_clock = 1 }
@@ -68,6 +70,7 @@ func readOptions(_ stack: InitialStack) -> Text {
         else if let v = valueOf(a, "--pids=") { state.pointee.pids = pidsMode(v) }
         else if let v = valueOf(a, "--files=") { state.pointee.files = filesMode(v) }
         else if let v = valueOf(a, "--tcp=") { state.pointee.tcp = tcpMode(v) }
+        else if let v = valueOf(a, "--ipc=") { state.pointee.ipc = ipcMode(v) }
         else if let v = valueOf(a, "--relocate=") { addRelocation(v) }
         else { refuse(.usage) { l in l.put("option "); l.put(text: a); l.put(": unknown; try --help") } }
         i += 1
@@ -109,6 +112,10 @@ private func filesMode(_ v: Text) -> UInt32 {
     if equal(v, to: "keep") { return ENGINE_FILES_KEEP.rawValue }
     if equal(v, to: "truncate") { return ENGINE_FILES_TRUNCATE.rawValue }
     refuse(.usage) { l in l.put("--files "); l.put(text: v); l.put(": unknown; one of keep, truncate") }
+}
+private func ipcMode(_ v: Text) -> UInt32 {
+    if equal(v, to: "attach") { return ENGINE_IPC_ATTACH.rawValue }
+    refuse(.usage) { l in l.put("--ipc "); l.put(text: v); l.put(": unknown; there is attach") }
 }
 private func tcpMode(_ v: Text) -> UInt32 {
     if equal(v, to: "repair") { return ENGINE_TCP_REPAIR.rawValue }

@@ -16,6 +16,7 @@ func becomeProcess(_ i: Int) -> Never {
     enterDeletedFolder(i)
     restoreDescriptors(i)
     restoreLocks(i)
+    restoreAdjustments(i)
     restoreActions(i)
     restoreProcessAttributes(i)
     let main = createTasks(i)

@@ -32,6 +32,15 @@ func refuseTaken(pid: Int32, _ result: Int) -> Never {
     publish(.temporary, line, taken: true)
 }
 
+/// The same for an id or key of System V IPC: a tree in namespaces has its own.
+func refuseTakenIPC(_ i: Int) -> Never {
+    var line = Line()
+    line.put(text: engine_program()); line.put(": restart: ")
+    putIPC(i, &line)
+    line.put("its id or key is in use here; remove that one (ipcrm), or use --pids ns\n")
+    publish(.temporary, line, taken: true)
+}
+
 private func publish(_ code: Exit, _ line: borrowing Line, taken: Bool) -> Never {
     guard state.pointee.scratch != 0 else { line.write(to: Descriptor(2)); ckpt_exit_group(code.rawValue) }
     if ckpt_cas(&board.pointee.failure, 0, 1) {

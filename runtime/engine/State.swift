@@ -51,6 +51,10 @@ var watched: Table<ckpt_watched_record> { table(CKPT_TABLE_WATCHED, ckpt_watched
 var watches: Table<ckpt_watch_record> { table(CKPT_TABLE_WATCH, ckpt_watch_record.self) }
 var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }
 var terminals: Table<ckpt_terminal_record> { table(CKPT_TABLE_TERMINAL, ckpt_terminal_record.self) }
+var ipc: Table<ckpt_ipc_record> { table(CKPT_TABLE_IPC, ckpt_ipc_record.self) }
+var semaphores: Table<ckpt_semaphore_record> { table(CKPT_TABLE_SEMAPHORE, ckpt_semaphore_record.self) }
+var adjustments: Table<ckpt_adjustment_record> { table(CKPT_TABLE_ADJUSTMENT, ckpt_adjustment_record.self) }
+var queued: Table<ckpt_queued_record> { table(CKPT_TABLE_QUEUED, ckpt_queued_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
 var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
 

@@ -84,6 +84,10 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_WATCH.rawValue: MemoryLayout<ckpt_watch_record>.stride
     case CKPT_TABLE_GUARD.rawValue: MemoryLayout<ckpt_guard_record>.stride
     case CKPT_TABLE_TERMINAL.rawValue: MemoryLayout<ckpt_terminal_record>.stride
+    case CKPT_TABLE_IPC.rawValue: MemoryLayout<ckpt_ipc_record>.stride
+    case CKPT_TABLE_SEMAPHORE.rawValue: MemoryLayout<ckpt_semaphore_record>.stride
+    case CKPT_TABLE_ADJUSTMENT.rawValue: MemoryLayout<ckpt_adjustment_record>.stride
+    case CKPT_TABLE_QUEUED.rawValue: MemoryLayout<ckpt_queued_record>.stride
     case CKPT_TABLE_SAVED.rawValue: MemoryLayout<ckpt_saved_record>.stride
     case CKPT_TABLE_EXTENT.rawValue: MemoryLayout<ckpt_extent_record>.stride
     default: 0

@@ -179,6 +179,7 @@ private func reapAsInit(_ main: Int32) {
 func endFailed() -> Never {
     let s = state
     killTree()
+    removeSystemV()
     if s.pointee.segment != 0 && s.pointee.segment_made != 0 { ckpt_store(ckpt_phase_word(session), 1 << 8 | CKPT_PHASE_END.rawValue); _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max) }
     var patience = 0
     while ckpt_load(&board.pointee.failure) == 1 && patience < 100 { patience += 1; pauseBriefly() }

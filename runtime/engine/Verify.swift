@@ -39,6 +39,7 @@ func verifyTables(fileSize: UInt64) {
     verifyTerminals(fileSize)
     verifySaved(fileSize)
     verifyEvents()
+    verifyIPC(fileSize)
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
     for i in 0..<locks.count {
         let l = locks[i].pointee
@@ -129,7 +130,7 @@ private func verifyVma(_ i: Int, _ file: UInt64) {
     let needsObject = v.kind == CKPT_VMA_FILE.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue || v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue
     guard !needsObject || (v.object < objects.count && v.object_offset & 4095 == 0 && v.object_offset < 1 << 56) else { bad("VMA", i, "its object") }
     if v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
-        guard objects[v.object].pointee.kind == CKPT_OBJECT_SHMEM.rawValue else { bad("VMA", i, "its object is no shared memory") }
+        guard objects[v.object].pointee.kind == CKPT_OBJECT_SHMEM.rawValue || objects[v.object].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue else { bad("VMA", i, "its object is no shared memory") }
         guard v.object_offset + (v.end - v.start) <= (objects[v.object].pointee.size + 4095) & ~4095 else { bad("VMA", i, "larger than its shared memory") }
     }
 }
@@ -144,10 +145,32 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     case CKPT_OBJECT_EVENTFD.rawValue...CKPT_OBJECT_PIDFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
     case CKPT_OBJECT_PTY_MASTER.rawValue, CKPT_OBJECT_PTY_SLAVE.rawValue, CKPT_OBJECT_PTY_CONTROLLING.rawValue:
         guard o.detail < terminals.count, terminals[o.detail].pointee.state.flags & CKPT_TERMINAL_OUTSIDE.rawValue == 0 else { bad("OBJECT", i, "names no pseudo-terminal") }
+    case CKPT_OBJECT_SEGMENT.rawValue:
+        guard o.detail < ipc.count, ipc[o.detail].pointee.kind == CKPT_IPC_SEGMENT.rawValue, o.size == ipc[o.detail].pointee.size else { bad("OBJECT", i, "names no System V shared memory") }
     default: break
     }
     guard o.page_shift == 0 || (o.page_shift >= 12 && o.page_shift < 40) else { bad("OBJECT", i, "its pages") }
-    if o.kind == CKPT_OBJECT_SHMEM.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
+    if o.kind == CKPT_OBJECT_SHMEM.rawValue || o.kind == CKPT_OBJECT_SEGMENT.rawValue { guard o.size < topOfMemory / 2 else { bad("OBJECT", i, "its size") } }
+}
+
+private func verifyIPC(_ file: UInt64) {
+    for i in 0..<ipc.count {
+        let r = ipc[i].pointee
+        guard r.id >= 0, r.flags < 16 else { bad("IPC", i, "its id or flags") }
+        switch r.kind {
+        case CKPT_IPC_SEGMENT.rawValue: guard r.object < objects.count, objects[r.object].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue, objects[r.object].pointee.detail == i else { bad("IPC", i, "names no shared memory") }
+        case CKPT_IPC_SEMAPHORES.rawValue: guard within(r.first, r.count, semaphores.count), UInt64(r.count) == r.size, r.count > 0, r.count <= 32767 else { bad("IPC", i, "its semaphores") }
+        case CKPT_IPC_QUEUE.rawValue: guard within(r.first, r.count, queued.count) else { bad("IPC", i, "its messages") }
+        default: bad("IPC", i, "its kind")
+        }
+    }
+    for i in 0..<semaphores.count where semaphores[i].pointee.value < 0 || semaphores[i].pointee.value > 32767 { bad("SEMAPHORE", i, "its value") }
+    for i in 0..<adjustments.count {
+        let a = adjustments[i].pointee
+        guard a.process < processes.count, a.set < ipc.count, ipc[a.set].pointee.kind == CKPT_IPC_SEMAPHORES.rawValue, a.number < ipc[a.set].pointee.count,
+              a.value >= -32768, a.value <= 32767 else { bad("ADJUSTMENT", i, "its process, semaphore or value") }
+    }
+    for i in 0..<queued.count where !isData(queued[i].pointee.content, queued[i].pointee.size, file) || queued[i].pointee.size > 1 << 31 { bad("QUEUED", i, "its contents") }
 }
 
 private func verifyEvents() {

@@ -42,7 +42,7 @@ struct PageWriter {
         firstChunk = 0; chunkOffset = 0; runs = 0; isShared = shared
         var i = 0
         while i < count {
-            if (list[i].kind == CKPT_RANGE_SHARED.rawValue) == shared && list[i].file_offset != 0 { try writeRange(list[i]) }
+            if isSharedKind(list[i].kind) == shared && list[i].file_offset != 0 { try writeRange(list[i]) }
             i += 1
         }
         if runs > 0 { try flushChunk(next: 0) }
@@ -51,11 +51,13 @@ struct PageWriter {
 
     /// `object` of a private range: 1 + its protection when it can't be read as it is.
     private mutating func writeRange(_ range: ckpt_range) throws(WriteError) {
-        let isCopy = range.copy != 0 && range.kind != CKPT_RANGE_SHARED.rawValue
-        let isHidden = range.kind != CKPT_RANGE_SHARED.rawValue && range.object != 0
+        let isCopy = range.copy != 0 && !isSharedKind(range.kind)
+        let isHidden = !isSharedKind(range.kind) && range.object != 0
         if isHidden && ckpt_mprotect(range.start, range.end - range.start, Mapping.read) != 0 { return }
         defer { if isHidden { _ = ckpt_mprotect(range.start, range.end - range.start, Int32(range.object - 1)) } }
-        if range.kind == CKPT_RANGE_SHARED.rawValue {
+        if range.kind == CKPT_RANGE_SEGMENT.rawValue && range.start == 0 {
+            try writeUnattached(range)
+        } else if isSharedKind(range.kind) {
             try writeResident(range)
         } else if isCopy {
             try writePages(range, from: range.copy, to: range.copy + (range.end - range.start), flags: 0)
@@ -163,7 +165,7 @@ struct PageWriter {
         var at = range.start
         while at < range.end {
             let pages = min((range.end - at) / 4096, 65536)
-            let known = range.copy == 0
+            let known = range.copy & 1 == 0
                 && ckpt_syscall(Int(CKPT_SYS_mincore), Int(at), Int(pages * 4096), Int(bitPattern: resident), 0, 0, 0) == 0
             var i: UInt64 = 0
             while i < pages {
@@ -177,9 +179,20 @@ struct PageWriter {
         }
     }
 
+    /// A System V segment that the tree has, and has attached nowhere.
+    private mutating func writeUnattached(_ range: ckpt_range) throws(WriteError) {
+        var part = range
+        do throws(Errno) { part.start = try attachSegment(range) } catch { throw WriteError(code: CKPT_ERROR_SEGMENT, errno: error, detail: range.copy >> 32) }
+        defer { detachSegment(part.start) }
+        part.end = part.start + range.end
+        try writeResident(part)
+    }
+
+    private func isSharedKind(_ kind: UInt32) -> Bool { kind == CKPT_RANGE_SHARED.rawValue || kind == CKPT_RANGE_SEGMENT.rawValue }
+
     /// Splits a stretch of pages into runs; zero pages of anonymous memory stay holes.
     private mutating func writePages(_ range: ckpt_range, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
-        let base = range.copy != 0 && range.kind != CKPT_RANGE_SHARED.rawValue ? range.copy : range.start
+        let base = range.copy != 0 && !isSharedKind(range.kind) ? range.copy : range.start
         let keepsZeros = range.kind == CKPT_RANGE_FILE.rawValue
         var at = from
         while at < to {

@@ -9,10 +9,13 @@ func saveMemory(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsafe
     if process.pointee.memory_mode == CKPT_MEMORY_NONE.rawValue { return }
     ckpt_allow_all_keys()
     var writeInPlace = process.pointee.memory_mode == CKPT_MEMORY_IN_PLACE.rawValue
+    let list = ranges(session, process), count = Int(process.pointee.ranges_count)
+    if !writeInPlace && process.pointee.ranges_early != 0 && hasSegments(list, count) { _ = ckpt_call_on_stack(sharedInPlace, UnsafeMutableRawPointer(process), ckpt_writer_stack_top()) }
     if !writeInPlace {
         do throws(Errno) {
-            defer { dropCopies(session, process) }
+            defer { dropCopies(session, process); keepSegments(list, count, fromClone: false) }
             try copyUninherited(session, process)
+            keepSegments(list, count, fromClone: true)
             try cloneSnapshot(session, process)
         } catch {
             forgetCopies(session, process)
@@ -127,6 +130,20 @@ private let snapshotBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = 
 private let writerInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
     let process = argument!.assumingMemoryBound(to: ckpt_process.self)
     if let session = ckpt_runtime().pointee.session { writeProcess(session, process, isSnapshot: false) }
+    return 0
+}
+
+/// What is shared, before there is a snapshot, when that will not have all of it.
+private let sharedInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
+    let process = argument!.assumingMemoryBound(to: ckpt_process.self)
+    guard let session = ckpt_runtime().pointee.session else { return 0 }
+    var writer = PageWriter(session: session, process: process)
+    do throws(WriteError) {
+        try writer.connect()
+        process.pointee.shared_runs = try writer.write(ranges(session, process), Int(process.pointee.ranges_count), shared: true)
+    } catch { ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail) }
+    writer.disconnect()
+    process.pointee.ranges_early = 0
     return 0
 }
 

@@ -5,6 +5,7 @@
 #ifndef CKPT_SESSION_H
 #define CKPT_SESSION_H
 #include "ckpt_kernel.h"
+#include "ckpt_ipc.h"
 
 #define CKPT_SESSION_ENVIRONMENT "CKPT_SESSION"   // the segment's absolute path, in every member's environment
 enum {
@@ -34,6 +35,8 @@ enum ckpt_phase {
     CKPT_PHASE_RESTORE = 10,    // on a restart: tasks have come back into their handlers and wait for each other
     CKPT_PHASE_TERMINALS = 16,  // leaders take what is unread in pseudo-terminals whose masters their processes have
     CKPT_PHASE_TERMINALS_BACK = 17, // and put it back
+    CKPT_PHASE_ASK = 20,        // leaders make the system calls that the initiator asks for
+    CKPT_PHASE_ASK_AGAIN = 21,  // the same: each question needs a phase of its own
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
@@ -60,6 +63,7 @@ enum ckpt_error {
     CKPT_ERROR_RESTORE = 12,        // a task could not restore a part of itself
     CKPT_ERROR_SIGNALS = 13,        // pending signals could not be read
     CKPT_ERROR_UNMAP = 14,
+    CKPT_ERROR_SEGMENT = 20,        // System V shared memory could not be attached
     CKPT_ERROR_TERMINAL = 16,       // a pseudo-terminal did not take back what was in it
 };
 
@@ -83,6 +87,9 @@ enum ckpt_range_kind {
     CKPT_RANGE_SHARED = 2,          // written before the release, into the shared chain
     CKPT_RANGE_DONTFORK = 3,        // a clone does not inherit it: copied before the clone to `copy`
     CKPT_RANGE_WIPEONFORK = 4,      // the same
+    CKPT_RANGE_SEGMENT = 6,         // System V shared memory: like SHARED, but no clone may have it, since attachments are counted and dated;
+                                    // copy & 1 as for SHARED, copy & 2: MADV_DONTFORK already;
+                                    // start 0: attached nowhere in the tree, and read through an attachment of the leader's; its id is copy >> 32
     CKPT_RANGE_WHOLE = 5,           // every page that can be read, whatever it belongs to (a private mapping of a deleted file, the vdso)
 };
 struct ckpt_range {
@@ -187,7 +194,8 @@ struct ckpt_process {
     uint64_t children_offset, children_count;       // arena: struct ckpt_child_query[]
     uint32_t home;                  // atomic, restart: tasks that have done all they do before the release
     uint32_t stop_signal;           // restart: what stops this process again then; 0: it is not stopped, or by SIGSTOP
-    uint64_t spare[212];
+    uint64_t asks_offset, asks_count;               // arena: struct ckpt_ask[]
+    uint64_t spare[210];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

@@ -19,6 +19,7 @@
 #include "ckpt_events.h"
 #include "ckpt_terminals.h"
 #include "ckpt_files.h"
+#include "ckpt_ipc.h"
 
 #define CKPT_STATEFILE_MAGIC 0x454c4946544b4b43ull
 #define CKPT_NO_INDEX 0xffffffffu
@@ -53,7 +54,9 @@ enum ckpt_table {
     CKPT_TABLE_FD = 7, CKPT_TABLE_PENDING = 8, CKPT_TABLE_TIMER = 9, CKPT_TABLE_GROUP = 10, CKPT_TABLE_BYTES = 11,
     CKPT_TABLE_LOCK = 12, CKPT_TABLE_SOCKET = 13, CKPT_TABLE_OPTION = 14, CKPT_TABLE_MESSAGE = 15, CKPT_TABLE_CARRIED = 16,   // CARRIED: DESCRIPTION (uint32_t)
     CKPT_TABLE_EVENT = 17, CKPT_TABLE_WATCHED = 18, CKPT_TABLE_WATCH = 19,
+    CKPT_TABLE_IPC = 20, CKPT_TABLE_SEMAPHORE = 21,
     CKPT_TABLE_TERMINAL = 22,
+    CKPT_TABLE_ADJUSTMENT = 23, CKPT_TABLE_QUEUED = 24,
     CKPT_TABLE_GUARD = 26,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
 };
@@ -146,7 +149,7 @@ enum ckpt_vma_kind {
     CKPT_VMA_ANONYMOUS = 0,         // private; also stacks and the heap
     CKPT_VMA_FILE = 1,              // private mapping of `object`
     CKPT_VMA_SHARED_FILE = 2,       // shared mapping of `object` (a regular file, also a deleted one whose contents are in the statefile)
-    CKPT_VMA_SHARED_ANONYMOUS = 3,  // MAP_SHARED | MAP_ANONYMOUS: `object` is of kind SHMEM
+    CKPT_VMA_SHARED_ANONYMOUS = 3,  // MAP_SHARED | MAP_ANONYMOUS: `object` is of kind SHMEM; shmat(2): of kind SEGMENT
     CKPT_VMA_SESSION = 4,           // the session segment: mapped anew
     CKPT_VMA_VDSO = 5, CKPT_VMA_VVAR = 6,
 };
@@ -192,6 +195,7 @@ enum ckpt_object_kind {
     CKPT_OBJECT_SOCKET = 10,        // detail: SOCKET
     CKPT_OBJECT_EVENTFD = 11,       // detail: EVENT, as for all of these
     CKPT_OBJECT_TIMERFD = 12, CKPT_OBJECT_SIGNALFD = 13, CKPT_OBJECT_EPOLL = 14, CKPT_OBJECT_INOTIFY = 15, CKPT_OBJECT_PIDFD = 16,
+    CKPT_OBJECT_SEGMENT = 17,       // System V shared memory; size; pages in the shared chains; detail: IPC
     CKPT_OBJECT_PTY_MASTER = 20,    // detail: TERMINAL, as for these three
     CKPT_OBJECT_PTY_SLAVE = 21,
     CKPT_OBJECT_PTY_CONTROLLING = 22,   // /dev/tty of a process whose controlling terminal is a pseudo-terminal of the tree

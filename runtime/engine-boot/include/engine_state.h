@@ -19,6 +19,8 @@ enum engine_pids { ENGINE_PIDS_AUTO = 0, ENGINE_PIDS_KEEP = 1, ENGINE_PIDS_NS = 
 enum engine_files { ENGINE_FILES_CHECK = 0, ENGINE_FILES_KEEP = 1, ENGINE_FILES_TRUNCATE = 2 };
 enum engine_tcp { ENGINE_TCP_AUTO = 0, ENGINE_TCP_REPAIR = 1, ENGINE_TCP_RESET = 2, ENGINE_TCP_REFUSE = 3 };     // connections out of the tree
 
+enum engine_ipc { ENGINE_IPC_OWN = 0, ENGINE_IPC_ATTACH = 1 };       // System V and POSIX IPC that is used outside the tree as well
+
 // The stages of building the tree; every process waits on the board for the next.
 enum engine_stage {
     ENGINE_STAGE_BIRTH = 0,             // processes are created, sessions and groups get their leaders
@@ -94,6 +96,8 @@ struct engine_state {
     // what a short-lived child does so that the kernel takes down its pid (Creators.swift)
     uint32_t creator_call; int32_t creator_fd[2]; int32_t creator_result;
     uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid;
+    int64_t  creator_number, creator_arguments[5];
+    uint32_t ipc, ipc_namespace;        // enum engine_ipc; whether the tree gets an IPC namespace of its own
 };
 
 // Shared by every process of one restart.  After it: int32_t pids[nodes], uint32_t leader_gone[processes], int32_t tids[tasks].
@@ -130,6 +134,7 @@ CKPT_INLINE uint32_t *_Nonnull engine_relocation_new(uint32_t i) { return &engin
 CKPT_INLINE uint64_t *_Nonnull engine_table(uint32_t i) { return &engine_state()->table[i]; }
 CKPT_INLINE uint64_t *_Nonnull engine_table_count(uint32_t i) { return &engine_state()->table_count[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_standard(uint32_t i) { return &engine_state()->standard[i]; }
+CKPT_INLINE int64_t *_Nonnull engine_creator_arguments(void) { return engine_state()->creator_arguments; }
 CKPT_INLINE int32_t *_Nonnull engine_creator_fd(void) { return engine_state()->creator_fd; }
 CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
 CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }

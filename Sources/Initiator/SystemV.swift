@@ -1,0 +1,183 @@
+// System V IPC: which shared memory, semaphores and message queues are the tree's.  Leaders look, since they are in the IPC namespace and have its rights.
+// Nobody notes who has the id of such an object: what the kernel notes are the pids that used it last, and who has memory attached.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptSystem
+
+struct ObservedIPC {
+    var kind: ckpt_ipc_kind
+    var id: Int32
+    var permission: ckpt_ipc_permission
+    var flags: UInt32 = 0                       // enum ckpt_ipc_flags
+    var size: UInt64
+    var creator: Int32 = 0, last: Int32 = 0
+    var changed: Int64
+    var pids: [Int32] = []                      // whoever the kernel names, as the tree sees them; 0: in another pid namespace
+    var attachments: UInt64 = 0                 // segment
+    var bytes: UInt64 = 0, count: UInt64 = 0    // queue: what is in it
+    var reader = 0                              // index of the process that may look into it
+    var values: [Int32] = [], lastPids: [Int32] = []
+    var adjustments: [(process: Int, number: Int, value: Int32)] = []
+    var messages: [(type: Int64, bytes: [UInt8])] = []
+    var isOutside: Bool { flags & CKPT_IPC_OUTSIDE.rawValue != 0 }
+    var name: String {
+        let what = kind == CKPT_IPC_SEGMENT ? "shared memory" : kind == CKPT_IPC_SEMAPHORES ? "semaphores" : "message queue"
+        return "System V \(what) \(id)" + (permission.key == 0 ? "" : " (key 0x\(hex(UInt64(permission.key))))")
+    }
+}
+
+/// The numbers that a kind of object has in its system calls.
+private struct IPCCalls {
+    let kind: ckpt_ipc_kind, control: Int, highest: Int64, stateByIndex: Int64
+    static let all = [IPCCalls(kind: CKPT_IPC_SEGMENT, control: CKPT_SYS_shmctl, highest: 14, stateByIndex: 15),
+                      IPCCalls(kind: CKPT_IPC_SEMAPHORES, control: CKPT_SYS_semctl, highest: 19, stateByIndex: 20),
+                      IPCCalls(kind: CKPT_IPC_QUEUE, control: CKPT_SYS_msgctl, highest: 12, stateByIndex: 13)]
+    /// semctl(2) has the number of a semaphore before the command.
+    func call(_ id: Int64, _ command: Int64, buffer: UInt64) -> Ask { control == CKPT_SYS_semctl ? Ask(control, [id, 0, command], buffer: buffer) : Ask(control, [id, command], buffer: buffer) }
+}
+
+/// A question to a leader; `buffer`, an offset in the arena, is its last argument.
+struct Ask {
+    var record = ckpt_ask()
+    init(_ number: Int, _ arguments: [Int64], buffer: UInt64? = nil, at: Int? = nil) {
+        record.number = Int64(number)
+        var all = arguments
+        if let buffer { record.relative = 1 << UInt32(at ?? all.count); all.insert(Int64(bitPattern: buffer), at: at ?? all.count) }
+        for (i, a) in all.enumerated() { ckpt_ask_argument(&record, Int32(i)).pointee = a }
+    }
+}
+
+extension Operation {
+    /// Lets the leaders of some processes make calls; their results, in the same order.
+    func ask(_ tree: ObservedTree, _ barrier: Barrier, _ questions: [Int: [Ask]]) throws(CheckpointFailure) -> [Int: [Int64]] {
+        if questions.isEmpty { return [:] }
+        for (i, p) in tree.processes.enumerated() where !p.isZombie {
+            let slot = segment.process(p.slot), own = questions[i] ?? []
+            slot.pointee.asks_offset = try claim(p, own.map(\.record))
+            slot.pointee.asks_count = UInt64(own.count)
+        }
+        tree.asked.toggle()
+        try barrier.run(tree.asked ? CKPT_PHASE_ASK : CKPT_PHASE_ASK_AGAIN, expecting: questions.count, patience: options.patience) { "a leader that looks at System V IPC" }
+        return questions.reduce(into: [:]) { results, q in
+            let slot = segment.process(tree.processes[q.key].slot)
+            let records = ckpt_arena(segment.pointer, slot.pointee.asks_offset).assumingMemoryBound(to: ckpt_ask.self)
+            results[q.key] = (0..<q.value.count).map { records[$0].result }
+        }
+    }
+    func room(_ p: ObservedProcess, _ bytes: Int) throws(CheckpointFailure) -> UInt64 { try claim(p, [UInt8](repeating: 0, count: max(bytes, 8))) }
+    func arena<T>(_ offset: UInt64, _ type: T.Type) -> UnsafeMutablePointer<T> { ckpt_arena(segment.pointer, offset).assumingMemoryBound(to: T.self) }
+
+    func recordSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
+        guard let first = tree.processes.firstIndex(where: { !$0.isZombie }), mayHaveSystemV(tree.processes[first]) else { return }
+        let all = try listSystemV(tree, barrier, asking: tree.processes.firstIndex { !$0.isZombie && $0.status.numbers("Uid").dropFirst().first == 0 } ?? first)
+        tree.systemV = all.compactMap { classify($0, tree) }
+        for o in tree.systemV where o.isOutside { log.debug("\(o.name) is used outside the tree") }
+        try readSystemV(tree, barrier)
+    }
+
+    /// Where we are in the tree's IPC namespace, an empty list costs nobody a phase.
+    private func mayHaveSystemV(_ p: ObservedProcess) -> Bool {
+        guard let ours = try? Path.link("/proc/self/ns/ipc"), (try? Path.link("/proc/\(p.view)/ns/ipc")) == ours else { return true }
+        return ["shm", "sem", "msg"].contains { ((try? Path.text("/proc/sysvipc/\($0)"))?.split(separator: "\n").count ?? 2) > 1 }
+    }
+
+    private func listSystemV(_ tree: ObservedTree, _ barrier: Barrier, asking i: Int) throws(CheckpointFailure) -> [ObservedIPC] {
+        let p = tree.processes[i], size = 128, scratch = try room(p, size)
+        let highest = try ask(tree, barrier, [i: IPCCalls.all.map { $0.call(0, $0.highest, buffer: scratch) }])[i]!
+        var questions: [Ask] = [], about: [(calls: IPCCalls, buffer: UInt64)] = []
+        for (calls, top) in zip(IPCCalls.all, highest) where top >= 0 {
+            for index in 0...top {
+                let buffer = try room(p, size)
+                questions.append(calls.call(index, calls.stateByIndex, buffer: buffer)); about.append((calls, buffer))
+            }
+        }
+        let ids = questions.isEmpty ? [] : try ask(tree, barrier, [i: questions])[i]!
+        return zip(about, ids).filter { $0.1 >= 0 }.map { observed($0.0.calls.kind, Int32($0.1), at: $0.0.buffer) }
+    }
+
+    private func observed(_ kind: ckpt_ipc_kind, _ id: Int32, at buffer: UInt64) -> ObservedIPC {
+        switch kind {
+        case CKPT_IPC_SEGMENT:
+            let s = arena(buffer, ckpt_segment_state.self).pointee
+            var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.size, creator: s.creator, last: s.last, changed: s.changed, attachments: s.attachments)
+            o.pids = s.attached == 0 && s.detached == 0 ? [s.creator] : [s.creator, s.last]
+            let removed: UInt32 = 0o1000, locked: UInt32 = 0o2000
+            if s.permission.mode & removed != 0 { o.flags |= CKPT_IPC_REMOVED.rawValue }
+            if s.permission.mode & locked != 0 { o.flags |= CKPT_IPC_LOCKED.rawValue }
+            return o
+        case CKPT_IPC_SEMAPHORES:
+            let s = arena(buffer, ckpt_semaphores_state.self).pointee
+            return ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.count, changed: s.changed)
+        default:
+            let s = arena(buffer, ckpt_queue_state.self).pointee
+            var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.capacity, creator: s.sender, last: s.receiver, changed: s.changed)
+            o.bytes = s.bytes; o.count = s.messages
+            o.pids = (s.sent == 0 ? [] : [s.sender]) + (s.received == 0 ? [] : [s.receiver])
+            return o
+        }
+    }
+
+    /// nil: not the tree's.
+    private func classify(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
+        var o = observed
+        let owners = Set(tree.live.compactMap { $0.status.numbers("Uid").dropFirst().first.map { UInt32($0) } })
+        o.reader = reader(of: o, tree)
+        if o.kind == CKPT_IPC_SEGMENT {
+            let mapped = tree.live.reduce(0) { $0 + $1.mappings.filter { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) }.count }
+            if mapped == 0 && !isInside(o.creator, tree) { return nil }
+            if o.attachments > UInt64(mapped) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
+            return o
+        }
+        // What semaphores say is known when they have been read.
+        if o.kind == CKPT_IPC_SEMAPHORES { return owners.contains(o.permission.cuid) || owners.contains(0) || owners.contains(o.permission.uid) ? o : nil }
+        return attribute(o, tree)
+    }
+
+    /// By the pids that the kernel names: inside, outside, or nobody's who lives; that may be the tree's when it has been made since it runs.
+    private func attribute(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
+        var o = observed
+        let inside = !o.adjustments.isEmpty || o.pids.contains { isInside($0, tree) }, outside = o.pids.contains { isOutside($0, tree) }
+        let isOlder = Double(o.changed) + 1 <= Proc.started(tree.processes[tree.root].startTime)
+        // What is older than the tree was made by somebody else.
+        if inside { if outside || isOlder { o.flags |= CKPT_IPC_OUTSIDE.rawValue }; return o }
+        let owners = tree.live.compactMap { $0.status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
+        guard !outside, owners.contains(o.permission.cuid), !isOlder else { return nil }
+        o.flags |= CKPT_IPC_LOOSE.rawValue
+        return o
+    }
+    private func isInside(_ pid: Int32, _ tree: ObservedTree) -> Bool { pid > 0 && tree.processes.contains { $0.ownPid == pid } }
+    /// Of another pid namespace, or alive.  Inside a namespace that is the tree's own there is nobody else.
+    private func isOutside(_ pid: Int32, _ tree: ObservedTree) -> Bool {
+        if pid == 0 { return true }
+        guard !isInside(pid, tree), let first = tree.live.first, first.ownPid == first.pid else { return false }
+        return ProcStat(pid: pid).map { !$0.isDead } ?? false
+    }
+    private func reader(of o: ObservedIPC, _ tree: ObservedTree) -> Int {
+        func user(_ i: Int) -> UInt32? { tree.processes[i].isZombie ? nil : tree.processes[i].status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
+        let all = tree.processes.indices.filter { user($0) != nil }
+        return all.first { user($0) == 0 } ?? all.first { user($0) == o.permission.uid || user($0) == o.permission.cuid } ?? all[0]
+    }
+
+    /// Values of semaphores and messages of queues; then the undo values, of those sets that are the tree's.
+    private func readSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
+        try readSemaphores(tree, barrier)
+        tree.systemV.removeAll { $0.kind == CKPT_IPC_SEMAPHORES && $0.values.isEmpty }
+        try readAdjustments(tree, barrier)
+        tree.systemV = tree.systemV.compactMap { $0.kind == CKPT_IPC_SEMAPHORES ? attribute($0, tree) : $0 }
+        try readMessages(tree, barrier)
+    }
+}
+
+extension ProcMapping {
+    /// shmat(2): the kernel gives it the segment's key as a name and its id as an inode.
+    var isSegment: Bool { name.hasPrefix("/SYSV") && isShared }
+}
+
+extension Proc {
+    /// When a process with this start time (proc(5), field 22 of stat) was started, in seconds of CLOCK_REALTIME.
+    static func started(_ ticks: UInt64) -> Double {
+        let realtime: Int32 = 0, sinceBoot: Int32 = 7
+        return (Double(Kernel.clock(realtime)) - Double(Kernel.clock(sinceBoot))) / 1e9 + Double(ticks) / 100
+    }
+}

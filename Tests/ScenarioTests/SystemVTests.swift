@@ -1,0 +1,87 @@
+// System V IPC: what is the tree's comes back with its ids; what others use too is attached to on demand, or refused.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct SystemVTests {
+    @Test func `shared memory keeps its ids, contents and attachments, also where nobody has it attached`() { feature("systemv-memory") }
+    @Test func `semaphores keep their values, and what the end of each process will undo`() { feature("systemv-semaphores") }
+    @Test func `message queues keep their messages, limits and whoever waits for one`() { feature("systemv-queues") }
+
+    @Test func `ids that are in use here bring the tree into namespaces of its own`() {
+        for user in User.available {
+            scenario("systemv-taken", as: user) { s in
+                try s.start([try s.installation.program("systemv-semaphores")])
+                try s.waitUntilReady()
+                try s.checkpoint()
+                // The original runs on, with its ids: a copy beside it does not disturb it.
+                let original = s.pid
+                try s.restart(["--pids", "ns"])
+                _ = eventually(10) { s.hasEnded || !s.restartErrors.isEmpty || access("/proc/\(s.pid)", F_OK) == 0 }
+                usleep(300_000)
+                if s.hasEnded { throw Failure("the copy ended: \(s.restartErrors)") }
+                kill(s.pid, SIGKILL)
+                _ = try s.wait()
+                s.pid = original
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
+    /// The tree's program with a partner outside; `body` is called when both have used all three kinds.
+    private func withPartner(_ name: String, as user: User = .current, _ body: (Scenario) throws -> Void) {
+        scenario("systemv-\(name)", as: user) { s in
+            let key = "0x46\(String(getpid() & 0xffff, radix: 16))\(Int.random(in: 10...99))", program = try s.installation.program("systemv-outside")
+            s.environment["KEY"] = key
+            let partner = try s.spawn([program, key], output: "partner.out", errors: "partner.err")
+            defer {
+                FileManager.default.createFile(atPath: s.path("partner-end"), contents: nil)
+                if Children.wait(partner, limit: 5) == nil { kill(partner, SIGKILL); _ = Children.wait(partner, limit: 5) }
+            }
+            guard eventually(10, { access(s.path("partner-ready"), F_OK) == 0 }) else { throw Failure("no partner: \(read(s.path("partner.out")))") }
+            usleep(1_500_000)       // the kernel dates by seconds
+            try s.start([program])
+            try s.waitUntilReady()
+            try body(s)
+        }
+    }
+
+    @Test func `what a program outside uses too is left to it, and attached to with --ipc attach`() {
+        withPartner("attach") { s in
+            try s.checkpoint(kill: true)
+            try s.restart(["--ipc", "attach"])
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+        for user in User.available where user != .current {
+            withPartner("attach", as: user) { s in
+                try s.checkpoint(kill: true)
+                try s.restart(["--ipc=attach"])
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
+    @Test func `without --ipc attach such a tree is not restarted, and the remedy named`() {
+        withPartner("refused") { s in
+            try s.checkpoint(kill: true)
+            try s.restart()
+            let status = try s.wait()
+            for word in ["System V", "key 0x46", "--ipc attach"] where status != .exited(69) || !s.restartErrors.contains(word) { throw Failure("\(status): \(s.restartErrors)") }
+        }
+    }
+
+    @Test func `when the others have gone with it, --ipc attach says so`() {
+        withPartner("gone") { s in
+            try s.checkpoint(kill: true)
+            FileManager.default.createFile(atPath: s.path("partner-end"), contents: nil)
+            let key = s.environment["KEY"]!
+            guard eventually(5, { !read("/proc/sysvipc/shm").contains(String(strtol(key, nil, 0))) }) else { throw Failure("the partner does not end") }
+            try s.restart(["--ipc", "attach"])
+            let status = try s.wait()
+            if status != .exited(69) || !s.restartErrors.contains("not there any more") { throw Failure("\(status): \(s.restartErrors)") }
+        }
+    }
+}
