@@ -2,6 +2,7 @@
 import Testing
 
 @Suite struct MemoryTests {
+    @Test func `memfds keep their seals, and what is mapped of them`() { feature("memfd-seals") }
     @Test func `private memory keeps its contents and stays anonymous memory`() { feature("memory-private") }
     @Test func `memory shared between processes stays shared`() { feature("memory-shared") }
     @Test func `modified pages of a private file mapping are kept, the others stay the file's`() { feature("memory-file") }

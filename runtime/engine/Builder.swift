@@ -22,6 +22,7 @@ func buildTree() {
     openPidfds()
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
+    sealLate()
     startEvents()
     finishSystemV()
     confirmZombies(of: -1)

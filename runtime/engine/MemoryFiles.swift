@@ -91,7 +91,7 @@ func makeMemoryFile(_ i: Int) {
         var p = name
         while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
     }
-    let sealing = o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals & 1 == 0
+    let sealing = o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals != sealSeal
     let fd = system(CKPT_SYS_memfd_create, int(name), 1 | (sealing ? 2 : 0) | (o.pointee.page_shift != 0 ? hugeMemfd(o.pointee.page_shift) : 0))
     guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("memfd") } }
     keep(i, fd)
@@ -111,7 +111,19 @@ private func finish(_ i: Int) {
     let o = objects[i], fd = Int(objectFd[i].pointee)
     if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(93, fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
     if o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
-    if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals > 1 { _ = system(CKPT_SYS_fcntl, fd, 1033, Int(o.pointee.seals)) }
+    if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals & sealFutureWrite == 0 { seal(i) }
+}
+private let sealSeal: UInt32 = 1, sealFutureWrite: UInt32 = 16
+
+/// Runs in the builder when everybody is back: from F_SEAL_FUTURE_WRITE on nobody maps a file for writing, but mappings that are there go on.
+func sealLate() {
+    for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_MEMFD.rawValue && objects[i].pointee.seals & sealFutureWrite != 0 && objectFd[i].pointee >= 0 { seal(i) }
+}
+private func seal(_ i: Int) {
+    let seals = objects[i].pointee.seals
+    guard seals & ~sealSeal != 0 else { return }        // SEAL alone: it was made without sealing
+    let r = system(CKPT_SYS_fcntl, Int(objectFd[i].pointee), 1033, Int(seals))
+    guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("its seals cannot be set") } }
 }
 
 /// Runs in the builder: a file belongs to the mounts of the namespace in which it was opened, and gets a name only there.
