@@ -49,7 +49,10 @@ extension SystemContent {
     }
 
     private func target(of f: OpenFile, _ number: Int32, _ nth: Int, inode: UInt64) throws(SystemError) -> Int? {
-        for (i, c) in files.all.enumerated() where c.sample.inode == inode {
+        // Mostly it still has its number in a process that has the instance.
+        let likely = f.users.compactMap { files.description(process: $0, number: number) }
+        for i in likely + Array(files.all.indices) where files.all[i].sample.inode == inode {
+            let c = files.all[i]
             if try Kernel.compareWatched(c.samplePid, c.sample.number, with: f.samplePid, epoll: f.sample.number, number, nth) { return i }
         }
         return nil

@@ -74,6 +74,7 @@ extension SystemContent {
         if m.inode == segment.identity.inode && m.device == segment.identity.device { v.kind = CKPT_VMA_SESSION.rawValue; return v }
         if m.name == "[vdso]" { v.kind = CKPT_VMA_VDSO.rawValue; return v }
         if m.name.hasPrefix("[vvar") { v.kind = CKPT_VMA_VVAR.rawValue; return v }
+        if m.name.hasPrefix("/[aio]") { return asynchronousContext(m, v, p, segment) }
         if refuse(m, p) { return nil }
         if m.isShared {
             v.object_offset = m.offset
@@ -105,6 +106,17 @@ extension SystemContent {
         return v
     }
 
+    /// io_setup(2): restored while nothing was ever given to it.  What is in flight nobody can see.
+    private func asynchronousContext(_ m: ProcMapping, _ vma: ckpt_vma_record, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? {
+        guard segment.process(p.slot).pointee.aio_used == 0, let ring = AsynchronousRing(pid: p.view, address: m.start), ring.isUntouched else {
+            refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): asynchronous I/O context (io_setup) that has been used", "destroy it before the checkpoint, or make the program use threads for its input and output")
+            return nil
+        }
+        var v = vma
+        v.kind = CKPT_VMA_AIO.rawValue; v.object_offset = UInt64(ring.events)
+        return v
+    }
+
     private func vmaFlags(_ m: ProcMapping) -> UInt32 {
         let bits: [(String, ckpt_vma_flags)] = [
             ("gd", CKPT_VMA_GROWSDOWN), ("nr", CKPT_VMA_NORESERVE), ("lo", CKPT_VMA_LOCKED), ("lf", CKPT_VMA_LOCKONFAULT), ("dc", CKPT_VMA_DONTFORK), ("wf", CKPT_VMA_WIPEONFORK),
@@ -123,7 +135,6 @@ extension SystemContent {
         if m.flags.contains("sl") && m.protection & 1 == 0 && m.anonymousBytes > 0 { return no("sealed by mseal while it can't be read, with contents", "seal it readable") }
         if let policy = p.policies[m.start], policy.error != 0 { return no("a memory policy that can't be read, or names a node beyond 63", "use nodes 0 to 63") }
         if m.isSegment && m.flags.contains("ht") { return no("System V shared memory on huge pages (SHM_HUGETLB)", "use a memfd with MFD_HUGETLB") }
-        if m.name.hasPrefix("/[aio]") { return no("asynchronous I/O context (io_setup)", "destroy it before the checkpoint, or use threads") }
         if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
         if (m.flags.contains("io") || m.flags.contains("pf")) && !m.name.hasPrefix("[") { return no("device memory \(m.name)", "unmap it before the checkpoint") }
         return false

@@ -98,7 +98,7 @@ extension Statefile {
         let v = vmas[i], name = "VMA \(i)", at = vmas.offset(of: i)
         try check(v.start < v.end && v.start % 4096 == 0 && v.end % 4096 == 0 && v.end <= 1 << 47, name, at, "no sensible range of addresses")
         try check(index(v.process, processes), name, at, "its process is out of range")
-        try check(v.kind <= CKPT_VMA_VVAR.rawValue, name, at, "unknown kind \(v.kind)")
+        try check(v.kind <= CKPT_VMA_AIO.rawValue, name, at, "unknown kind \(v.kind)")
         let needsObject = [CKPT_VMA_FILE, CKPT_VMA_SHARED_FILE, CKPT_VMA_SHARED_ANONYMOUS].contains { $0.rawValue == v.kind }
         try check(index(v.object, objects) || (!needsObject && v.object == ckpt_no_index()), name, at, "its object is out of range")
         try check(v.data_offset == 0 || (v.data_offset % 4096 == 0 && contains(v.data_offset, v.end - v.start)), name, at, "its memory lies outside of the file")

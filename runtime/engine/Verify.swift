@@ -124,7 +124,8 @@ private func verifyTask(_ i: Int) {
 
 private func verifyVma(_ i: Int, _ file: UInt64) {
     let v = vmas[i].pointee
-    guard v.start < v.end, inMemory(v.start, v.end - v.start), v.end & 4095 == 0, v.protection < 8, v.kind <= CKPT_VMA_VVAR.rawValue else { bad("VMA", i, "its range or kind") }
+    guard v.start < v.end, inMemory(v.start, v.end - v.start), v.end & 4095 == 0, v.protection < 8, v.kind <= CKPT_VMA_AIO.rawValue else { bad("VMA", i, "its range or kind") }
+    guard v.kind != CKPT_VMA_AIO.rawValue || (v.object_offset >= 4 && v.object_offset < 1 << 24) else { bad("VMA", i, "the size of its ring") }
     guard v.key < 16, v.page_shift == 0 || (v.page_shift >= 12 && v.page_shift < 40) else { bad("VMA", i, "its protection key or pages") }
     guard isText(v.name), v.data_offset < file || v.data_offset == 0 else { bad("VMA", i, "its name or data") }
     let needsObject = v.kind == CKPT_VMA_FILE.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue || v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue

@@ -190,12 +190,13 @@ struct ckpt_process {
     uint64_t policies_count;
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
+    uint32_t aio_used, pad0;        // this image has given work to an asynchronous I/O context
     uint64_t terminals_offset, terminals_count;     // arena: struct ckpt_terminal_query[]
     uint64_t children_offset, children_count;       // arena: struct ckpt_child_query[]
     uint32_t home;                  // atomic, restart: tasks that have done all they do before the release
     uint32_t stop_signal;           // restart: what stops this process again then; 0: it is not stopped, or by SIGSTOP
     uint64_t asks_offset, asks_count;               // arena: struct ckpt_ask[]
-    uint64_t spare[210];
+    uint64_t spare[209];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

@@ -152,6 +152,7 @@ enum ckpt_vma_kind {
     CKPT_VMA_SHARED_ANONYMOUS = 3,  // MAP_SHARED | MAP_ANONYMOUS: `object` is of kind SHMEM; shmat(2): of kind SEGMENT
     CKPT_VMA_SESSION = 4,           // the session segment: mapped anew
     CKPT_VMA_VDSO = 5, CKPT_VMA_VVAR = 6,
+    CKPT_VMA_AIO = 7,               // the ring of an asynchronous I/O context that nothing was given to; object_offset: how many events it holds
 };
 enum ckpt_vma_flags {
     CKPT_VMA_GROWSDOWN = 1, CKPT_VMA_NORESERVE = 2, CKPT_VMA_LOCKED = 4, CKPT_VMA_LOCKONFAULT = 8, CKPT_VMA_DONTFORK = 16, CKPT_VMA_WIPEONFORK = 32,

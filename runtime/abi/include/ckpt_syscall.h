@@ -49,7 +49,7 @@ enum {
     CKPT_SYS_setns = 308, CKPT_SYS_process_vm_readv = 310, CKPT_SYS_kcmp = 312, CKPT_SYS_sched_setattr = 314, CKPT_SYS_sched_getattr = 315, CKPT_SYS_getrandom = 318,
     CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
     CKPT_SYS_rseq = 334, CKPT_SYS_mbind = 237, CKPT_SYS_set_mempolicy = 238, CKPT_SYS_get_mempolicy = 239, CKPT_SYS_pkey_mprotect = 329, CKPT_SYS_pkey_alloc = 330,
-    CKPT_SYS_pkey_free = 331, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
+    CKPT_SYS_pkey_free = 331, CKPT_SYS_io_setup = 206, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
 };
 
 CKPT_INLINE long ckpt_read(int fd, void *_Nonnull p, size_t n) { return ckpt_syscall(CKPT_SYS_read, fd, (long)p, (long)n, 0, 0, 0); }

@@ -15,7 +15,7 @@
     X(execve) X(execvpe) X(fexecve) X(execveat) X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(popen) \
     X(posix_spawnattr_init) X(posix_spawnattr_destroy) X(posix_spawnattr_getflags) X(posix_spawnattr_setflags) \
     X(posix_spawnattr_getsigmask) X(posix_spawnattr_setsigmask) X(posix_spawnattr_setsigdefault) \
-    X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk)
+    X(syscall) X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk)
 enum {
 #define X(name) INTERPOSE_##name,
     INTERPOSE_ENTRIES(X)
@@ -54,6 +54,7 @@ struct interpose_state {
     uint32_t session_length, preload_length;    // without the NUL
     char session_entry[288];        // CKPT_SESSION=…
     char preload_entry[288];        // LD_PRELOAD=…
+    uint32_t aio_used, pad;         // atomic: this image has given work to an asynchronous I/O context (io_submit(2))
     // system(3): SIGINT and SIGQUIT are ignored while any thread is in it.
     uint32_t system_lock, system_depth;
     struct interpose_sigaction system_interrupt, system_quit;
