@@ -83,9 +83,9 @@ final class Operation {
             try barrier.enter(CKPT_PHASE_STOPPED)
             phase("record")
             let tree = try observe(census, segment, options)
-            if tree.refusals.problems.isEmpty { try drainPending(tree, barrier) }
-            try recordTimers(tree, barrier)
+            // First: what was typed may still become a signal.
             try recordTerminals(tree, barrier)
+            try recordSignals(tree, barrier)
             try recordSystemV(tree, barrier)
             phase("system")
             let content = try gatherSystem(tree, segment, options, draft)

@@ -41,21 +41,19 @@ private func observeProcess(_ called: CalledProcess) throws(SystemError) -> Obse
     p.oomScoreAdj = Int32((try Path.text(base + "/oom_score_adj")).trimmedNumber ?? 0)
     p.coredumpFilter = (try? Path.text(base + "/coredump_filter"))?.trimmedHex ?? 0
     for i in 0..<16 { p.limits[i] = try Kernel.limits(of: view, i) }
-    p.sharedPendingMask = p.status.hex("ShdPnd") & ~ckpt_sigckpt_bit()
     p.timers = observeTimers((try? Path.text(base + "/timers")) ?? "")
     // The kernel shows a timer's thread as we see it, in another pid namespace than its own.
     for i in p.timers.indices { p.timers[i].tid = called.ownTids[p.timers[i].tid] ?? p.timers[i].tid }
     p.descriptors = try observeDescriptors(view)
     for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
         guard let own = called.ownTids[tid] else { continue }
-        var t = ObservedTask(tid: own, slot: -1)
+        var t = ObservedTask(tid: own, view: tid, slot: -1)
         // One that ended before it arrived is no part of the tree; those that arrived can't end.
         guard let comm = try present({ () throws(SystemError) in try Path.text("/proc/\(pid)/task/\(tid)/comm") }) else { continue }
         t.comm = String(comm.dropLast())
         t.sched = try Kernel.schedule(of: tid)
         do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
         t.ioprio = Kernel.ioPriority(of: tid)
-        t.pendingMask = (ProcStatus(pid: pid, tid: tid)?.hex("SigPnd") ?? 0) & ~ckpt_sigckpt_bit()
         p.tasks.append(t)
     }
     return p
@@ -116,9 +114,6 @@ func refuseFilter(_ pid: Int32, _ status: ProcStatus, _ refusals: Refusals) {
 
 private func refuseUnrestorable(_ p: ObservedProcess, _ refusals: Refusals) {
     refuseFilter(p.pid, p.status, refusals)
-    for t in p.tasks where t.pendingMask & p.sharedPendingMask & ~0x7fff_ffff != 0 {
-        refusals.add(pid: p.pid, "tid \(t.tid): the same real-time signal is queued for the task and for the process", "try again when it has taken them")
-    }
     for t in p.tasks where t.sched.policy == 6 {
         refusals.add(pid: p.pid, "tid \(t.tid): it runs under SCHED_DEADLINE", "change its scheduling policy with chrt")
     }

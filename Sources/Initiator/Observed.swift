@@ -5,6 +5,7 @@ import CkptSession
 
 struct ObservedTask {
     var tid: Int32                      // as it sees itself
+    var view: Int32                     // as we see it
     var slot: Int
     var comm = ""
     var sched = ckpt_sched_attr()

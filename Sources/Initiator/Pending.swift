@@ -5,21 +5,65 @@ import CkptSession
 import CkptSystem
 
 extension Operation {
-    /// Three short phases, only for processes that have something pending: leaders take theirs and the process's, the others theirs, everybody queues it again.
-    func drainPending(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        var leaders = 0, others = 0
-        for p in tree.live where p.sharedPendingMask != 0 || p.tasks.contains(where: { $0.pendingMask != 0 }) {
+    /// Pending signals and timers are of one instant: a timer that runs out between the two looks would be lost, or would run out twice.  So queues are
+    /// emptied, timers are read, and when a queue has something again, both once more; then everybody queues what it took.
+    func recordSignals(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
+        guard tree.refusals.problems.isEmpty else { return try recordTimers(tree, barrier) }
+        try drain(tree, tree.live, barrier)
+        let timed = tree.live.filter { hasTimers($0) }
+        try recordTimers(tree, barrier)
+        let attempts = 8            // a timer that runs out all the time may have done so once more or less
+        for _ in 0..<attempts {
+            guard try drain(tree, timed, barrier) else { break }
+            try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
+        }
+        try barrier.run(CKPT_PHASE_REQUEUE, expecting: asked(tree) { $0 != 0 }, patience: options.patience) { "a task with pending signals" }
+    }
+
+    private func hasTimers(_ p: ObservedProcess) -> Bool {
+        let slot = segment.process(p.slot)
+        return !p.timers.isEmpty || (0..<Int32(3)).contains { i in let t = ckpt_process_itimer(slot, i).pointee; return t.value_sec != 0 || t.value_usec != 0 }
+    }
+
+    /// Leaders take theirs and the process's, then the others theirs; only in processes that have something pending.  false: none has.
+    @discardableResult private func drain(_ tree: ObservedTree, _ processes: [ObservedProcess], _ barrier: Barrier) throws(CheckpointFailure) -> Bool {
+        var found = false
+        for p in processes where lookAtPending(p) {
+            found = true
+            try refuseDoubleQueues(p)
             let first = p.tasks.first { $0.tid == p.ownPid }?.slot ?? Int(segment.process(p.slot).pointee.leader_task)
             for t in p.tasks where t.slot == first || t.pendingMask != 0 {
                 segment.task(t.slot).pointee.spare.0 = t.pendingMask
                 segment.task(t.slot).pointee.request = CKPT_REQUEST_DRAIN.rawValue | (t.slot == first ? CKPT_REQUEST_DRAIN_SHARED.rawValue : 0)
-                if t.slot == first { leaders += 1 } else { others += 1 }
             }
         }
-        let patience = options.patience
-        try barrier.run(CKPT_PHASE_DRAIN, expecting: leaders, patience: patience) { "a leader with pending signals" }
-        try barrier.run(CKPT_PHASE_DRAIN_OTHERS, expecting: others, patience: patience) { "a task with pending signals" }
-        try barrier.run(CKPT_PHASE_REQUEUE, expecting: leaders + others, patience: patience) { "a task with pending signals" }
+        if !found { return false }
+        let leaders = asked(tree) { $0 & CKPT_REQUEST_DRAIN_SHARED.rawValue != 0 }, others = asked(tree) { $0 == CKPT_REQUEST_DRAIN.rawValue }
+        try barrier.run(CKPT_PHASE_DRAIN, expecting: leaders, patience: options.patience) { "a leader with pending signals" }
+        try barrier.run(CKPT_PHASE_DRAIN_OTHERS, expecting: others, patience: options.patience) { "a task with pending signals" }
+        return true
+    }
+
+    /// How many tasks have such a request.
+    private func asked(_ tree: ObservedTree, _ isMeant: (UInt32) -> Bool) -> Int {
+        tree.live.reduce(0) { n, p in n + p.tasks.count { isMeant(segment.task($0.slot).pointee.request) } }
+    }
+
+    private func lookAtPending(_ p: ObservedProcess) -> Bool {
+        for i in p.tasks.indices {
+            let status = ProcStatus(pid: p.pid, tid: p.tasks[i].view)
+            p.tasks[i].pendingMask = (status?.hex("SigPnd") ?? 0) & ~ckpt_sigckpt_bit()
+            p.sharedPendingMask = (status?.hex("ShdPnd") ?? 0) & ~ckpt_sigckpt_bit()
+        }
+        return p.sharedPendingMask != 0 || p.tasks.contains { $0.pendingMask != 0 }
+    }
+
+    private func refuseDoubleQueues(_ p: ObservedProcess) throws(CheckpointFailure) {
+        let refusals = Refusals(session: segment.name), realTime: UInt64 = ~0x7fff_ffff
+        for t in p.tasks where t.pendingMask & p.sharedPendingMask & realTime != 0 {
+            refusals.add(pid: p.pid, "tid \(t.tid): the same real-time signal is queued for the task and for the process", "try again when it has taken them")
+        }
+        try refusals.check()
     }
 
     /// What the leaders look up for us: the time left of POSIX timers, who gets the signals of descriptors, what their children have to tell.

@@ -24,7 +24,7 @@ extension Terminal {
         return true
     }
 
-    private var unread: Int32 {
+    var unread: Int32 {
         var n: Int32 = 0
         return terminalCall(slave, TerminalCall.unread, with: &n) == 0 ? n : Int32.max
     }
@@ -33,7 +33,8 @@ extension Terminal {
         var done = 0
         while done < count {
             var n = -11
-            _ = settles { n = ckpt_write(Int32(truncatingIfNeeded: fd), bytes + done, min(512, count - done)); return n != -11 }
+            // The kernel's own size of a buffer: a terminal holds most in such pieces.
+            _ = settles { n = ckpt_write(Int32(truncatingIfNeeded: fd), bytes + done, min(256, count - done)); return n != -11 }
             if n <= 0 { return false }
             done += n
         }

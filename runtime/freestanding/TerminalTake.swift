@@ -8,12 +8,21 @@ extension Terminal {
     /// false: there was more than there is room for.  `scratch` has CKPT_TERMINAL_SCRATCH bytes.
     public func take(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
         takeControlByte()
-        guard takeOutput() else { return false }
+        var taken = 0
+        guard settle(scratch, &taken), takeOutput() else { return false }
         var quiet = state.pointee.termios.quiet
         startOutput(&quiet)
         terminalCall(master, TerminalCall.setTermios, with: &quiet)
         guard takeOutput() else { return false }        // what starting it let go: an echo
-        return state.pointee.termios.makesLines ? takeLines(scratch) : takeBytes(scratch)
+        return state.pointee.termios.makesLines ? takeLines(scratch, &taken) : takeBytes(scratch, &taken)
+    }
+
+    /// The kernel's worker may not have looked yet at what was typed last: it is waited for while the settings are the program's own, under which that
+    /// may be a signal, an echo or an erased line.  read(2) and poll(2) wait for it when they find nothing; so what is there is taken first.
+    /// Not where there is much: the discipline may be full, and then what it has not looked at is not to be looked at before it is read.
+    private func settle(_ scratch: UnsafeMutablePointer<UInt8>, _ taken: inout Int) -> Bool {
+        if ready(slave, Poll.input) & Poll.input == 0 || unread > Int32(CKPT_TERMINAL_QUEUE) / 2 { return true }
+        return state.pointee.termios.makesLines ? takeCompleteLines(scratch, &taken) : takeBytes(scratch, &taken)
     }
 
     private func takeControlByte() {
@@ -54,8 +63,7 @@ extension Terminal {
         return true
     }
 
-    private func takeBytes(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
-        var taken = 0
+    private func takeBytes(_ scratch: UnsafeMutablePointer<UInt8>, _ taken: inout Int) -> Bool {
         while true {
             let n = ckpt_read(Int32(truncatingIfNeeded: slave), scratch, Int(CKPT_TERMINAL_SCRATCH))
             if n <= 0 { return true }
@@ -66,15 +74,18 @@ extension Terminal {
         }
     }
 
-    /// Complete lines one by one, then the one that is being edited: a newline of ours completes it.  When LNEXT had been typed the newline is taken
-    /// as it is and a second one does.
-    private func takeLines(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
-        var taken = 0
+    private func takeCompleteLines(_ scratch: UnsafeMutablePointer<UInt8>, _ taken: inout Int) -> Bool {
         while true {
             let n = ckpt_read(Int32(truncatingIfNeeded: slave), scratch, Int(CKPT_TERMINAL_SCRATCH))
-            if n < 0 { break }
+            if n < 0 { return true }
             guard keepLine(scratch, n, complete: true, &taken) else { return false }
         }
+    }
+
+    /// Complete lines one by one, then the one that is being edited: a newline of ours completes it.  When LNEXT had been typed the newline is taken
+    /// as it is and a second one does.
+    private func takeLines(_ scratch: UnsafeMutablePointer<UInt8>, _ taken: inout Int) -> Bool {
+        guard takeCompleteLines(scratch, &taken) else { return false }
         var newlines = 0, newline: UInt8 = 10
         repeat {
             _ = ckpt_write(Int32(truncatingIfNeeded: master), &newline, 1)

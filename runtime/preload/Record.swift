@@ -57,11 +57,7 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
         _ = ckpt_rt_sigaction(signal, nil, ckpt_process_action(process, signal))
         signal += 1
     }
-    var which = 0
-    while which < 3 {
-        _ = ckpt_syscall(Int(CKPT_SYS_getitimer), which, Int(bitPattern: ckpt_process_itimer(process, Int32(which))), 0, 0, 0, 0)
-        which += 1
-    }
+    recordIntervals(process)
     process.pointee.monotonic = clock(1)
     process.pointee.boottime = clock(7)
     process.pointee.brk = UInt64(bitPattern: Int64(ckpt_syscall(Int(CKPT_SYS_brk), 0, 0, 0, 0, 0, 0)))
@@ -78,6 +74,14 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)
 }
 
+private func recordIntervals(_ process: UnsafeMutablePointer<ckpt_process>) {
+    var which = 0
+    while which < 3 {
+        _ = ckpt_syscall(Int(CKPT_SYS_getitimer), which, Int(bitPattern: ckpt_process_itimer(process, Int32(which))), 0, 0, 0, 0)
+        which += 1
+    }
+}
+
 /// By system call: the vdso's time would do, but the interrupted code may be inside it.
 private func clock(_ id: Int32) -> UInt64 {
     var time = ckpt_timespec(sec: 0, nsec: 0)
@@ -87,6 +91,7 @@ private func clock(_ id: Int32) -> UInt64 {
 
 /// The initiator has listed the ids from /proc/PID/timers; only the owner can ask for the time that is left.
 func recordTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    recordIntervals(process)
     forEachTimer(session, process) { timer in
         _ = ckpt_syscall(Int(CKPT_SYS_timer_gettime), Int(timer.pointee.id), address(&timer.pointee.left), 0, 0, 0, 0)
         timer.pointee.overrun = Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_timer_getoverrun), Int(timer.pointee.id), 0, 0, 0, 0, 0))
