@@ -5,6 +5,7 @@ import Testing
 extension Subject {
     static let eventLoops: [Subject] = [
         script("node", "events.js", by: "/usr/bin/node", "1500"),
+        script("nginx", "nginx.py", by: "/usr/bin/python3", "5000"),
     ]
 }
 
