@@ -65,7 +65,7 @@ final class Census {
                 if processes.count == before && waitingFor.isEmpty && allIn() { break }
             } else if idleRounds % 8 == 7 { try look() }
             let now = Kernel.clock(1)
-            if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw failure(.temporary, vforkCause) }
+            if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw CheckpointFailure([problem(.temporary, vforkCause)], passesSoon: true) }
             if now > deadline { throw whoIsMissing() }
             idleRounds += 1
             // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.

@@ -38,8 +38,11 @@ public struct CheckpointReport: Sendable {
 /// Everything that stands in the way, one line each; nothing has changed for the tasks.
 public struct CheckpointFailure: Error, Sendable {
     public var problems: [Problem]
-    public init(_ problems: [Problem]) { self.problems = problems }
-    public var status: ExitStatus { problems.first?.status ?? .internal }
+    /// What stands in the way goes by itself when the tasks run on: a moment between two steps of theirs.
+    public let passesSoon: Bool
+    public init(_ problems: [Problem], passesSoon: Bool = false) { self.problems = problems; self.passesSoon = passesSoon }
+    /// Trying again helps only if it helps against all.
+    public var status: ExitStatus { problems.first { $0.status != .temporary }?.status ?? problems.first?.status ?? .internal }
 }
 
 public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Logger) throws(CheckpointFailure) -> CheckpointReport {
@@ -48,17 +51,13 @@ public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Lo
         do throws(CheckpointFailure) {
             return try Operation(segment, options, log).run()
         } catch {
-            // A vfork child that waits for a stopped task, an event that is about to be read: everybody goes on, and we come back.
-            guard error.status == .temporary, attempt < attempts, error.problems.allSatisfy({ $0.passesSoon }) else { throw error }
+            // A vfork child that waits for a stopped task, a connection that is about to be accepted: everybody goes on, and we come back.
+            guard error.passesSoon, attempt < attempts else { throw error }
             Kernel.sleep(milliseconds: 20 * attempt)
         }
     }
     throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: vforkCause)])
 }
-extension Problem {
-    fileprivate var passesSoon: Bool { cause.contains { part in [vforkCause, endedCause, unreadCause].contains(part) || part.hasPrefix(firedCause) } }
-}
-let endedCause = "its tasks ended while they were being stopped"
 let vforkCause = "a vfork child does not get to its exec"
 
 /// One attempt.  The barrier's lock is held, and the statefile has no name, for as long as it lives.

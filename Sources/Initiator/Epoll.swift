@@ -41,7 +41,7 @@ extension SystemContent {
                 w.process = UInt32(p)
             }
             if events & ~privateBits == 0 && !canFire(target, segment) {
-                refusals.add(pid: f.samplePid, fd: f.sample.number, "\(firedCause) (descriptor \(number))", "try again", status: .temporary)
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: a one-shot entry (descriptor \(number)) has fired and its file is ready for nothing", "try again", status: .temporary)
             }
             tables.watched.append(w)
             if !files.all[target].sample.isEpoll { files.openInEngine(target) }
@@ -66,6 +66,3 @@ extension SystemContent {
         return (try? DescriptorFetch(segment).copy(of: files.all[target].samplePid, c.number).isReady()) ?? false
     }
 }
-
-/// Between the event and its handling, mostly.
-let firedCause = "epoll instance: a one-shot entry has fired and its file is ready for nothing"

@@ -20,7 +20,7 @@ extension SystemContent {
         }
         e.item_count = UInt32(tables.watches.count) - e.first_item
         guard unreadEvents(f) == 0 else {
-            refusals.add(pid: f.samplePid, fd: f.sample.number, unreadCause, "try again when the program has read them", status: .temporary)
+            refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read, which can't be queued again", "try again when the program has read them", status: .temporary)
             return false
         }
         return true
@@ -82,8 +82,6 @@ extension SystemContent {
         return nil
     }
 }
-
-let unreadCause = "inotify queue: it holds events that the program has not read, which can't be queued again"
 
 /// "inotify wd:1 ino:e0001 sdev:fe00000 mask:fce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:01000e0063bad52b"
 struct InotifyWatch {

@@ -82,7 +82,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
         for i in p.tasks.indices { p.tasks[i].slot = slots[Key(pid: p.ownPid, tid: p.tasks[i].tid)] ?? -1 }
         p.tasks.removeAll { $0.slot < 0 }
         // Every task that is parked must be in the record: one that is not would be lost.
-        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[p.ownPid] { refusals.add(pid: p.pid, endedCause, "try again", status: .temporary) }
+        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[p.ownPid] { refusals.add(pid: p.pid, "its tasks ended while they were being stopped", "try again", status: .temporary) }
     }
 }
 

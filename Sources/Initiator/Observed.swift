@@ -93,5 +93,5 @@ final class Refusals {
         p.cause = ["pid \(pid)"] + (fd.map { ["fd \($0)"] } ?? []) + [what]
         if !problems.contains(p) { problems.append(p) }
     }
-    func check() throws(CheckpointFailure) { if !problems.isEmpty { throw CheckpointFailure(problems) } }
+    func check() throws(CheckpointFailure) { if !problems.isEmpty { throw CheckpointFailure(problems, passesSoon: problems.allSatisfy { $0.status == .temporary }) } }
 }
