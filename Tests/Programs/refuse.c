@@ -37,6 +37,17 @@ static int hold(const char *kind) {
         close(q);
         return fd;
     }
+    if (!strncmp(kind, "pending-", 8) || !strcmp(kind, "urgent")) {       // sent on a connection before anybody has accepted it; urgent data that is not read
+        struct sockaddr_un path = { .sun_family = AF_UNIX };
+        struct sockaddr_in local = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int unix_domain = !strcmp(kind, "pending-unix"), l = must(socket(unix_domain ? AF_UNIX : AF_INET, SOCK_STREAM, 0)), c = must(socket(unix_domain ? AF_UNIX : AF_INET, SOCK_STREAM, 0));
+        snprintf(path.sun_path, sizeof path.sun_path, "%s", scenario_path("s"));
+        struct sockaddr *to = unix_domain ? (void *)&path : (void *)&local; socklen_t size = unix_domain ? sizeof path : sizeof local;
+        must(bind(l, to, size)); must(listen(l, 4)); must(getsockname(l, to, &size)); must(connect(c, to, size));
+        if (kind[0] == 'u') { int s = must(accept(l, NULL, NULL)); must(send(c, "!", 1, MSG_OOB)); usleep(50000); return s; }
+        must(write(c, "early", 5)); usleep(50000);
+        return unix_domain ? l : c;
+    }
     if (!strcmp(kind, "pidfd-outside")) return syscall(SYS_pidfd_open, getppid(), 0);
     if (!strcmp(kind, "fanotify")) return syscall(300, 0x200, O_RDONLY);     // FAN_REPORT_FID: permitted to everybody
     if (!strcmp(kind, "packets")) { must(pipe2(p, O_DIRECT)); must(write(p[1], "one", 3)); return p[0]; }

@@ -40,6 +40,21 @@ import Testing
         }
     }
 
+    @Test(arguments: [("events-epoll", ["epoll", "watches ", "signalfd", "SIGUSR1", "timerfd", " s left", "eventfd", "count "]), ("events-inotify", ["inotify", "watches ", "/watched"]), ("events-pidfd", ["pidfd", "of process ", "that has ended"]),
+                      ("unix-names", ["stream unix", "listening"]), ("tcp-connected", ["stream inet", "connected", "peer "])])
+    func `inspect names kinds and peers of event descriptors and sockets`(program: String, words: [String]) {
+        scenario("inspect-\(program)") { s in
+            try s.start([try s.installation.program(program)])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let text = try s.ckptctl(["inspect", s.statefile])
+            for word in words where !text.text.contains(word) { throw Failure("no '\(word)' in \(text.text) \(text.errors)") }
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `a refusal lists all that stands in the way, for people and for programs`() {
         scenario("refuse-all") { s in
             try s.start([try s.installation.program("refuse-all")])
