@@ -51,6 +51,7 @@ final class Census {
         try refuseAll()
         if processes.isEmpty { throw failure(.noSession, "no process is left in it") }
         try reserveSlots()
+        segment.pointer.pointee.ask_keyrings = userHasKeys(segment.pointer.pointee.uid) ? 1 : 0
         barrier.open()
         var idleRounds = 0
         while true {
@@ -146,6 +147,11 @@ final class Census {
     private func mayBeSignalled(_ pid: Int32, _ status: ProcStatus) throws(CheckpointFailure) -> Bool {
         if status["Seccomp"] == "1" {
             refuse(pid, "it runs under strict seccomp, where the runtime may not work", "end it, or start it outside the session")
+            return false
+        }
+        // A filter may kill for the runtime's system calls, and nobody can read it.
+        if status["Seccomp"] == "2" {
+            refuse(pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
             return false
         }
         if let tracer = status["TracerPid"], tracer != "0" {
@@ -325,12 +331,8 @@ final class Census {
     }
     private func refuse(_ pid: Int32, _ what: String, _ remedy: String) { refusals.add(pid: pid, what, remedy) }
 
-    /// Everybody has been looked at: all that forbids to call them is told at once, and what /proc shows of the others with it.
-    private func refuseAll() throws(CheckpointFailure) {
-        if refusals.problems.isEmpty { return }
-        for p in processes { if let status = ProcStatus(pid: p.pid) { refuseFilter(p.pid, status, refusals) } }
-        try refusals.check()
-    }
+    /// Everybody has been looked at: all that forbids to call them is told at once.
+    private func refuseAll() throws(CheckpointFailure) { try refusals.check() }
 
     private func problem(_ status: ExitStatus, _ cause: String, remedy: String? = nil) -> Problem {
         Problem(status, "checkpoint", object: segment.name, cause: cause, remedy: remedy)

@@ -20,6 +20,7 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
     refuseForeignNamespaces(tree, refusals)
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
+    refuseKeyrings(tree, segment, refusals)
     tree.refusals = refusals        // told with what the descriptors and the memory add
     return tree
 }
@@ -47,7 +48,8 @@ private func observeProcess(_ called: CalledProcess) throws(SystemError) -> Obse
     p.descriptors = try observeDescriptors(view)
     for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
         guard let own = called.ownTids[tid] else { continue }
-        var t = ObservedTask(tid: own, view: tid, slot: -1)
+        guard let status = ProcStatus(pid: pid, tid: tid) else { continue }
+        var t = ObservedTask(tid: own, view: tid, slot: -1, status: status)
         // One that ended before it arrived is no part of the tree; those that arrived can't end.
         guard let comm = try present({ () throws(SystemError) in try Path.text("/proc/\(pid)/task/\(tid)/comm") }) else { continue }
         t.comm = String(comm.dropLast())
@@ -106,14 +108,7 @@ private func refuseForeignNamespaces(_ tree: ObservedTree, _ refusals: Refusals)
     }
 }
 
-func refuseFilter(_ pid: Int32, _ status: ProcStatus, _ refusals: Refusals) {
-    if status["Seccomp"] == "2" {
-        refusals.add(pid: pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
-    }
-}
-
 private func refuseUnrestorable(_ p: ObservedProcess, _ refusals: Refusals) {
-    refuseFilter(p.pid, p.status, refusals)
     for t in p.tasks where t.sched.policy == 6 {
         refusals.add(pid: p.pid, "tid \(t.tid): it runs under SCHED_DEADLINE", "change its scheduling policy with chrt")
     }

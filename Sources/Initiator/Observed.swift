@@ -12,6 +12,7 @@ struct ObservedTask {
     var affinity = [UInt64](repeating: 0, count: 16)
     var ioprio: UInt32 = 0
     var pendingMask: UInt64 = 0         // SigPnd
+    var status: ProcStatus
 }
 
 final class ObservedProcess {

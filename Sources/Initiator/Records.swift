@@ -63,7 +63,7 @@ extension Operation {
         r.auxv = tables.blob(p.auxv); r.auxv_size = UInt32(p.auxv.count)
         r.exe = content.exe[key] ?? ckpt_no_index(); r.cwd = content.cwd[key] ?? ckpt_no_index(); r.root = content.root[key] ?? ckpt_no_index()
         r.umask = p.status.octalUmask; r.personality = p.personality; r.oom_score_adj = p.oomScoreAdj
-        credentials(p, &r, tables)
+        takeIdentity(tables.credentials[Int(tables.tasks[Int(r.first_task)].credentials)], &r)
         r.dumpable = slot.dumpable; r.child_subreaper = slot.child_subreaper; r.keep_caps = slot.keep_caps; r.securebits = slot.securebits
         r.tsc_mode = slot.tsc_mode; r.no_new_privs = slot.no_new_privs; r.thp_disable = slot.thp_disable; r.io_flusher = slot.io_flusher
         withUnsafeMutablePointer(to: &r) { r in
@@ -97,6 +97,7 @@ extension Operation {
             t.mce_kill = UInt64(s.mce_kill) + 1
             t.policy = s.policy; t.policy_nodes = s.policy_nodes
             t.sched = o.sched; t.ioprio = o.ioprio
+            t.credentials = credentials(o, tables)
             withUnsafeMutablePointer(to: &t) { t in
                 for (i, w) in o.affinity.enumerated() { ckpt_record_affinity(t)[i] = w }
                 let name = ckpt_record_comm(t)
@@ -138,16 +139,6 @@ extension Operation {
         }
     }
 
-    private func credentials(_ p: ObservedProcess, _ r: inout ckpt_process_record, _ tables: Tables) {
-        let u = p.status.numbers("Uid").map { UInt32($0) }, g = p.status.numbers("Gid").map { UInt32($0) }
-        if u.count == 4 { r.uid = (u[0], u[1], u[2], u[3]) }
-        if g.count == 4 { r.gid = (g[0], g[1], g[2], g[3]) }
-        let groups = p.status.numbers("Groups").map { UInt32($0) }
-        r.first_group = UInt32(tables.groups.count); r.group_count = UInt32(groups.count)
-        tables.groups += groups
-        r.cap_inheritable = p.status.hex("CapInh"); r.cap_permitted = p.status.hex("CapPrm"); r.cap_effective = p.status.hex("CapEff")
-        r.cap_bounding = p.status.hex("CapBnd"); r.cap_ambient = p.status.hex("CapAmb")
-    }
 }
 
 /// The vdso is the kernel's: ours is the same as theirs.

@@ -33,6 +33,7 @@ public final class Statefile: @unchecked Sendable {
     public let watched: Table<ckpt_watched_record>
     public let watches: Table<ckpt_watch_record>
     public let guards: Table<ckpt_guard_record>
+    public let credentials: Table<ckpt_credentials_record>
     public let terminals: Table<ckpt_terminal_record>
     public let saved: Table<ckpt_saved_record>
     public let extents: Table<ckpt_extent_record>
@@ -81,6 +82,7 @@ public final class Statefile: @unchecked Sendable {
         watched = try scan.optionalTable(notes[CKPT_TABLE_WATCHED.rawValue], "WATCHED")
         watches = try scan.optionalTable(notes[CKPT_TABLE_WATCH.rawValue], "WATCH")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
+        credentials = try scan.optionalTable(notes[CKPT_TABLE_CREDENTIALS.rawValue], "CREDENTIALS")
         terminals = try scan.optionalTable(notes[CKPT_TABLE_TERMINAL.rawValue], "TERMINAL")
         saved = try scan.optionalTable(notes[CKPT_TABLE_SAVED.rawValue], "SAVED")
         extents = try scan.optionalTable(notes[CKPT_TABLE_EXTENT.rawValue], "EXTENT")

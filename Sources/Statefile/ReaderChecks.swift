@@ -23,6 +23,7 @@ extension Statefile {
         try checkSaved()
         try checkEvents()
         try checkIPC()
+        for i in credentials.indices { try check(slice(credentials[i].first_group, credentials[i].group_count, groups), "CREDENTIALS \(i)", credentials.offset(of: i), "its groups are out of range") }
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(locks[i].process == ckpt_no_index() ? locks[i].fd >= 0 && Int(locks[i].fd) < descriptions.count : index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
         for i in timers.indices { try check(index(timers[i].process, processes), "TIMER \(i)", timers.offset(of: i), "its process is out of range") }
@@ -92,6 +93,7 @@ extension Statefile {
         try check(index(t.process, processes), "TASK \(i)", at, "its process is out of range")
         try check(slice(t.first_pending, t.pending_count, pending), "TASK \(i)", at, "its pending signals are out of range")
         try check(t.tid > 0, "TASK \(i)", at, "its tid is \(t.tid)")
+        try check(index(t.credentials, credentials), "TASK \(i)", at, "its credentials are out of range")
     }
 
     private func checkVMA(_ i: Int) throws(Problem) {

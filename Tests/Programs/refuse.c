@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+static pid_t holder;                    // who is named; 0: the main process
 static int hold(const char *kind) {
     int p[2], q;
     if (!strcmp(kind, "raw")) return socket(AF_INET, SOCK_RAW, 253);
@@ -101,6 +102,28 @@ static int hold(const char *kind) {
         must(prctl(PR_SET_SECCOMP, 2, &program));
         return -1;
     }
+    if (!strncmp(kind, "keyring-", 8)) {
+        int join = 1, get = 0, thread = -1, process = -2, session = -3;
+        if (!strcmp(kind, "keyring-thread")) { if (syscall(SYS_keyctl, get, thread, 1) < 0) return -2; }
+        if (!strcmp(kind, "keyring-process")) { if (syscall(SYS_keyctl, get, process, 1) < 0) return -2; }
+        if (!strcmp(kind, "keyring-keys")) {
+            if (syscall(SYS_keyctl, join, NULL) < 0) return -2;
+            must(syscall(SYS_add_key, "user", "of-the-session", "secret", 6, session));
+        }
+        if (!strcmp(kind, "keyring-joined")) {
+            pid_t child = must(fork());
+            if (!child) {
+                if (syscall(SYS_keyctl, join, NULL) < 0) _exit(4);
+                scenario_touch("joined");
+                scenario_await("go");
+                _exit(0);
+            }
+            while (!scenario_exists("joined")) { if (waitpid(child, NULL, WNOHANG) == child) return -2; usleep(1000); }
+            holder = child;
+        }
+        errno = 0;
+        return -1;
+    }
     if (!strcmp(kind, "proc-outside")) return open("/proc/1/status", O_RDONLY);
     if (!strcmp(kind, "proc-shared")) { int fd = open("/proc/self/status", O_RDONLY); if (!fork()) { scenario_await("go"); _exit(0); } return fd; }
     if (!strcmp(kind, "block-device")) {
@@ -125,7 +148,7 @@ int main(int argc, char **argv) {
     }
     char line[64];
     int out = must(open(scenario_path("held"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-    write(out, line, snprintf(line, sizeof line, "%d %d", getpid(), fd));
+    write(out, line, snprintf(line, sizeof line, "%d %d", holder ? holder : getpid(), fd));
     close(out);
     scenario_wait();
     if (fd >= 0) check(fcntl(fd, F_GETFD) >= 0);

@@ -64,7 +64,7 @@ import Testing
             let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--json"])
             let lines = result.errors.split(separator: "\n")
             guard result.status == .exited(77), held.count == 4 else { throw Failure("\(result.status) \(result.errors) \(held)") }
-            for (pid, fd, word) in [(held[0], held[1], "outside the tree"), (held[0], held[2], "close it"), (held[3], held[1], "outside the tree"), (held[3], -1, "seccomp")] {
+            for (pid, fd, word) in [(held[0], held[1], "outside the tree"), (held[0], held[2], "close it"), (held[3], held[1], "outside the tree"), (held[3], -1, "thread keyring")] {
                 guard lines.contains(where: { $0.contains("pid \(pid):") && (fd < 0 || $0.contains("fd \(fd):")) && $0.lowercased().contains(word) }) else {
                     throw Failure("nothing of pid \(pid) fd \(fd) \(word): \(result.errors)")
                 }

@@ -73,7 +73,7 @@ struct StatefileFixture {
         var tables = Self.note(CKPT_TABLE_TREE, [tree]) + Self.note(CKPT_TABLE_PROCESS, processes) + Self.note(CKPT_TABLE_TASK, tasks)
         tables += Self.note(CKPT_TABLE_VMA, vmas) + Self.note(CKPT_TABLE_OBJECT, [exe]) + Self.note(CKPT_TABLE_DESCRIPTION, [ckpt_description_record()])
         tables += Self.note(CKPT_TABLE_FD, [fd]) + Self.note(CKPT_TABLE_PENDING, [ckpt_pending_record]()) + Self.note(CKPT_TABLE_TIMER, [ckpt_timer_record]())
-        tables += Self.note(CKPT_TABLE_GROUP, [UInt32]()) + Self.note(CKPT_TABLE_BYTES, [0] + Array("job".utf8) + [0] + Array("/nonexistent/job".utf8) + [0])
+        tables += Self.note(CKPT_TABLE_GROUP, [UInt32]()) + Self.note(CKPT_TABLE_CREDENTIALS, [ckpt_credentials_record()]) + Self.note(CKPT_TABLE_BYTES, [0] + Array("job".utf8) + [0] + Array("/nonexistent/job".utf8) + [0])
         var block = ckpt_superblock()
         block.magic = ckpt_statefile_magic(); block.version = UInt32(CKPT_STATEFILE_VERSION); block.size = UInt32(MemoryLayout<ckpt_superblock>.size)
         block.engine_offset = Self.engine; block.engine_size = 64

@@ -30,109 +30,137 @@ func currentIds(_ group: Bool) -> InlineArray<3, UInt32> {
     return ids
 }
 
-/// Whether the supplementary groups of any process are not ours.
+/// Whether the supplementary groups of any task are not ours.
 func groupsDiffer() -> Bool {
-    for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 && !groupsMatch(i) { return true }
+    for t in 0..<tasks.count where !groupsMatch(Identity(t)) { return true }
     return false
 }
-private func groupsMatch(_ i: Int) -> Bool {
-    let p = processes[i], n = system(115, 0, 0)
-    guard n == Int(p.pointee.group_count) else { return false }
+private func groupsMatch(_ me: Identity) -> Bool {
+    let n = system(115, 0, 0)
+    guard n == Int(me.wanted.pointee.group_count) else { return false }
     if n == 0 { return true }
     let list = UnsafeMutablePointer<UInt32>(bitPattern: UInt(state.pointee.copy))!
     guard n <= 16384, system(115, n, int(list)) == n else { return false }
-    for k in 0..<n where list[k] != groups[p.pointee.first_group + UInt32(k)].pointee { return false }
+    for k in 0..<n where list[k] != groups[me.wanted.pointee.first_group + UInt32(k)].pointee { return false }
     return true
 }
 
+/// A task and the credentials that it had.
+struct Identity {
+    let task: Int
+    let wanted: UnsafeMutablePointer<ckpt_credentials_record>
+    init(_ t: Int) { task = t; wanted = credentials[tasks[t].pointee.credentials] }
+    func user(_ k: Int32) -> UInt32 { engine_user(wanted, k).pointee }
+    func group(_ k: Int32) -> UInt32 { engine_group_of(wanted, k).pointee }
+}
+
 func restoreCredentials(_ t: Int) {
-    let i = Int(tasks[t].pointee.process), p = processes[i]
-    let idsDiffer = differ(i)
-    restoreGroups(i)
-    if p.pointee.securebits != 0 && ckpt_prctl(27, 0, 0, 0, 0) != Int(p.pointee.securebits) {
-        let r = ckpt_prctl(28, Int(p.pointee.securebits), 0, 0, 0)
-        guard r == 0 else { refuseCredentials(i, r, "securebits") }
-    }
-    dropBounding(i)
-    if idsDiffer { restoreIds(i) }
-    restoreCapabilities(i)
-    if p.pointee.keep_caps != 0 { _ = ckpt_prctl(8, 1, 0, 0, 0) }
-    if p.pointee.no_new_privs != 0 {
+    let me = Identity(t), p = processes[tasks[t].pointee.process]
+    restoreGroups(me)
+    dropBounding(me)
+    if idsDiffer(me) { restoreIds(me) }
+    restoreSecurebits(me)
+    restoreCapabilities(me)
+    if me.wanted.pointee.no_new_privs != 0 {
         let r = ckpt_prctl(38, 1, 0, 0, 0)
-        guard r == 0 else { refuseCredentials(i, r, "no_new_privs") }
+        guard r == 0 else { refuseCredentials(me, r, "no_new_privs") }
     }
     // Changed ids make a process undumpable.
     if p.pointee.dumpable == 0 || p.pointee.dumpable == 1 { _ = ckpt_prctl(4, Int(p.pointee.dumpable), 0, 0, 0) }
 }
 
-private func refuseCredentials(_ i: Int, _ r: Int, _ what: StaticString) -> Never {
-    refuse(r) { l in putProcess(i, &l); l.put(what); l.put(" cannot be set; restart it as the user who started it, or as root") }
+private func refuseCredentials(_ me: Identity, _ r: Int, _ what: StaticString) -> Never {
+    refuse(r) { l in
+        putProcess(Int(tasks[me.task].pointee.process), &l); l.put("tid "); l.put(signed: Int64(tasks[me.task].pointee.tid)); l.put(": ")
+        l.put(what); l.put(" cannot be set; restart it as the user who started it, or as root")
+    }
 }
 
-private func differ(_ i: Int) -> Bool {
-    let uid = currentIds(false), gid = currentIds(true), p = processes[i]
-    for k in 0..<3 where uid[k] != engine_uid(p, Int32(k)).pointee || gid[k] != engine_gid(p, Int32(k)).pointee { return true }
-    return false
+private func idsDiffer(_ me: Identity) -> Bool {
+    let uid = currentIds(false), gid = currentIds(true)
+    for k in 0..<3 where uid[k] != me.user(Int32(k)) || gid[k] != me.group(Int32(k)) { return true }
+    return me.user(3) != me.user(1) || me.group(3) != me.group(1)
 }
 
-private func restoreGroups(_ i: Int) {
-    let p = processes[i]
+private func restoreGroups(_ me: Identity) {
     if state.pointee.user_namespace != 0 {
         // The kernel forbids setgroups(2) here: the outer groups stay.
         if state.pointee.foreign_groups != 0 {
-            refuse(.lacks) { l in putProcess(i, &l); l.put("other supplementary groups than those of this user; restart it as the user who started it, or as root") }
+            refuse(.lacks) { l in
+                putProcess(Int(tasks[me.task].pointee.process), &l)
+                l.put("other supplementary groups than those of this user; restart it as the user who started it, or as root")
+            }
         }
         return
     }
-    if groupsEqual(i) { return }
-    let list: UnsafeMutablePointer<UInt32>? = p.pointee.group_count > 0 ? groups[p.pointee.first_group] : nil
-    let r = system(CKPT_SYS_setgroups, Int(p.pointee.group_count), Int(bitPattern: list))
-    guard r == 0 else { refuseCredentials(i, r, "its supplementary groups") }
+    if groupsEqual(me) { return }
+    let count = me.wanted.pointee.group_count, list: UnsafeMutablePointer<UInt32>? = count > 0 ? groups[me.wanted.pointee.first_group] : nil
+    let r = system(CKPT_SYS_setgroups, Int(count), Int(bitPattern: list))
+    guard r == 0 else { refuseCredentials(me, r, "its supplementary groups") }
 }
 
 /// On a task's small stack: up to 256 groups are compared, more are simply set.
-private func groupsEqual(_ i: Int) -> Bool {
-    let p = processes[i], n = system(115, 0, 0)
-    guard n == Int(p.pointee.group_count), n <= 256 else { return false }
+private func groupsEqual(_ me: Identity) -> Bool {
+    let n = system(115, 0, 0)
+    guard n == Int(me.wanted.pointee.group_count), n <= 256 else { return false }
     var list = InlineArray<256, UInt32>(repeating: 0)
     _ = withUnsafeMutableBytes(of: &list) { system(115, n, int($0.baseAddress!)) }
-    for k in 0..<n where list[k] != groups[p.pointee.first_group + UInt32(k)].pointee { return false }
+    for k in 0..<n where list[k] != groups[me.wanted.pointee.first_group + UInt32(k)].pointee { return false }
     return true
 }
 
 /// The capabilities survive the change of user until they are set themselves.
-private func restoreIds(_ i: Int) {
-    let p = processes[i], kept = ckpt_prctl(7, 0, 0, 0, 0)
+private func restoreIds(_ me: Identity) {
+    let kept = ckpt_prctl(7, 0, 0, 0, 0)
     _ = ckpt_prctl(8, 1, 0, 0, 0)
-    var r = system(CKPT_SYS_setresgid, Int(engine_gid(p, 0).pointee), Int(engine_gid(p, 1).pointee), Int(engine_gid(p, 2).pointee))
-    guard r == 0 else { refuseCredentials(i, r, "its group") }
-    r = system(CKPT_SYS_setresuid, Int(engine_uid(p, 0).pointee), Int(engine_uid(p, 1).pointee), Int(engine_uid(p, 2).pointee))
-    guard r == 0 else { refuseCredentials(i, r, "its user") }
-    // setfsuid(2), setfsgid(2)
-    if engine_uid(p, 3).pointee != engine_uid(p, 1).pointee { _ = system(122, Int(engine_uid(p, 3).pointee)) }
-    if engine_gid(p, 3).pointee != engine_gid(p, 1).pointee { _ = system(123, Int(engine_gid(p, 3).pointee)) }
+    var r = system(CKPT_SYS_setresgid, Int(me.group(0)), Int(me.group(1)), Int(me.group(2)))
+    guard r == 0 else { refuseCredentials(me, r, "its group") }
+    r = system(CKPT_SYS_setresuid, Int(me.user(0)), Int(me.user(1)), Int(me.user(2)))
+    guard r == 0 else { refuseCredentials(me, r, "its user") }
+    // setfsuid(2), setfsgid(2): what was there before is the answer; asked again it is what is there now.
+    if me.user(3) != me.user(1) {
+        _ = system(122, Int(me.user(3)))
+        guard system(122, -1) == Int(me.user(3)) else { refuseCredentials(me, -1, "its user for files") }
+    }
+    if me.group(3) != me.group(1) {
+        _ = system(123, Int(me.group(3)))
+        guard system(123, -1) == Int(me.group(3)) else { refuseCredentials(me, -1, "its group for files") }
+    }
     if kept == 0 { _ = ckpt_prctl(8, 0, 0, 0, 0) }
 }
 
 /// The bounding set can only shrink; a smaller one belongs to the place of the restart.
-private func dropBounding(_ i: Int) {
-    for c in 0..<41 where processes[i].pointee.cap_bounding & (1 << UInt64(c)) == 0 && ckpt_prctl(23, c, 0, 0, 0) == 1 {
+private func dropBounding(_ me: Identity) {
+    for c in 0..<64 where me.wanted.pointee.cap_bounding & (1 << UInt64(c)) == 0 && ckpt_prctl(23, c, 0, 0, 0) == 1 {
         let r = ckpt_prctl(24, c, 0, 0, 0)
-        guard r == 0 || effectiveCapabilities() == 0 else { refuseCredentials(i, r, "its bounding set of capabilities") }
+        guard r == 0 || effectiveCapabilities() == 0 else { refuseCredentials(me, r, "its bounding set of capabilities") }
     }
 }
 
-private func restoreCapabilities(_ i: Int) {
-    let p = processes[i], now = currentCapabilities()
-    let wanted = Capabilities(effective: p.pointee.cap_effective, permitted: p.pointee.cap_permitted, inheritable: p.pointee.cap_inheritable)
+/// After the ids, which some of the bits would hinder; a change of user has taken the capability for it out of the effective set.
+private func restoreSecurebits(_ me: Identity) {
+    let wanted = me.wanted.pointee.securebits, keepCaps = 16, differing = ckpt_prctl(27, 0, 0, 0, 0) ^ Int(wanted)
+    if differing == 0 { return }
+    // The one bit that nobody needs a capability for.
+    if differing == keepCaps && ckpt_prctl(8, Int(wanted) & keepCaps == 0 ? 0 : 1, 0, 0, 0) == 0 { return }
+    var now = currentCapabilities()
+    now.effective = now.permitted
+    _ = setCapabilities(now)
+    let r = ckpt_prctl(28, Int(wanted), 0, 0, 0)
+    guard r == 0 else { refuseCredentials(me, r, "securebits") }
+}
+
+private func restoreCapabilities(_ me: Identity) {
+    let c = me.wanted.pointee, now = currentCapabilities()
+    let wanted = Capabilities(effective: c.cap_effective, permitted: c.cap_permitted, inheritable: c.cap_inheritable)
     if now != wanted {
         let r = setCapabilities(wanted)
-        guard r == 0 else { refuseCredentials(i, r, "its capabilities") }
+        guard r == 0 else { refuseCredentials(me, r, "its capabilities") }
     }
-    for c in 0..<41 {
-        let set = p.pointee.cap_ambient & (1 << UInt64(c)) != 0, isSet = ckpt_prctl(47, 1, c, 0, 0) == 1
-        if set == isSet { continue }
-        let r = ckpt_prctl(47, set ? 2 : 3, c, 0, 0)
-        guard r == 0 else { refuseCredentials(i, r, "its ambient capabilities") }
+    for k in 0..<64 {
+        let set = c.cap_ambient & (1 << UInt64(k)) != 0, now = ckpt_prctl(47, 1, k, 0, 0)
+        if now < 0 || set == (now == 1) { continue }
+        let r = ckpt_prctl(47, set ? 2 : 3, k, 0, 0)
+        guard r == 0 else { refuseCredentials(me, r, "its ambient capabilities") }
     }
 }

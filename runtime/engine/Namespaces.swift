@@ -72,9 +72,10 @@ func enterNamespaces() {
 /// A user namespace without privileges maps one user.
 private func singleOwner() -> (UInt32, UInt32) {
     let root = processes[tree.pointee.root], u = engine_uid(root, 0)[0], g = engine_gid(root, 0)[0]
-    for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 {
-        for k: Int32 in 0..<4 where engine_uid(processes[i], k).pointee != u || engine_gid(processes[i], k).pointee != g {
-            refuse(.lacks) { l in putProcess(i, &l); l.put("runs as another user than the rest of the tree; restart it as root") }
+    for t in 0..<tasks.count {
+        let me = Identity(t)
+        for k: Int32 in 0..<4 where me.user(k) != u || me.group(k) != g {
+            refuse(.lacks) { l in putProcess(Int(tasks[t].pointee.process), &l); l.put("runs as another user than the rest of the tree; restart it as root") }
         }
     }
     return (u, g)

@@ -83,6 +83,7 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_WATCHED.rawValue: MemoryLayout<ckpt_watched_record>.stride
     case CKPT_TABLE_WATCH.rawValue: MemoryLayout<ckpt_watch_record>.stride
     case CKPT_TABLE_GUARD.rawValue: MemoryLayout<ckpt_guard_record>.stride
+    case CKPT_TABLE_CREDENTIALS.rawValue: MemoryLayout<ckpt_credentials_record>.stride
     case CKPT_TABLE_TERMINAL.rawValue: MemoryLayout<ckpt_terminal_record>.stride
     case CKPT_TABLE_IPC.rawValue: MemoryLayout<ckpt_ipc_record>.stride
     case CKPT_TABLE_SEMAPHORE.rawValue: MemoryLayout<ckpt_semaphore_record>.stride

@@ -40,6 +40,7 @@ func verifyTables(fileSize: UInt64) {
     verifySaved(fileSize)
     verifyEvents()
     verifyIPC(fileSize)
+    for i in 0..<credentials.count where !within(credentials[i].pointee.first_group, credentials[i].pointee.group_count, groups.count) { bad("CREDENTIALS", i, "its groups") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
     for i in 0..<locks.count {
         let l = locks[i].pointee
@@ -119,6 +120,7 @@ private func verifyTask(_ i: Int) {
     let t = tasks[i]
     guard t.pointee.tid > 0, t.pointee.process < processes.count, t.pointee.slot < UInt32(CKPT_MAX_TASKS) else { bad("TASK", i, "its tid, process or slot") }
     guard within(t.pointee.first_pending, t.pointee.pending_count, pendings.count) else { bad("TASK", i, "its pending signals") }
+    guard t.pointee.credentials < credentials.count else { bad("TASK", i, "its credentials") }
     guard t.pointee.resume_rip != 0, t.pointee.resume_rsp != 0 else { bad("TASK", i, "no place to go on") }
 }
 

@@ -135,6 +135,7 @@ _Static_assert(sizeof(struct ckpt_policy_query) == 24, "policy query");
 struct ckpt_pending { struct ckpt_siginfo info; uint32_t shared, pad; };    // shared: pending for the process, not for the task
 _Static_assert(sizeof(struct ckpt_pending) == 136, "pending");
 
+enum ckpt_keyrings { CKPT_KEYRING_THREAD = 1, CKPT_KEYRING_PROCESS = 2, CKPT_KEYRING_SESSION_KEYS = 4 };   // SESSION_KEYS: keys in a session keyring
 struct ckpt_task {
     uint32_t status;                // atomic: the phase that this task has reached
     int32_t  tid, pid;              // in the task's own pid namespace
@@ -155,7 +156,9 @@ struct ckpt_task {
     uint32_t thp_disable, mce_kill; // prctl(2)
     int32_t  policy, policy_error;  // get_mempolicy(2)
     uint64_t policy_nodes;
-    uint64_t spare[12];
+    int32_t  securebits, session_keyring;   // session_keyring: its serial number when it is not the user's default; 0: it is
+    uint32_t keyrings, pad1;        // enum ckpt_keyrings; only if the initiator asked
+    uint64_t spare[10];
 };
 _Static_assert(sizeof(struct ckpt_task) == 256, "task slot");
 
@@ -238,7 +241,8 @@ struct ckpt_session {
     uint32_t kill_after;            // --kill: END follows the commit
     uint32_t has_subreaper;         // a member reaps orphans: exit waits for the snapshot
     uint64_t undo_offset;           // arena: struct ckpt_undo[]
-    uint32_t undo_count, pad6;      // atomic: entries that are written
+    uint32_t undo_count;            // atomic: entries that are written
+    uint32_t ask_keyrings;          // the tree's user has keys: each task says which are its own
     uint64_t spare[30];
 };
 enum {

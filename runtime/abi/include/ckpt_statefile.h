@@ -57,6 +57,7 @@ enum ckpt_table {
     CKPT_TABLE_IPC = 20, CKPT_TABLE_SEMAPHORE = 21,
     CKPT_TABLE_TERMINAL = 22,
     CKPT_TABLE_ADJUSTMENT = 23, CKPT_TABLE_QUEUED = 24,
+    CKPT_TABLE_CREDENTIALS = 25,
     CKPT_TABLE_GUARD = 26,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
 };
@@ -142,8 +143,17 @@ struct ckpt_task_record {
     uint64_t mce_kill;              // 1 + prctl(PR_MCE_KILL)'s policy; 0: unknown
     int32_t  policy, pad;           // set_mempolicy(2): its mode and flags
     uint64_t policy_nodes;          // a bit per node, 0 to 63
-    uint64_t spare[1];
+    uint32_t credentials, pad1;     // CREDENTIALS
 };
+
+// Who a task is: credentials belong to each task, though libc gives all of a process the same.
+struct ckpt_credentials_record {
+    uint32_t uid[4], gid[4];        // real, effective, saved, file system
+    uint32_t first_group, group_count;          // GROUP
+    uint64_t cap_inheritable, cap_permitted, cap_effective, cap_bounding, cap_ambient;
+    int32_t  securebits, no_new_privs;
+};
+_Static_assert(sizeof(struct ckpt_credentials_record) == 88, "credentials_record");
 
 enum ckpt_vma_kind {
     CKPT_VMA_ANONYMOUS = 0,         // private; also stacks and the heap

@@ -142,5 +142,7 @@ CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnul
 CKPT_INLINE char *_Nonnull engine_board_text(struct engine_board *_Nonnull b) { return b->text; }
 CKPT_INLINE uint32_t *_Nonnull engine_uid(struct ckpt_process_record *_Nonnull p, int i) { return &p->uid[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_gid(struct ckpt_process_record *_Nonnull p, int i) { return &p->gid[i]; }
+CKPT_INLINE uint32_t *_Nonnull engine_user(struct ckpt_credentials_record *_Nonnull c, int i) { return &c->uid[i]; }
+CKPT_INLINE uint32_t *_Nonnull engine_group_of(struct ckpt_credentials_record *_Nonnull c, int i) { return &c->gid[i]; }
 CKPT_INLINE char *_Nonnull engine_tree_session_id(struct ckpt_tree *_Nonnull t) { return t->session_id; }
 #endif

@@ -1,0 +1,63 @@
+// Who the tasks are: credentials as /proc shows them, each set once; keyrings that only a task itself can name.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+extension Operation {
+    /// The index of this task's credentials.
+    func credentials(_ t: ObservedTask, _ tables: Tables) -> UInt32 {
+        var c = ckpt_credentials_record()
+        let u = t.status.numbers("Uid").map { UInt32($0) }, g = t.status.numbers("Gid").map { UInt32($0) }
+        if u.count == 4 { c.uid = (u[0], u[1], u[2], u[3]) }
+        if g.count == 4 { c.gid = (g[0], g[1], g[2], g[3]) }
+        let list = t.status.numbers("Groups").map { UInt32($0) }
+        c.group_count = UInt32(list.count)
+        c.cap_inheritable = t.status.hex("CapInh"); c.cap_permitted = t.status.hex("CapPrm"); c.cap_effective = t.status.hex("CapEff")
+        c.cap_bounding = t.status.hex("CapBnd"); c.cap_ambient = t.status.hex("CapAmb")
+        c.securebits = segment.task(t.slot).pointee.securebits
+        c.no_new_privs = t.status["NoNewPrivs"] == "1" ? 1 : 0
+        for (i, other) in tables.credentials.enumerated() where other.group_count == c.group_count {
+            guard tables.groups[Int(other.first_group)..<Int(other.first_group + other.group_count)].elementsEqual(list) else { continue }
+            c.first_group = other.first_group
+            if same(c, other) { return UInt32(i) }
+        }
+        c.first_group = UInt32(tables.groups.count)
+        tables.groups += list
+        tables.credentials.append(c)
+        return UInt32(tables.credentials.count - 1)
+    }
+    private func same(_ a: ckpt_credentials_record, _ b: ckpt_credentials_record) -> Bool {
+        withUnsafeBytes(of: a) { a in withUnsafeBytes(of: b) { a.elementsEqual($0) } }
+    }
+
+    /// Tools, and the choice of a way to restart, look at the first task's.
+    func takeIdentity(_ c: ckpt_credentials_record, _ r: inout ckpt_process_record) {
+        r.uid = c.uid; r.gid = c.gid; r.first_group = c.first_group; r.group_count = c.group_count
+        r.cap_inheritable = c.cap_inheritable; r.cap_permitted = c.cap_permitted; r.cap_effective = c.cap_effective
+        r.cap_bounding = c.cap_bounding; r.cap_ambient = c.cap_ambient
+    }
+}
+
+/// Has the session's user any key?  (/proc/key-users shows none of those who have not.)
+func userHasKeys(_ uid: UInt32) -> Bool {
+    guard let text = try? Path.text("/proc/key-users") else { return false }
+    return text.split(separator: "\n").contains { UInt32($0.prefix { $0 != ":" }.drop { $0 == " " }) == uid }
+}
+
+/// Nobody can make a keyring again that a thread, a process or a session has joined; the user's own are there at the restart, too.
+func refuseKeyrings(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
+    guard tree.processes.indices.contains(tree.root), let main = tree.processes[tree.root].tasks.first else { return }
+    let common = segment.task(main.slot).pointee.session_keyring
+    for p in tree.live {
+        for t in p.tasks {
+            let s = segment.task(t.slot).pointee
+            func refuse(_ what: String, _ remedy: String) { refusals.add(pid: p.pid, "tid \(t.tid): \(what)", remedy) }
+            if s.keyrings & CKPT_KEYRING_THREAD.rawValue != 0 { refuse("it has a thread keyring, which can't be made again", "let it keep its keys in the user's keyring") }
+            if s.keyrings & CKPT_KEYRING_PROCESS.rawValue != 0 { refuse("it has a process keyring, which can't be made again", "let it keep its keys in the user's keyring") }
+            if s.session_keyring != common { refuse("it has joined a session keyring of its own, which can't be made again", "start the whole tree in one keyctl session") }
+            else if s.keyrings & CKPT_KEYRING_SESSION_KEYS.rawValue != 0 { refuse("its session keyring holds keys, which a restart would not have", "let it keep its keys in the user's keyring") }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+// Every task is who it was; a restart that may not make it so says what would.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct IdentityTests {
+    @Test func `each thread has its own ids, groups, capabilities, securebits and no_new_privs`() { feature("identity-tasks") }
+
+    @Test(.enabled(if: User.available.contains(.root) && User.available.contains(.ckptuser))) func `a user who may not become those that ran in the tree is told to be root`() {
+        scenario("identity-foreign", as: .root) { s in
+            try s.start([try s.installation.program("identity-tasks")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let given = try Scenario("identity-given", as: .ckptuser)
+            defer { given.close(failed: false) }
+            try FileManager.default.copyItem(atPath: s.statefile, toPath: given.path("foreign.ckpt"))
+            if let entry = getpwnam("ckptuser") { chown(given.path("foreign.ckpt"), entry.pointee.pw_uid, entry.pointee.pw_gid) }
+            given.generation = 1
+            try given.restart(from: given.path("foreign.ckpt"))
+            let status = try given.wait()
+            if status == .exited(0) || !given.restartErrors.contains("restart it as") { throw Failure("\(status) \(given.restartErrors)") }
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+}
