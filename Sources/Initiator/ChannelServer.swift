@@ -6,29 +6,37 @@ import CkptSession
 import CkptSystem
 
 final class ChannelServer: @unchecked Sendable {
-    private let listener: Listener
+    private let listeners: [Listener]
     private let file: File
     private let worker: Worker
     private let state = ServerState()
 
-    init(_ segment: Segment, _ file: File, generation: UInt32, views: [Int32: Int32]) throws(CheckpointFailure) {
+    init(_ segment: Segment, _ file: File, generation: UInt32, views: [Int32: Int32], networks: [String] = []) throws(CheckpointFailure) {
         self.file = file
         let name = "ckpt-\(segment.id)-\(generation)-\(Kernel.processID)"
-        do throws(SystemError) { listener = try Listener(abstract: name) } catch {
+        do throws(SystemError) {
+            // An abstract name belongs to a network namespace.
+            listeners = try [Listener(abstract: name)] + networks.map { path throws(SystemError) in
+                let there = try Homecoming(path, Namespace.net)
+                defer { there.end() }
+                return try Listener(abstract: name)
+            }
+        } catch {
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(error.call): \(error.text)")])
         }
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
-        let listener = self.listener, state = self.state
-        worker = Worker { ChannelServer.serve(listener, file, state, views) }
+        let listeners = self.listeners, state = self.state
+        worker = Worker { ChannelServer.serve(listeners, file, state, views) }
     }
 
-    private static func serve(_ listener: Listener, _ file: File, _ state: ServerState, _ views: [Int32: Int32]) {
-        var open: [Connection] = []
+    private static func serve(_ listeners: [Listener], _ file: File, _ state: ServerState, _ views: [Int32: Int32]) {
+        var open: [Connection] = [], next = 0
         while !state.isStopped {
             open = open.filter { !$0.hasEnded }
             state.setOpen(open.map(\.peer))
-            guard let c = listener.accept(milliseconds: 20) else { continue }
+            next = (next + 1) % listeners.count
+            guard let c = listeners[next].accept(milliseconds: listeners.count == 1 ? 20 : 2) else { continue }
             guard c.peerUser == Kernel.userID || Kernel.userID == 0, let pagemap = try? File("/proc/\(views[c.peer] ?? c.peer)/pagemap") else { continue }
             // When memory runs short, the copy should go before the application does.
             if views[c.peer] == nil { try? Path.write("1000", to: "/proc/\(c.peer)/oom_score_adj") }

@@ -87,6 +87,9 @@ final class Operation {
             try recordSignals(tree, barrier)
             try recordSystemV(tree, barrier)
             phase("system")
+            observeNamespaces(tree)
+            let home = enterWholeNetwork(tree)
+            defer { home?.end() }
             let content = try gatherSystem(tree, segment, options, draft)
             if let limit = options.saveFiles, content.refusals.problems.isEmpty {
                 phase("files")
@@ -94,7 +97,8 @@ final class Operation {
             }
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
-            let server = try ChannelServer(segment, draft.file, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }))
+            let server = try ChannelServer(segment, draft.file, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
+                                           networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" })
             defer { server.stop() }
             try saveMemory(tree, plan, barrier, server)
             if options.afterwards == .run {

@@ -17,7 +17,6 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
     attachSlots(tree, segment, refusals)
     addZombies(tree, census)
     try refusals.check()
-    refuseForeignNamespaces(tree, refusals)
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
     refuseKeyrings(tree, segment, refusals)
@@ -94,17 +93,6 @@ private func addZombies(_ tree: ObservedTree, _ census: Census) {
         let p = ObservedProcess(pid: stat.pid, startTime: stat.startTime, ownPid: status.namespacePids.last ?? stat.pid, stat: stat, status: status)
         p.isZombie = true
         tree.processes.append(p)
-    }
-}
-
-/// One set of namespaces for the whole tree; which one does not matter.
-private func refuseForeignNamespaces(_ tree: ObservedTree, _ refusals: Refusals) {
-    guard let first = tree.live.first else { return }
-    for kind in ["pid", "mnt", "net", "ipc", "uts", "user", "cgroup", "time"] {
-        let reference = try? Path.link("/proc/\(first.view)/ns/\(kind)")
-        for p in tree.live.dropFirst() where (try? Path.link("/proc/\(p.view)/ns/\(kind)")) != reference {
-            refusals.add(pid: p.pid, "it lives in another \(kind) namespace than pid \(first.pid)", "start the whole tree in one set of namespaces")
-        }
     }
 }
 

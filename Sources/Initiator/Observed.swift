@@ -30,6 +30,7 @@ final class ObservedProcess {
     var parent: Int? = nil              // index in the tree
     var group: Int32 = 0, terminalSession: Int32 = 0    // as the tree sees them; 0: outside
     var isOrphan = false
+    var namespaces: [UInt32: Int] = [:]                 // by kind: its own, in the tree's list
     var uncollected: (code: Int32, signal: Int32) = (0, 0)      // what its parent has not collected yet: CLD_STOPPED or CLD_CONTINUED
     var mappings: [ProcMapping] = []
     var policies: [UInt64: ckpt_policy_query] = [:]     // by address; only mappings that have a memory policy
@@ -77,6 +78,7 @@ final class ObservedTree {
     var processes: [ObservedProcess] = []
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
+    var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var systemV: [ObservedIPC] = []
     var asked = false                                   // the last question was a phase ASK, not ASK_AGAIN

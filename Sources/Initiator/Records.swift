@@ -10,6 +10,7 @@ extension Operation {
         let tables = content.tables
         for (i, p) in tree.processes.enumerated() { tables.processes.append(processRecord(p, i, tree, content, plan)) }
         tables.tree = treeRecord(tree, tables)
+        namespaceRecords(tree, tables)
     }
 
     private func treeRecord(_ tree: ObservedTree, _ tables: Tables) -> ckpt_tree {
@@ -42,6 +43,7 @@ extension Operation {
         }
         let slot = segment.process(p.slot).pointee
         r.flags = (p.isStopped ? CKPT_PROCESS_STOPPED.rawValue : 0) | (p.leaderIsGone ? CKPT_PROCESS_LEADER_GONE.rawValue : 0) | (p.isOrphan ? CKPT_PROCESS_ORPHAN.rawValue : 0)
+        takeNamespaces(p, &r, tables)
         r.wait_code = UInt16(p.uncollected.code); r.wait_signal = UInt16(truncatingIfNeeded: p.uncollected.signal)
         r.first_pending = UInt32(tables.pending.count)
         addTasks(p, index, &r, tables)

@@ -4,6 +4,9 @@
 #include <linux/aio_abi.h>
 #include <linux/perf_event.h>
 #include <mqueue.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <pty.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -100,6 +103,20 @@ static int hold(const char *kind) {
         struct { unsigned short length; void *filter; } program = { 1, &allow };
         must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         must(prctl(PR_SET_SECCOMP, 2, &program));
+        return -1;
+    }
+    if (!strncmp(kind, "ns-", 3)) {
+        if (unshare(!strcmp(kind, "ns-mount") ? CLONE_NEWNS : CLONE_NEWNET)) return -2;
+        if (!strcmp(kind, "ns-address")) {
+            int s = must(socket(AF_INET, SOCK_DGRAM, 0));
+            struct ifreq r = { .ifr_name = "lo:1" };
+            struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(0x0a010203) } };
+            memcpy(&r.ifr_addr, &a, sizeof a);
+            must(ioctl(s, SIOCSIFADDR, &r));
+            close(s);
+        }
+        if (!strcmp(kind, "ns-setting")) { int fd = must(open("/proc/sys/net/ipv4/ip_forward", O_WRONLY)); must(write(fd, "1", 1)); close(fd); }
+        errno = 0;
         return -1;
     }
     if (!strncmp(kind, "keyring-", 8)) {

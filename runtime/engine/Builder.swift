@@ -10,6 +10,7 @@ private var everybody: UInt32 { UInt32(state.pointee.node_count) }
 func buildTree() {
     let s = state
     s.pointee.is_builder = 1
+    makePartNamespaces()
     makeKernelObjects()
     giveBirth(creator: -1, stage: 0)
     giveBirth(creator: -1, stage: 1)

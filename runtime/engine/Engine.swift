@@ -31,6 +31,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     _ = ckpt_munmap(oldImage, state.pointee.image_size)
     parkVdso()
     reserveDescriptors()
+    enterWholeNamespaces()
     noteForeground()
     checkObjects()
     checkSystemV()

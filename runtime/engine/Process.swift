@@ -6,6 +6,8 @@ import EngineBoot
 import Freestanding
 
 func becomeProcess(_ i: Int) -> Never {
+    enterControlGroup(i)
+    enterNamespaces(of: i)
     takeTerminal(i, Int(state.pointee.node))
     restoreControl(i, Int(state.pointee.node))
     restoreMemory(i)

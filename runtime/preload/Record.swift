@@ -71,6 +71,7 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     process.pointee.io_flusher = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getIoFlusher, 0, 0, 0, 0))
     process.pointee.memory_merge = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getMemoryMerge, 0, 0, 0, 0))
     recordProtectionKeys(process)
+    recordNames(process)
     process.pointee.aio_used = ckpt_load(&interpose_state().pointee.aio_used)
     _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)

@@ -46,6 +46,13 @@ enum ckpt_snapshot_state {
     CKPT_SNAPSHOT_NONE = 0, CKPT_SNAPSHOT_CLONED = 1, CKPT_SNAPSHOT_DETACHED = 2, CKPT_SNAPSHOT_DONE = 3, CKPT_SNAPSHOT_FAILED = 4,
 };
 
+// In the order in which a session keeps their numbers.
+enum ckpt_namespace_kind {
+    CKPT_NAMESPACE_UTS = 1, CKPT_NAMESPACE_IPC = 2, CKPT_NAMESPACE_NET = 3, CKPT_NAMESPACE_CGROUP = 4,
+    CKPT_NAMESPACE_USER = 5, CKPT_NAMESPACE_MOUNT = 6, CKPT_NAMESPACE_PID = 7, CKPT_NAMESPACE_TIME = 8,     // these a restart may make anew for all
+};
+enum { CKPT_NAMESPACE_KINDS = 8, CKPT_MAX_NAMESPACES = 64 };     // of a tree's own
+
 // Why a task aborts; `error` in a slot, worded by the tools.
 enum ckpt_error {
     CKPT_ERROR_NONE = 0,
@@ -199,7 +206,10 @@ struct ckpt_process {
     uint32_t home;                  // atomic, restart: tasks that have done all they do before the release
     uint32_t stop_signal;           // restart: what stops this process again then; 0: it is not stopped, or by SIGSTOP
     uint64_t asks_offset, asks_count;               // arena: struct ckpt_ask[]
-    uint64_t spare[209];
+    char     host[65], domain[65];  // uname(2)
+    uint8_t  pad7[2];
+    uint32_t ipc_objects;           // System V segments, semaphore sets and queues in its ipc namespace
+    uint64_t spare[192];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 
@@ -243,7 +253,8 @@ struct ckpt_session {
     uint64_t undo_offset;           // arena: struct ckpt_undo[]
     uint32_t undo_count;            // atomic: entries that are written
     uint32_t ask_keyrings;          // the tree's user has keys: each task says which are its own
-    uint64_t spare[30];
+    uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
+    uint64_t spare[26];
 };
 enum {
     CKPT_SESSION_HEADER = 4096,
@@ -292,6 +303,9 @@ CKPT_INLINE char *_Nonnull ckpt_session_library(struct ckpt_session *_Nonnull s)
 CKPT_INLINE char *_Nonnull ckpt_session_id(struct ckpt_session *_Nonnull s) { return s->id; }
 CKPT_INLINE char *_Nonnull ckpt_session_name(struct ckpt_session *_Nonnull s) { return s->name; }
 CKPT_INLINE char *_Nonnull ckpt_session_command(struct ckpt_session *_Nonnull s) { return s->command; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_session_namespaces(struct ckpt_session *_Nonnull s) { return s->namespaces; }
+CKPT_INLINE char *_Nonnull ckpt_process_host(struct ckpt_process *_Nonnull p) { return p->host; }
+CKPT_INLINE char *_Nonnull ckpt_process_domain(struct ckpt_process *_Nonnull p) { return p->domain; }
 CKPT_INLINE char *_Nonnull ckpt_session_socket(struct ckpt_session *_Nonnull s) { return s->socket; }
 // Records the first failure of the operation; later ones are dropped.
 CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int errno_value, uint64_t detail) {

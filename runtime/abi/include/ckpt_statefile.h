@@ -59,6 +59,7 @@ enum ckpt_table {
     CKPT_TABLE_ADJUSTMENT = 23, CKPT_TABLE_QUEUED = 24,
     CKPT_TABLE_CREDENTIALS = 25,
     CKPT_TABLE_GUARD = 26,
+    CKPT_TABLE_NAMESPACE = 27,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
@@ -120,7 +121,9 @@ struct ckpt_process_record {
     uint32_t terminal, pad1;        // 1 + TERMINAL: its controlling terminal; 0: it has none
     uint16_t wait_code, wait_signal;// what its parent has not collected yet: CLD_STOPPED and by which signal, or CLD_CONTINUED; 0: nothing
     int32_t  exit_signal;           // clone(2): what its parent gets when it ends; 0: nothing
-    uint64_t spare[5];
+    uint8_t  uts, ipc, net, pad8;   // 1 + NAMESPACE: its own; 0: the one that the tree was started in
+    uint32_t cgroup;                // BYTES: its control group (cgroup v2); 0: unknown
+    uint64_t spare[4];
 };
 
 struct ckpt_task_record {
@@ -145,6 +148,14 @@ struct ckpt_task_record {
     uint64_t policy_nodes;          // a bit per node, 0 to 63
     uint32_t credentials, pad1;     // CREDENTIALS
 };
+
+// A namespace that the tree has for itself.
+enum ckpt_namespace_flags { CKPT_NAMESPACE_WHOLE = 1, CKPT_NAMESPACE_LOOPBACK = 2 };     // all of the tree lives in it; its loopback is up
+struct ckpt_namespace_record {
+    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC or NET
+    uint32_t host, domain;          // BYTES
+};
+_Static_assert(sizeof(struct ckpt_namespace_record) == 16, "namespace_record");
 
 // Who a task is: credentials belong to each task, though libc gives all of a process the same.
 struct ckpt_credentials_record {

@@ -70,6 +70,9 @@ struct engine_state {
     int32_t  mapped_fd; uint32_t mapped_object, mapped_write;   // the file that was mapped last
     int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is
 
+    uint32_t outer_namespaces[8];       // that the restart was started in
+    int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
+
     // vdso
     struct engine_piece vdso[ENGINE_VDSO_PIECES];
     uint32_t vdso_pieces, vdso_matches;
@@ -110,6 +113,7 @@ struct engine_board {
     int32_t  exit_code;
     uint32_t terminal_wanted;           // ns: the init process gives the terminal to the main process's group
     uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
+    uint32_t group_warned;              // a control group that could not be entered was told
     uint32_t text_length;
     int32_t  builder;                   // the builder's pid, as the processes of the tree see it
     char     text[1024];
@@ -135,6 +139,8 @@ CKPT_INLINE uint64_t *_Nonnull engine_table(uint32_t i) { return &engine_state()
 CKPT_INLINE uint64_t *_Nonnull engine_table_count(uint32_t i) { return &engine_state()->table_count[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_standard(uint32_t i) { return &engine_state()->standard[i]; }
 CKPT_INLINE int64_t *_Nonnull engine_creator_arguments(void) { return engine_state()->creator_arguments; }
+CKPT_INLINE uint32_t *_Nonnull engine_outer_namespaces(void) { return engine_state()->outer_namespaces; }
+CKPT_INLINE int32_t *_Nonnull engine_namespace_fd(uint32_t i) { return &engine_state()->namespace_fd[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_creator_fd(void) { return engine_state()->creator_fd; }
 CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
 CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }

@@ -1,0 +1,119 @@
+// Namespaces that the tree has for itself, and its control groups.  Host names, System V IPC and a network that has nothing but a loopback can be
+// made again; what else a namespace holds is refused by name.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+/// One namespace of the tree's own.
+struct ObservedNamespace {
+    var kind: ckpt_namespace_kind, number: UInt32, isWhole: Bool
+    var sample: ObservedProcess
+    var loopback = false
+}
+
+private let kinds: [(kind: ckpt_namespace_kind, name: String)] = [
+    (CKPT_NAMESPACE_UTS, "uts"), (CKPT_NAMESPACE_IPC, "ipc"), (CKPT_NAMESPACE_NET, "net"), (CKPT_NAMESPACE_CGROUP, "cgroup"), (CKPT_NAMESPACE_USER, "user"),
+    (CKPT_NAMESPACE_MOUNT, "mnt"), (CKPT_NAMESPACE_PID, "pid"), (CKPT_NAMESPACE_TIME, "time"),
+]
+
+extension Operation {
+    /// Finds the namespaces that are not those the session was started in.
+    func observeNamespaces(_ tree: ObservedTree) {
+        guard tree.processes.indices.contains(tree.root), !tree.processes[tree.root].isZombie else { return }
+        let root = tree.processes[tree.root]
+        for (i, (kind, name)) in kinds.enumerated() {
+            let started = ckpt_session_namespaces(segment.pointer)[i]
+            let outer = started != 0 ? started : Namespace.number(root.view, name) ?? 0
+            var own: [UInt32: [ObservedProcess]] = [:]
+            for p in tree.live { if let n = Namespace.number(p.view, name), n != outer { own[n, default: []].append(p) } }
+            for (number, members) in own.sorted(by: { $0.key < $1.key }) { add(kind, name, number, members, tree) }
+        }
+        if tree.namespaces.count > Int(CKPT_MAX_NAMESPACES) {
+            tree.refusals.add(pid: root.pid, "the tree has \(tree.namespaces.count) namespaces of its own, more than \(CKPT_MAX_NAMESPACES)", "start its parts as sessions of their own")
+        }
+    }
+
+    private func add(_ kind: ckpt_namespace_kind, _ name: String, _ number: UInt32, _ members: [ObservedProcess], _ tree: ObservedTree) {
+        let isWhole = members.count == tree.live.count
+        switch kind {
+        case CKPT_NAMESPACE_UTS, CKPT_NAMESPACE_IPC, CKPT_NAMESPACE_NET: break
+        // The clocks go on from what the tree saw, in whatever namespace the restart has.
+        case CKPT_NAMESPACE_TIME where isWhole: return
+        default:
+            for p in members { tree.refusals.add(pid: p.pid, "it lives in a \(name) namespace of its own", "start ckrun inside of the namespace") }
+            return
+        }
+        var n = ObservedNamespace(kind: kind, number: number, isWhole: isWhole, sample: members[0])
+        do throws(SystemError) {
+            try look(&n, members, tree)
+            for p in members { p.namespaces[kind.rawValue] = tree.namespaces.count }
+            tree.namespaces.append(n)
+        } catch {
+            tree.refusals.add(pid: members[0].pid, "its \(name) namespace can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or start ckrun inside of the namespace")
+        }
+    }
+
+    private func look(_ n: inout ObservedNamespace, _ members: [ObservedProcess], _ tree: ObservedTree) throws(SystemError) {
+        let pid = members[0].pid, view = members[0].view
+        func refuse(_ what: String, _ remedy: String) { tree.refusals.add(pid: pid, what, remedy) }
+        if n.kind == CKPT_NAMESPACE_UTS { return }
+        let folders = n.kind == CKPT_NAMESPACE_NET ? ["/proc/sys/net"] : Namespace.ipcSettings
+        let kind = n.kind == CKPT_NAMESPACE_NET ? Namespace.net : Namespace.ipc
+        let (fresh, _) = try Namespace.inside(nil, kind) { (Namespace.settings(folders), false) }
+        let (mine, hasFilter) = try Namespace.inside("/proc/\(view)/ns/\(kind.name)", kind) { (Namespace.settings(folders), kind.flag == Namespace.net.flag && Namespace.hasPacketFilter()) }
+        for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
+            refuse("\(name) is \(mine[name] ?? "not there") in its \(kind.name) namespace, in a new one it is \(fresh[name] ?? "not there")", "set it back")
+        }
+        if n.kind == CKPT_NAMESPACE_IPC {
+            if !n.isWhole && members.contains(where: { segment.process($0.slot).pointee.ipc_objects != 0 }) {
+                refuse("System V IPC in an ipc namespace that only a part of the tree lives in", "start the whole tree in one ipc namespace")
+            }
+            return
+        }
+        if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }
+        for device in Namespace.devices(view) where device != "lo" { refuse("network device \(device) in a network namespace of its own", "start ckrun inside of the namespace") }
+        if Namespace.hasRoutes(view) { refuse("routes in a network namespace of its own", "remove them, or start ckrun inside of the namespace") }
+        let addresses = Namespace.addresses(view)
+        n.loopback = addresses.contains("127.0.0.1")
+        for a in addresses.sorted() where !["127.0.0.1", "127.0.0.0", "00000000000000000000000000000001"].contains(a) {
+            refuse("address \(a) in a network namespace of its own", "remove it, or start ckrun inside of the namespace")
+        }
+        if !n.isWhole { refuseSockets(members, view, tree) }
+    }
+
+    /// Sockets are made before there are parts.
+    private func refuseSockets(_ members: [ObservedProcess], _ view: Int32, _ tree: ObservedTree) {
+        let inside = Namespace.sockets(view)
+        for p in members {
+            for d in p.descriptors where d.isSocket && inside.contains(d.inode) {
+                tree.refusals.add(pid: p.pid, fd: d.number, "\(d.link): a socket of a network namespace that only a part of the tree lives in", "start the whole tree in one network namespace")
+            }
+        }
+    }
+
+    /// While sockets are looked at and writers connect we are where the whole tree is; the answer brings us back.
+    func enterWholeNetwork(_ tree: ObservedTree) -> Homecoming? {
+        guard let n = tree.namespaces.first(where: { $0.isWhole && $0.kind == CKPT_NAMESPACE_NET }) else { return nil }
+        return try? Homecoming("/proc/\(n.sample.view)/ns/net", Namespace.net)
+    }
+
+    func namespaceRecords(_ tree: ObservedTree, _ tables: Tables) {
+        for n in tree.namespaces {
+            var r = ckpt_namespace_record()
+            r.kind = n.kind.rawValue
+            r.flags = (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
+            let slot = segment.process(n.sample.slot)
+            r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
+            tables.namespaces.append(r)
+        }
+    }
+
+    func takeNamespaces(_ p: ObservedProcess, _ r: inout ckpt_process_record, _ tables: Tables) {
+        func index(_ kind: ckpt_namespace_kind) -> UInt8 { p.namespaces[kind.rawValue].map { UInt8($0 + 1) } ?? 0 }
+        r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET)
+        let lines = (try? Path.text("/proc/\(p.view)/cgroup"))?.split(separator: "\n") ?? []
+        if let group = lines.first(where: { $0.hasPrefix("0::/") }) { r.cgroup = tables.text(String(group.dropFirst(3))) }
+    }
+}

@@ -1,0 +1,107 @@
+// Namespaces as a process outside sees them (namespaces(7)), and what is in them, seen from inside: one thread goes in for a moment.
+import CkptABI
+import Glibc
+
+public enum Namespace {
+    public struct Kind: Sendable { public let name: String, flag: Int }
+    public static let ipc = Kind(name: "ipc", flag: 0x0800_0000), net = Kind(name: "net", flag: 0x4000_0000)
+    public static let ipcSettings = ["shmmax", "shmall", "shmmni", "shm_rmid_forced", "sem", "msgmax", "msgmnb", "msgmni"].map { "/proc/sys/kernel/" + $0 } + ["/proc/sys/fs/mqueue"]
+
+    /// "uts:[4026531838]"
+    public static func number(_ pid: Int32, _ name: String) -> UInt32? {
+        guard let link = try? Path.link("/proc/\(pid)/ns/\(name)"), let open = link.lastIndex(of: "[") else { return nil }
+        return UInt32(link[link.index(after: open)...].dropLast())
+    }
+
+    /// Runs `body` in that namespace, or in a new one.
+    public static func inside<T>(_ path: String?, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T {
+        let back = try Homecoming(path, kind)
+        defer { back.end() }
+        return body()
+    }
+
+    /// Every setting below these, by path, as it reads where we are.
+    public static func settings(_ places: [String]) -> [String: String] {
+        var all: [String: String] = [:]
+        func add(_ place: String) {
+            if let names = try? Path.names(in: place) { for n in names where n != "." && n != ".." { add(place + "/" + n) }; return }
+            // What nobody may read nobody set; statistics and secrets are no settings.
+            if place.hasSuffix("stable_secret") || place.hasSuffix("nf_conntrack_count") || place.hasSuffix("/route/flush") { return }
+            if let text = try? Path.text(place) { all[place] = text.split(whereSeparator: { $0 == "\n" }).joined(separator: " ") }
+        }
+        for p in places { add(p) }
+        return all
+    }
+
+    public static func devices(_ pid: Int32) -> [String] {
+        ((try? Path.text("/proc/\(pid)/net/dev")) ?? "").split(separator: "\n").dropFirst(2).compactMap { line in
+            line.firstIndex(of: ":").map { String(line[..<$0].drop { $0 == " " }) }
+        }
+    }
+
+    /// Local addresses: IPv4 in dotted notation, IPv6 as 32 digits.
+    public static func addresses(_ pid: Int32) -> Set<String> {
+        var found: Set<String> = [], last = ""
+        for line in ((try? Path.text("/proc/\(pid)/net/fib_trie")) ?? "").split(separator: "\n") {
+            let words = line.split(separator: " ")
+            if words.first == "|--", words.count > 1 { last = String(words[1]) }
+            if words.contains("LOCAL") { found.insert(last) }
+        }
+        for line in ((try? Path.text("/proc/\(pid)/net/if_inet6")) ?? "").split(separator: "\n") { found.insert(String(line.prefix { $0 != " " })) }
+        return found
+    }
+
+    /// Besides those that the loopback brings, which are not in this table.
+    public static func hasRoutes(_ pid: Int32) -> Bool { ((try? Path.text("/proc/\(pid)/net/route")) ?? "").split(separator: "\n").count > 1 }
+
+    /// The inodes of the sockets in a network namespace.
+    public static func sockets(_ pid: Int32) -> Set<UInt64> {
+        // Which column of each table has the inode.
+        let tables: [(String, Int)] = [("unix", 6), ("netlink", 9), ("packet", 8)] + ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"].map { ($0, 9) }
+        var all: Set<UInt64> = []
+        for (name, column) in tables {
+            for line in ((try? Path.text("/proc/\(pid)/net/\(name)")) ?? "").split(separator: "\n").dropFirst() {
+                let words = line.split(separator: " ")
+                if column < words.count, let inode = UInt64(words[column]) { all.insert(inode) }
+            }
+        }
+        return all
+    }
+
+    /// Rules of nftables or iptables, where we are.
+    public static func hasPacketFilter() -> Bool {
+        for name in ["ip_tables_names", "ip6_tables_names", "arp_tables_names"] {
+            if let text = try? Path.text("/proc/self/net/\(name)"), !text.isEmpty { return true }
+        }
+        let netfilter: Int32 = 12, rawType: Int32 = 3
+        guard let s = try? File.socket(family: 16, type: rawType, protocol: netfilter) else { return false }
+        // nlmsghdr: length, NFNL_SUBSYS_NFTABLES and NFT_MSG_GETTABLE, REQUEST | DUMP, sequence, port; nfgenmsg.
+        let request: [UInt32] = [20, 0x0a01 | 0x301 << 16, 1, 0, 0]
+        guard request.withUnsafeBytes({ send(s.number, $0.baseAddress, $0.count, 0) }) > 0 else { return false }
+        var answer = [UInt32](repeating: 0, count: 1024)
+        let n = answer.withUnsafeMutableBytes { recv(s.number, $0.baseAddress, $0.count, 0) }
+        let error: UInt32 = 2, done: UInt32 = 3
+        return n >= 16 && answer[1] & 0xffff != error && answer[1] & 0xffff != done
+    }
+}
+
+/// This thread is in another namespace until the end.
+public final class Homecoming {
+    private let home: File, flag: Int
+    private var isAway = true
+    /// `path` nil: a new one.
+    public init(_ path: String?, _ kind: Namespace.Kind) throws(SystemError) {
+        home = try File("/proc/thread-self/ns/\(kind.name)")
+        flag = kind.flag
+        if let path {
+            let there = try File(path)
+            try Homecoming.check("setns", ckpt_syscall(CKPT_SYS_setns, Int(there.number), flag, 0, 0, 0, 0))
+        } else { try Homecoming.check("unshare", ckpt_syscall(CKPT_SYS_unshare, flag, 0, 0, 0, 0, 0)) }
+    }
+    private static func check(_ call: String, _ r: Int) throws(SystemError) { if r < 0 { throw SystemError(call, errno: Int32(-r)) } }
+    public func end() {
+        if isAway { _ = ckpt_syscall(CKPT_SYS_setns, Int(home.number), flag, 0, 0, 0, 0) }
+        isAway = false
+    }
+    deinit { end() }
+}

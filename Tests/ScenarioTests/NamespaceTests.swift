@@ -1,0 +1,30 @@
+// Namespaces and control groups that a tree has for itself.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct NamespaceTests {
+    static let privileged: [User] = [.root].filter(User.available.contains)
+
+    @Test func `a tree in namespaces of its own has its names, its IPC and its network`() { feature("namespaces-whole", users: Self.privileged) }
+    @Test func `each process is in the namespaces that it was in`() { feature("namespaces-part", users: Self.privileged) }
+    @Test func `namespaces of a tree come back in a pid namespace as well`() {
+        feature("namespaces-part", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+        feature("namespaces-whole", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `a control group that is gone keeps nobody from coming back`() {
+        scenario("cgroup-gone", as: .root) { s in
+            try s.start([try s.installation.program("identity-cgroup")])
+            try s.waitUntilReady()
+            let group = read(s.path("group"))
+            try s.checkpoint(kill: true)
+            if group != "none", !eventually(5, { rmdir(group) == 0 }) { throw Failure("\(group) can't be removed") }
+            FileManager.default.createFile(atPath: s.path("gone"), contents: nil)
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+}
