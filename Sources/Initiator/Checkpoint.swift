@@ -66,6 +66,7 @@ final class Operation {
     let options: CheckpointOptions
     let log: Logger
     var report = CheckpointReport()
+    var ownUsers: ckpt_namespace_record?        // the tree's own user namespace
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 

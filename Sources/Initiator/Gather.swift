@@ -203,11 +203,13 @@ extension SystemContent {
             var o = ckpt_object_record()
             o.kind = kind.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; o.uid = d.uid; o.gid = d.gid
             o.path = tables.text(isNamed ? d.link : "")
-            if isNamed {
-                guard let s = try? Path.status(d.link), s.inodeNumber == d.inode else {
-                    refusals.add(pid: f.samplePid, fd: d.number, "FIFO \(d.link): it has no name any more", "close it")
+            if isNamed, (try? Path.status(d.link))?.inodeNumber != d.inode {
+                guard d.links == 0, d.link.hasSuffix(deletedMark) else {
+                    refusals.add(pid: f.samplePid, fd: d.number, "FIFO \(d.link): its name was removed while another hard link remains", "close it, or remove the other link as well")
                     return nil
                 }
+                o.flags |= CKPT_OBJECT_UNNAMED.rawValue
+                o.path = tables.text(String(d.link.dropLast(deletedMark.count)))
             }
             if let end = pipes.reader(d.inode) ?? pipes.writer(d.inode) {
                 let (bytes, size) = try Pipe.contents(end)

@@ -12,6 +12,10 @@ extension Operation {
         let u = t.status.numbers("Uid").map { UInt32($0) }, g = t.status.numbers("Gid").map { UInt32($0) }
         if u.count == 4 { c.uid = (u[0], u[1], u[2], u[3]) }
         if g.count == 4 { c.gid = (g[0], g[1], g[2], g[3]) }
+        if let own = ownUsers {
+            c.uid = (own.user(c.uid.0), own.user(c.uid.1), own.user(c.uid.2), own.user(c.uid.3))
+            c.gid = (own.group(c.gid.0), own.group(c.gid.1), own.group(c.gid.2), own.group(c.gid.3))
+        }
         let list = t.status.numbers("Groups").map { UInt32($0) }
         c.group_count = UInt32(list.count)
         c.cap_inheritable = t.status.hex("CapInh"); c.cap_permitted = t.status.hex("CapPrm"); c.cap_effective = t.status.hex("CapEff")

@@ -13,6 +13,15 @@ public enum Namespace {
         return UInt32(link[link.index(after: open)...].dropLast())
     }
 
+    /// The user namespace that a namespace belongs to, and the one around a user namespace (ioctl_ns(2)).
+    public static func owner(_ path: String) throws(SystemError) -> UInt32 { try related(path, 0xb701) }
+    public static func parent(_ path: String) throws(SystemError) -> UInt32 { try related(path, 0xb702) }
+    private static func related(_ path: String, _ request: UInt) throws(SystemError) -> UInt32 {
+        let file = try File(path)
+        let other = File(adopting: try retrying("ioctl") { ioctl(file.number, request) })
+        return UInt32(truncatingIfNeeded: try other.status().st_ino)
+    }
+
     /// Runs `body` in that namespace, or in a new one.
     public static func inside<T>(_ path: String?, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T {
         let back = try Homecoming(path, kind)

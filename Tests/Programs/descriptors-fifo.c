@@ -5,6 +5,16 @@ int main(void) {
     must(mkfifo(scenario_path("own"), 0600));
     int own = must(open(scenario_path("own"), O_RDWR));
     must(write(own, "in flight", 9));
+    // One that has lost its name while it is open, in a folder that is gone as well.
+    char folder[512], path[560];
+    snprintf(folder, sizeof folder, "%s", scenario_path("folder"));
+    snprintf(path, sizeof path, "%s/lost", folder);
+    must(mkdir(folder, 0700));
+    must(mkfifo(path, 0640));
+    int lost = must(open(path, O_RDWR)), reader = must(open(path, O_RDONLY | O_NONBLOCK));
+    must(write(lost, "nameless", 8));
+    must(unlink(path));
+    must(rmdir(folder));
     pid_t child = must(fork());
     if (!child) {
         int in = must(open(scenario_path("fifo"), O_RDONLY));
@@ -26,6 +36,12 @@ int main(void) {
     close(out);
     same(9, read(own, x, 64));
     check(!memcmp(x, "in flight", 9));
+    struct stat s;
+    must(fstat(lost, &s));
+    same(S_IFIFO | 0640, s.st_mode); same(0, s.st_nlink);
+    same(8, read(reader, x, 64));
+    check(!memcmp(x, "nameless", 8));
+    same(-1, read(reader, x, 64)); same(EAGAIN, errno);
     scenario_child(child, 3);
     int again = must(open(scenario_path("own"), O_RDONLY | O_NONBLOCK));   // still the FIFO of that name
     must(write(own, "x", 1));

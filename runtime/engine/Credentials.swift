@@ -83,9 +83,9 @@ private func idsDiffer(_ me: Identity) -> Bool {
 }
 
 private func restoreGroups(_ me: Identity) {
-    if state.pointee.user_namespace != 0 {
-        // The kernel forbids setgroups(2) here: the outer groups stay.
-        if state.pointee.foreign_groups != 0 {
+    if state.pointee.user_namespace != 0 || state.pointee.own_users != 0 {
+        // The kernel forbids setgroups(2) here, or shows none of them: the outer groups stay.
+        if state.pointee.foreign_groups != 0 || state.pointee.groups_differ != 0 {
             refuse(.lacks) { l in
                 putProcess(Int(tasks[me.task].pointee.process), &l)
                 l.put("other supplementary groups than those of this user; restart it as the user who started it, or as root")

@@ -18,10 +18,11 @@ func chooseMode() -> engine_pids {
         guard maySetPids else {
             refuse(.lacks) { $0.put("--pids keep: needs the capability CAP_CHECKPOINT_RESTORE; restart it as root, or use --pids ns") }
         }
+        guard state.pointee.own_users == 0 else { refuse(.lacks) { $0.put("--pids keep: the tree has a user namespace of its own, where pids can't be chosen; use --pids ns") } }
         if let pid = takenPid() { refuseTaken(pid: pid, -17) }
         if takenIPC() >= 0 { refuseTakenIPC(takenIPC()) }
         return ENGINE_PIDS_KEEP
-    default: return maySetPids && takenPid() == nil && takenIPC() < 0 ? ENGINE_PIDS_KEEP : ENGINE_PIDS_NS
+    default: return maySetPids && state.pointee.own_users == 0 && takenPid() == nil && takenIPC() < 0 ? ENGINE_PIDS_KEEP : ENGINE_PIDS_NS
     }
 }
 

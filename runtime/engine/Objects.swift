@@ -45,6 +45,7 @@ func checkObjects() {
         case CKPT_OBJECT_REGULAR.rawValue: if !checkSaved(i) { checkRegular(i) }
         case CKPT_OBJECT_PATH.rawValue: checkName(i)
         case CKPT_OBJECT_DIRECTORY.rawValue: checkKind(i, 0o040000, "a folder")
+        case CKPT_OBJECT_FIFO.rawValue where hasLostName(i): continue
         case CKPT_OBJECT_FIFO.rawValue: checkKind(i, 0o010000, "a FIFO")
         case CKPT_OBJECT_DEVICE.rawValue: checkDevice(i)
         default: break

@@ -76,18 +76,38 @@ func setFlags(_ fd: Int32, _ flags: UInt32) { _ = system(CKPT_SYS_fcntl, Int(fd)
 
 /// A FIFO is opened for both first: no open waits for a partner, and what is written stays in it.
 private func openFifo(_ i: Int) {
-    let path = relocated(bytes(objects[i].pointee.path))
-    let r = ckpt_open(path, 0o2004002, 0)
+    let r = hasLostName(i) ? makeNameless(i) : ckpt_open(relocated(bytes(objects[i].pointee.path)), 0o2004002, 0)
     guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be opened") } }
     let both = lift(Int32(truncatingIfNeeded: r), "FIFO")
     setSize(i, both)
     fill(i, both)
     for d in 0..<descriptions.count where descriptions[d].pointee.object == i {
         let flags = descriptions[d].pointee.flags
-        let o = ckpt_open(relocated(bytes(objects[i].pointee.path)), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
-        guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
-        descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
+        if hasLostName(i) { descriptionFd[d].pointee = reopen(both, flags, i) } else {
+            let o = ckpt_open(relocated(bytes(objects[i].pointee.path)), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
+            guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
+            descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
+        }
         setFlags(descriptionFd[d].pointee, flags)
     }
     _ = ckpt_close(both)
+}
+
+func hasLostName(_ i: Int) -> Bool { objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 }
+
+/// A FIFO that was removed while it was open: made where it was if that is possible, else among the sessions, and removed again.
+private func makeNameless(_ i: Int) -> Int {
+    let r = makeAndRemove(relocated(bytes(objects[i].pointee.path)), objects[i].pointee)
+    if r >= 0 { return r }
+    var l = Line()
+    l.put(text: engine_session_directory()); l.put("/fifo-"); l.put(decimal: UInt64(ckpt_getpid()))
+    return l.withCString { makeAndRemove($0, objects[i].pointee) }
+}
+private func makeAndRemove(_ path: Text, _ o: ckpt_object_record) -> Int {
+    let r = system(CKPT_SYS_mknodat, -100, int(path), Int(o.mode & 0o170777), 0)
+    if r < 0 { return r }
+    let fd = ckpt_open(path, 0o2004002, 0)
+    if fd >= 0 && effectiveCapabilities() & 1 != 0 { _ = system(93, fd, Int(o.uid), Int(o.gid)) }     // fchown(2)
+    _ = system(CKPT_SYS_unlink, int(path))
+    return fd
 }

@@ -150,12 +150,19 @@ struct ckpt_task_record {
 };
 
 // A namespace that the tree has for itself.
-enum ckpt_namespace_flags { CKPT_NAMESPACE_WHOLE = 1, CKPT_NAMESPACE_LOOPBACK = 2 };     // all of the tree lives in it; its loopback is up
-struct ckpt_namespace_record {
-    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC or NET
-    uint32_t host, domain;          // BYTES
+enum ckpt_namespace_flags {
+    CKPT_NAMESPACE_WHOLE = 1,       // all of the tree lives in it
+    CKPT_NAMESPACE_LOOPBACK = 2,    // NET: its loopback is up
+    CKPT_NAMESPACE_INNER = 4,       // it belongs to the tree's own user namespace
+    CKPT_NAMESPACE_USERS = 8, CKPT_NAMESPACE_GROUPS = 16,       // USER: it shows one user, one group of the outer one
+    CKPT_NAMESPACE_NO_SETGROUPS = 32,
 };
-_Static_assert(sizeof(struct ckpt_namespace_record) == 16, "namespace_record");
+struct ckpt_namespace_record {
+    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET or, for the whole tree, USER
+    uint32_t host, domain;          // BYTES
+    uint32_t user, outer_user, group, outer_group;
+};
+_Static_assert(sizeof(struct ckpt_namespace_record) == 32, "namespace_record");
 
 // Who a task is: credentials belong to each task, though libc gives all of a process the same.
 struct ckpt_credentials_record {
@@ -241,7 +248,7 @@ struct ckpt_object_record {
     uint32_t detail;                // index in the table of its kind
     uint32_t page_shift;            // memory on hugetlb: log2 of its pages' size; else 0
 };
-enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16 };    // UNNAMED: made by O_TMPFILE, may get a name
+enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name
 
 struct ckpt_description_record {
     uint32_t object;
