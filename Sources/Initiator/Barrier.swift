@@ -11,6 +11,7 @@ final class Barrier {
     private let log: Logger
     private let lock: RobustLock
     private var isOpen = true
+    private var count: UInt32 = 0       // of phases; the call is number 0
     private var session: UnsafeMutablePointer<ckpt_session> { segment.pointer }
 
     /// Takes the session's lock, which the kernel gives back if we die, and clears what the last operation left.
@@ -45,7 +46,7 @@ final class Barrier {
     /// An initiator that died has left tasks behind that still put back what they took, from the arena: until they have, nothing here is ours.
     private func awaitAbandoned() {
         let word = ckpt_load(ckpt_phase_word(session))
-        switch ckpt_phase(rawValue: word & 0xff) {
+        switch ckpt_phase(rawValue: word & UInt32(CKPT_PHASE_MASK)) {
         case CKPT_PHASE_IDLE, CKPT_PHASE_RELEASE, CKPT_PHASE_END: return
         case CKPT_PHASE_ABORT: break
         default:
@@ -95,7 +96,8 @@ final class Barrier {
     }
 
     private func set(_ phase: ckpt_phase) {
-        ckpt_store(ckpt_phase_word(session), generation << 8 | phase.rawValue)
+        ckpt_store(ckpt_phase_word(session), generation << 8 | (count & 7) << UInt32(CKPT_PHASE_COUNT_SHIFT) | phase.rawValue)
+        count &+= 1
         Kernel.wakeAll(ckpt_phase_word(session))
     }
 

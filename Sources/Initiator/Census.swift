@@ -111,12 +111,18 @@ final class Census {
 
     /// A process between two images: its new one has our session in its environment, loads the runtime first, and has SIGCKPT blocked until then.
     private func willLoadRuntime(_ pid: Int32) -> Bool {
-        guard let status = ProcStatus(pid: pid), isBetweenImages(status), let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
+        guard let status = ProcStatus(pid: pid), isBetweenImages(status), mayOpenSegment(status), let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
         let entries = bytes.split(separator: 0)
         let named = Array("CKPT_SESSION=\(segment.path)".utf8), library = Array(segment.library.utf8)
         guard entries.contains(where: { $0.elementsEqual(named) }),
               entries.contains(where: { $0.starts(with: Array("LD_PRELOAD=".utf8)) && $0.dropFirst(11).split(whereSeparator: { $0 == 32 || $0 == 58 }).contains { $0.elementsEqual(library) } }) else { return false }
         return Executable.isStatic("/proc/\(pid)/exe") == false
+    }
+
+    /// A program that gave its user away can't open the session any more: SIGCKPT would end it.
+    private func mayOpenSegment(_ status: ProcStatus) -> Bool {
+        guard let user = status.numbers("Uid").dropFirst().first else { return false }
+        return user == 0 || user == Int(segment.pointer.pointee.uid)
     }
 
     private func add(_ stat: ProcStat, _ address: UInt64) throws(CheckpointFailure) {

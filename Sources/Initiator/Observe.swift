@@ -17,6 +17,7 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
     attachSlots(tree, segment, refusals)
     addZombies(tree, census)
     try refusals.check()
+    if tree.live.isEmpty { throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "its tasks ended while they were being stopped", remedy: "try again")], passesSoon: true) }
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
     refuseKeyrings(tree, segment, refusals)

@@ -81,7 +81,6 @@ final class ObservedTree {
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var systemV: [ObservedIPC] = []
-    var asked = false                                   // the last question was a phase ASK, not ASK_AGAIN
     var refusals = Refusals(session: "")
     var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
 }

@@ -57,8 +57,7 @@ extension Operation {
             slot.pointee.asks_offset = try claim(p, own.map(\.record))
             slot.pointee.asks_count = UInt64(own.count)
         }
-        tree.asked.toggle()
-        try barrier.run(tree.asked ? CKPT_PHASE_ASK : CKPT_PHASE_ASK_AGAIN, expecting: questions.count, patience: options.patience) { "a leader that looks at System V IPC" }
+        try barrier.run(CKPT_PHASE_ASK, expecting: tree.live.count, patience: options.patience) { "a leader that looks at System V IPC" }
         return questions.reduce(into: [:]) { results, q in
             let slot = segment.process(tree.processes[q.key].slot)
             let records = ckpt_arena(segment.pointer, slot.pointee.asks_offset).assumingMemoryBound(to: ckpt_ask.self)
@@ -146,6 +145,7 @@ extension Operation {
         o.flags |= CKPT_IPC_LOOSE.rawValue
         return o
     }
+    func isInside(anyOf pids: [Int32], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0, tree) } }
     private func isInside(_ pid: Int32, _ tree: ObservedTree) -> Bool { pid > 0 && tree.processes.contains { $0.ownPid == pid } }
     /// Of another pid namespace, or alive.  Inside a namespace that is the tree's own there is nobody else.
     private func isOutside(_ pid: Int32, _ tree: ObservedTree) -> Bool {

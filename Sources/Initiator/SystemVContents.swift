@@ -38,7 +38,8 @@ extension Operation {
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             questions[i] = sets.flatMap { s in (0..<Int64(tree.systemV[s].size)).map { Ask(Int(CKPT_ASK_ADJUSTMENT), [Int64(tree.systemV[s].id), $0]) } }
         }
-        let results = try ask(tree, barrier, questions), lowest: Int64 = -32768, mayNot: Set<Int64> = [13, 22, 43]      // EACCES, EINVAL, EIDRM
+        let results = try ask(tree, barrier, questions), lowest: Int64 = -32768, mayNot: Set<Int64> = [13, 22, 43]      // EACCES, EINVAL, EIDRM: no operation of it was permitted
+        let busy: Int64 = 16
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             var at = 0
             for s in sets {
@@ -48,6 +49,7 @@ extension Operation {
                     if value == 0 { continue }
                     if value >= lowest { tree.systemV[s].adjustments.append((process: i, number: Int(number), value: Int32(value))); continue }
                     let e = -(value + 65536)
+                    if e == busy, !isInside(anyOf: tree.systemV[s].pids, tree) { continue }
                     if !mayNot.contains(e) { tree.refusals.add(pid: p.pid, "\(tree.systemV[s].name): its undo value can't be found out: \(SystemError("semop", errno: Int32(truncatingIfNeeded: e)).text)", "try again") }
                 }
             }

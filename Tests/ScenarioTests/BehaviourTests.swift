@@ -31,6 +31,17 @@ import Testing
     @Test func `a smallest alternate stack is not overrun`() { feature("behaviour-altstack") }
     @Test func `stopped tasks are checkpointed as stopped and come back stopped`() { feature("behaviour-stopped") }
 
+    @Test(.enabled(if: getuid() == 0)) func `programs that gave their user away and left the session so are not ended by a checkpoint`() {
+        scenario("behaviour-dropped") { s in
+            try s.start([try s.installation.program("behaviour-dropped")])
+            try s.waitUntilReady()
+            // Refused or not: such a child may be there at that moment.
+            for _ in 0 ..< 60 { _ = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("dropped.ckpt")]) }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(arguments: ["fsize", "nproc", "as"]) func `limits that a snapshot would meet do not stop a checkpoint`(limit: String) {
         feature("behaviour-limits", [limit])
     }

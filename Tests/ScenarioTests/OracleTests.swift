@@ -62,6 +62,8 @@ struct Subject: Sendable, CustomTestStringConvertible {
         script("perl", "forks.pl", by: "/usr/bin/perl", "400"),
         script("archivers", "archive.sh", by: "/bin/sh", "100000"),
     ]
+    /// Its server does not run as root, and what root's tree gives away leaves it.
+    static let postgresql = script("postgresql", "postgresql.sh", by: "/bin/bash", "1000")
     private static func storm(_ name: String, _ count: String) -> Subject {
         Subject(name: name) { [try Installation.get().program(name), count] }
     }
@@ -164,6 +166,9 @@ private func endAndRestart(_ s: Scenario, after seconds: Double) throws -> Bool 
 @Suite(.serialized) struct OracleTests {
     @Test(arguments: Subject.programs) func `a program restarted at random instants writes what it writes undisturbed`(subject: Subject) {
         for user in User.available { #expect(oracle(subject, as: user, count: soak ? 60 : 20) >= 10) }
+    }
+    @Test(.enabled(if: User.available.contains { $0.isOther })) func `a PostgreSQL server and its clients, restarted at random instants, lose no transaction`() {
+        for user in User.available where user.isOther { #expect(oracle(Subject.postgresql, as: user, count: soak ? 60 : 20) >= 10) }
     }
     @Test(arguments: Subject.storms) func `a storm of forks, execs, spawns or threads loses nothing`(subject: Subject) {
         #expect(oracle(subject, as: .current, count: soak ? 200 : 50) >= 10)

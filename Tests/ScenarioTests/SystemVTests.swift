@@ -1,6 +1,7 @@
 // System V IPC: what is the tree's comes back with its ids; what others use too is attached to on demand, or refused.
 import Foundation
 import Glibc
+import Synchronization
 import Testing
 
 @Suite struct SystemVTests {
@@ -15,7 +16,7 @@ import Testing
                 try s.waitUntilReady()
                 try s.checkpoint()
                 let original = s.pid
-                try s.restart()
+                try s.restart(["--files", "keep"])      // the original may have printed by then
                 s.go()
                 try s.expect(.exited(0), output: "ok\n")
                 s.pid = original
@@ -24,10 +25,11 @@ import Testing
         }
     }
 
+    private static let partners = Atomic<Int>(0)
     /// The tree's program with a partner outside; `body` is called when both have used all three kinds.
     private func withPartner(_ name: String, as user: User = .current, _ body: (Scenario) throws -> Void) {
         scenario("systemv-\(name)", as: user) { s in
-            let key = "0x46\(String(getpid() & 0xffff, radix: 16))\(Int.random(in: 10...99))", program = try s.installation.program("systemv-outside")
+            let key = "0x46\(String(getpid() & 0xffff, radix: 16))\(Self.partners.add(1, ordering: .relaxed).newValue + 9)", program = try s.installation.program("systemv-outside")
             s.environment["KEY"] = key
             let partner = try s.spawn([program, key], output: "partner.out", errors: "partner.err")
             defer {
@@ -72,8 +74,8 @@ import Testing
         withPartner("gone") { s in
             try s.checkpoint(kill: true)
             FileManager.default.createFile(atPath: s.path("partner-end"), contents: nil)
-            let key = s.environment["KEY"]!
-            guard eventually(5, { !read("/proc/sysvipc/shm").contains(String(strtol(key, nil, 0))) }) else { throw Failure("the partner does not end") }
+            let key = key_t(strtol(s.environment["KEY"]!, nil, 0))
+            guard eventually(5, { shmget(key, 0, 0) < 0 && msgget(key, 0) < 0 }) else { throw Failure("the partner does not end") }
             try s.restart(["--ipc", "attach"])
             let status = try s.wait()
             if status != .exited(69) || !s.restartErrors.contains("not there any more") { throw Failure("\(status): \(s.restartErrors)") }

@@ -39,8 +39,8 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
             if let process, process.pointee.terminals_count > 0 { takeTerminals(session, process); arrive(part, now) }
         case CKPT_PHASE_TERMINALS_BACK:
             if let process, process.pointee.terminals_count > 0 { putBackTerminals(session, process); arrive(part, now) }
-        case CKPT_PHASE_ASK, CKPT_PHASE_ASK_AGAIN:
-            if let process, process.pointee.asks_count > 0 { answerAsks(session, process); arrive(part, now) }
+        case CKPT_PHASE_ASK:
+            if let process { answerAsks(session, process); arrive(part, now) }
         case CKPT_PHASE_MEMORY:
             if let process { saveMemory(session, process); arrive(part, now) }
         case CKPT_PHASE_END:

@@ -4,7 +4,7 @@ import CkptABI
 import PreloadBoot
 import Freestanding
 
-@inline(__always) func phase(_ word: UInt32) -> ckpt_phase { ckpt_phase(rawValue: word & 0xff) }
+@inline(__always) func phase(_ word: UInt32) -> ckpt_phase { ckpt_phase(rawValue: word & UInt32(CKPT_PHASE_MASK)) }
 @inline(__always) func generation(_ word: UInt32) -> UInt32 { word >> 8 }
 
 enum OpenFlags {
@@ -29,6 +29,7 @@ func start(_ passed: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
         ckpt_runtime().pointee.rseq_size_address = libcObject("__rseq_size")
     } else {
         interposeStart(nil)
+        discardCall()
     }
     // The mask was inherited across exec with SIGCKPT blocked; a checkpoint that came meanwhile is delivered here.
     var bit = ckpt_sigckpt_bit()
@@ -44,6 +45,14 @@ private func mapSession(_ path: UnsafePointer<CChar>) -> UnsafeMutablePointer<ck
         _ = ckpt_munmap(UInt64(address), ckpt_session_size())
         return nil
     } catch { return nil }
+}
+
+/// Another user's session: a checkpoint that called us before the exec is not ours, and nobody handles its signal.
+private func discardCall() {
+    let ignore: UInt64 = 1
+    var action = ckpt_sigaction(handler: ignore, flags: 0, restorer: 0, mask: 0), before = ckpt_sigaction(handler: 0, flags: 0, restorer: 0, mask: 0)
+    _ = ckpt_rt_sigaction(CKPT_SIGCKPT.signal, &action, &before)        // takes off what is pending
+    _ = ckpt_rt_sigaction(CKPT_SIGCKPT.signal, &before, nil)
 }
 
 private func installHandler() {

@@ -23,9 +23,22 @@ func answerAsks(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsafe
 /// and a list of operations of which the last must fail changes nothing at all (semop(2)).  So the range is halved until the value is known.
 /// Less than −32768: a negative errno, 65536 below.
 private func adjustment(_ set: Int, _ number: Int) -> Int {
-    let getValue = 12, farBelow = 65536
-    let value = ckpt_syscall(CKPT_SYS_semctl, set, number, getValue, 0, 0, 0)
-    if value < 0 { return value - farBelow }
+    let farBelow = 65536, busy = -16
+    var tries = 0
+    while tries < 64 {
+        let before = semaphoreValue(set, number)
+        if before < 0 { return before - farBelow }
+        let found = search(set, number, before)
+        // Programs outside the tree go on meanwhile: what was found holds when the value has not changed.
+        if semaphoreValue(set, number) == before { return found }
+        tries += 1
+    }
+    return busy - farBelow
+}
+private func semaphoreValue(_ set: Int, _ number: Int) -> Int { ckpt_syscall(CKPT_SYS_semctl, set, number, 12, 0, 0, 0) }
+
+private func search(_ set: Int, _ number: Int, _ value: Int) -> Int {
+    let farBelow = 65536
     var low = 1, high = 32767, up = true
     var r = overflows(set, number, value, high, up: true)
     if r == 0 { up = false; high = 32768; r = overflows(set, number, value, high, up: false); if r == 0 { return 0 } }
@@ -62,7 +75,9 @@ private func overflows(_ set: Int, _ number: Int, _ value: Int, _ shift: Int, up
         operations.add(number, up ? step : -step, noWait)
         left -= step
     }
-    operations.add(number, up ? 0 : -1, noWait)            // fails: the value is not zero, or is zero
+    // No value has room for both: this fails whatever the value has become.
+    operations.add(number, -largest, noWait)
+    operations.add(number, -1, noWait)
     let r = operations.perform(set), again = -11, range = -34
     return r == range ? 1 : r == again ? 0 : r < 0 ? r : -5
 }

@@ -4,7 +4,7 @@
 #define CKPT_IPC_H
 #include <stdint.h>
 
-// One system call that a leader makes for the initiator, in the phases ASK and ASK_AGAIN; only such as change nothing.
+// One system call that a leader makes for the initiator, in the phase ASK; only such as change nothing.
 enum { CKPT_ASK_ADJUSTMENT = -1 };      // `number`: semadj of semaphore arguments[1] in set arguments[0], in this process
 struct ckpt_ask {
     int64_t  number, result;

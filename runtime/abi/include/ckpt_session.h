@@ -20,7 +20,9 @@ enum {
 #define CKPT_SESSION_MAGIC 0x53534553544b4b43ull
 #define CKPT_ARENA_SIZE (48ull << 20)
 
-// The low byte of the phase word; the upper three are the generation.
+// The low five bits of the phase word.  Three more count the phases, so that a task that slept through one sees that the next of the same name is
+// another; the upper three bytes are the generation.
+enum { CKPT_PHASE_MASK = 31, CKPT_PHASE_COUNT_SHIFT = 5 };
 enum ckpt_phase {
     CKPT_PHASE_IDLE = 0,        // nothing under way: a SIGCKPT only reaps a finished snapshot
     CKPT_PHASE_CALL = 1,        // tasks enter the handler, claim a slot, write down their own state and wait
@@ -35,8 +37,7 @@ enum ckpt_phase {
     CKPT_PHASE_RESTORE = 10,    // on a restart: tasks have come back into their handlers and wait for each other
     CKPT_PHASE_TERMINALS = 16,  // leaders take what is unread in pseudo-terminals whose masters their processes have
     CKPT_PHASE_TERMINALS_BACK = 17, // and put it back
-    CKPT_PHASE_ASK = 20,        // leaders make the system calls that the initiator asks for
-    CKPT_PHASE_ASK_AGAIN = 21,  // the same: each question needs a phase of its own
+    CKPT_PHASE_ASK = 20,        // leaders make the system calls that the initiator asks for; all arrive, since the next question is in the same place
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
