@@ -84,6 +84,8 @@ private func becomeOwner(_ n: ckpt_namespace_record) {
 /// In the builder, where the tree's pids are given.
 func makePartNamespaces() {
     noteNamespaces(engine_outer_namespaces(), from: state.pointee.own_users != 0 ? CKPT_NAMESPACE_MOUNT.rawValue : CKPT_NAMESPACE_USER.rawValue)
+    // One that the restart made around the tree, for its ids, is not the tree's own.
+    if state.pointee.ipc_namespace != 0 { engine_outer_namespaces()[Int(CKPT_NAMESPACE_IPC.rawValue) - 1] = UInt32(truncatingIfNeeded: status(path: Namespace.path(CKPT_NAMESPACE_IPC.rawValue).cString).status.inode) }
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
     for i in 0..<namespaces.count where !isWhole(i) {
         if engine_namespace_fd(UInt32(i)).pointee > 0 { _ = ckpt_close(engine_namespace_fd(UInt32(i)).pointee) }
