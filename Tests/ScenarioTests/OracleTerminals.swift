@@ -13,6 +13,7 @@ extension Subject {
     static let interactive: [Subject] = [
         user("jobs", "jobs.py", "120"),
         user("vim", "edit.py", "700"),
+        user("tmux", "panes.py", "500"),
     ]
     static let signalled: [Subject] = [user("interrupts", "interrupts.py", "400"), compiled("oneshots", "oneshots.c", ["-lrt"], "500")]
 }
