@@ -11,7 +11,8 @@ extension SystemContent {
     /// Reads the queue of a Unix socket into MESSAGE records.
     func readUnixQueue(_ s: ObservedSocket, _ tree: ObservedTree) {
         s.record.first_message = UInt32(tables.messages.count)
-        if s.isListening { return }
+        // Without a connection there is nothing, and to ask is an error.
+        if s.isListening || (s.isStream && s.remote.isEmpty) { return }
         // A receive that finds nothing takes a pending error along; one of packets takes it before them.
         if s.file.hasPendingError {
             if s.file.readable == 0 { return }

@@ -1,4 +1,5 @@
-// Listening sockets with path, relative and abstract names; accepted connections, also of clients with names; connections not yet accepted in their order; autobind.
+// Listening sockets with path, relative and abstract names; accepted connections, also of clients with names; connections not yet accepted in their order; autobind;
+// sockets that are not connected.
 #include "scenario.h"
 #include <stddef.h>
 #include <sys/socket.h>
@@ -31,6 +32,8 @@ int main(void) {
     int sn = must(accept(x, NULL, NULL));
     int w[3]; for (int i = 0; i < 3; i++) w[i] = client("relative", 0, SOCK_SEQPACKET);
     int bound = must(socket(AF_UNIX, SOCK_DGRAM, 0)); struct sockaddr_un none = { AF_UNIX }, autobind; must(bind(bound, (void *)&none, 2)); n = sizeof autobind; must(getsockname(bound, (void *)&autobind, &n));
+    int later[3] = { must(socket(AF_UNIX, SOCK_STREAM, 0)), must(socket(AF_UNIX, SOCK_STREAM, 0)), must(socket(AF_UNIX, SOCK_SEQPACKET, 0)) };
+    n = name("nobody listens", 0); same(-1, connect(later[0], (void *)&a, n)); n = name("later", 0); must(bind(later[1], (void *)&a, n));
     write(c, "to server", 9); write(gs, "to client", 9);
     pid_t me = getpid();
     scenario_wait();
@@ -44,6 +47,9 @@ int main(void) {
     fcntl(r, F_SETFL, O_NONBLOCK); same(-1, accept(r, NULL, NULL)); same(EAGAIN, errno);
     struct sockaddr_un again; socklen_t m = sizeof again; must(getsockname(bound, (void *)&again, &m)); same(sizeof(sa_family_t) + 6, m); check(!memcmp(&autobind, &again, m));
     int late = client(path, 0, SOCK_STREAM), served = must(accept(l, NULL, NULL)); write(late, "z", 1); same(1, read(served, got, 9));
+    n = name(path, 0); must(connect(later[0], (void *)&a, n)); served = must(accept(l, NULL, NULL)); write(later[0], "q", 1); same(1, read(served, got, 9));
+    named(later[1], 0, "later", 0); must(listen(later[1], 2)); client("later", 0, SOCK_STREAM); must(accept(later[1], NULL, NULL));
+    n = name("relative", 0); must(connect(later[2], (void *)&a, n)); served = must(accept(r, NULL, NULL)); write(later[2], "q", 1); same(1, read(served, got, 9));
     struct ucred u; n = sizeof u; must(getsockopt(c, SOL_SOCKET, SO_PEERCRED, &u, &n)); same(me, u.pid); same(geteuid(), u.uid);
     return scenario_end();
 }
