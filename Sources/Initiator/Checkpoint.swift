@@ -85,6 +85,7 @@ final class Operation {
             let tree = try observe(census, segment, options)
             // First: what was typed may still become a signal.
             try recordTerminals(tree, barrier)
+            try recordQueues(tree, barrier)
             try recordSignals(tree, barrier)
             try recordSystemV(tree, barrier)
             phase("system")
@@ -92,9 +93,9 @@ final class Operation {
             let home = enterWholeNetwork(tree)
             defer { home?.end() }
             let content = try gatherSystem(tree, segment, options, draft)
-            if let limit = options.saveFiles, content.refusals.problems.isEmpty {
-                phase("files")
-                try saveFiles(tree, content, limit: limit)
+            if content.refusals.problems.isEmpty {
+                if options.saveFiles != nil { phase("files") }
+                try saveFiles(tree, content, limit: options.saveFiles)
             }
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)

@@ -13,6 +13,7 @@ extension Operation {
         defer { content.dropCopies() }
         content.addTerminals(tree)
         content.addSystemV(tree)
+        content.addQueues(tree)
         content.surveySockets(tree, segment)     // finds the files that are in flight, too
         content.surveyEpolls(tree, segment)
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
@@ -124,10 +125,7 @@ extension SystemContent {
         let system = Path.fileSystem(of: "/proc/\(pid)/fd/\(d.number)")
         if system == FileSystem.namespaces { return namespaceObject(d, pid) }
         // A message queue looks like a regular file; only its file system tells.
-        if system == 0x19800202 {
-            refusals.add(pid: pid, fd: d.number, "\(d.link): POSIX message queue", "close it before the checkpoint, or use a FIFO")
-            return nil
-        }
+        if system == FileSystem.messageQueues { return queueObject(d, pid) }
         let isMemory = d.link.hasPrefix("/memfd:"), suffix = " (deleted)"
         if !isMemory && !(d.link.hasSuffix(suffix) && d.links == 0) {
             // A name may end like the kernel's mark.

@@ -164,7 +164,7 @@ extension SystemContent {
     }
 
     /// A file that lost the name it was mapped by and has another: no memory of its own.
-    private func stillNamed(_ m: ProcMapping, _ p: ObservedProcess) -> UInt32? {
+    func stillNamed(_ m: ProcMapping, _ p: ObservedProcess) -> UInt32? {
         if m.name.hasPrefix("/dev/zero") || m.name.hasPrefix("/memfd:") || m.name.hasPrefix("/SYSV") || openDeleted(m) != nil { return nil }
         guard let other = otherName(of: String(m.name.dropLast(deletedMark.count)), inode: m.inode, device: nil) else { return nil }
         return objectByPath(CKPT_OBJECT_REGULAR, other, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil)

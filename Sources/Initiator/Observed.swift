@@ -81,6 +81,7 @@ final class ObservedTree {
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var systemV: [ObservedIPC] = []
+    var queues: [ObservedQueue] = []
     var refusals = Refusals(session: "")
     var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
 }

@@ -1,4 +1,4 @@
-// --save-files: the contents of the files that the tree writes go into the statefile while everybody stands still, so that file and memory
+// What is below /dev/shm is memory (POSIX shared memory, named semaphores) and stored always; with --save-files the contents of all files that the tree writes go into the statefile while everybody stands still, so that file and memory
 // are of the same instant.  Where the file system can share blocks nothing is copied; the checksums are computed after the release.
 import CkptABI
 import CkptReport
@@ -7,14 +7,21 @@ import CkptStatefile
 import CkptSystem
 
 extension Operation {
-    func saveFiles(_ tree: ObservedTree, _ content: SystemContent, limit: UInt64) throws(CheckpointFailure) {
-        content.addWritableMappings(tree, segment)
+    func saveFiles(_ tree: ObservedTree, _ content: SystemContent, limit: UInt64?) throws(CheckpointFailure) {
+        content.addWritableMappings(tree, segment, onlyMemory: limit == nil)
+        let outside = content.usersOutside(tree)
         var done: [String: Int] = [:]
         let holders = FileHolders(tree)
         for (i, o) in content.tables.objects.enumerated() where o.kind == CKPT_OBJECT_REGULAR.rawValue && o.written != 0 {
             let path = content.tables.text(at: o.path)
             if path.hasPrefix("/proc/") || path.hasPrefix("/sys/") { continue }
-            if o.size > limit {
+            let isMemory = isSharedMemory(path)
+            if !isMemory && limit == nil { continue }
+            if isMemory {
+                if outside[o.inode] != nil { content.tables.objects[i].flags |= CKPT_OBJECT_USED_OUTSIDE.rawValue; continue }
+                content.tables.objects[i].flags |= CKPT_OBJECT_MEMORY.rawValue
+            }
+            if let limit, !isMemory, o.size > limit {
                 report.remarks.append("\(path): \(sizeText(o.size)) are more than --save-files=\(sizeText(limit)): it is not stored")
                 continue
             }
@@ -26,11 +33,11 @@ extension Operation {
             } else {
                 guard content.save(i, path, holders[o]) else { continue }
                 done[path] = content.tables.saved.count - 1
-                report.savedFiles += 1
+                if !isMemory { report.savedFiles += 1 }
             }
             content.tables.objects[i].flags |= CKPT_OBJECT_SAVED.rawValue
         }
-        report.savedBytes = content.tables.extents.reduce(0) { $0 + $1.size }
+        if limit != nil { report.savedBytes = content.tables.extents.reduce(0) { $0 + $1.size } }
         try content.refusals.check()
     }
 
@@ -52,10 +59,16 @@ extension Operation {
 
 extension SystemContent {
     /// Files that are written through shared mappings alone have no descriptor that says so.
-    fileprivate func addWritableMappings(_ tree: ObservedTree, _ segment: Segment) {
+    fileprivate func addWritableMappings(_ tree: ObservedTree, _ segment: Segment, onlyMemory: Bool) {
         for p in tree.live {
             for m in p.mappings where m.isShared && m.flags.contains("mw") && m.name.hasPrefix("/") && m.inode != segment.identity.inode {
+                // sem_open(3) gives a file its name when it is mapped already.
+                if m.name.hasPrefix("/dev/shm/") && m.name.hasSuffix(deletedMark) {
+                    if let i = stillNamed(m, p) { tables.objects[Int(i)].written = 1; tables.objects[Int(i)].flags |= CKPT_OBJECT_MAPPED.rawValue }
+                    continue
+                }
                 if m.name.hasSuffix(" (deleted)") || m.name.hasPrefix("/dev/") && !m.name.hasPrefix("/dev/shm/") || m.name.hasPrefix("/memfd:") || m.name.hasPrefix("/SYSV") || m.name.hasPrefix("/[") { continue }
+                if onlyMemory && !isSharedMemory(m.name) { continue }
                 guard let i = objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { continue }
                 tables.objects[Int(i)].written = 1
             }
@@ -89,6 +102,33 @@ extension SystemContent {
         guard let holder, holder.leased else { return try File(unnoticed: path) }
         guard holder.readable else { throw SystemError("a lease on a file that is open for writing only", errno: 11) }
         return try File(of: holder.view, number: holder.fd)
+    }
+}
+
+/// shm_open(3) and sem_open(3) make files there.
+func isSharedMemory(_ path: String) -> Bool {
+    let memory: UInt64 = 0x01021994         // TMPFS_MAGIC
+    return path.hasPrefix("/dev/shm/") && Path.fileSystem(of: "/dev/shm") == memory
+}
+
+extension SystemContent {
+    /// Processes outside the tree that map what the tree has written of shared memory: by its inode.  Only looked for where there is some.
+    fileprivate func usersOutside(_ tree: ObservedTree) -> [UInt64: Int32] {
+        let files = tables.objects.filter { $0.kind == CKPT_OBJECT_REGULAR.rawValue && $0.written != 0 && isSharedMemory(tables.text(at: $0.path)) }
+        if files.isEmpty { return [:] }
+        let inside = Set(tree.processes.map(\.pid)), wanted = Set(files.map(\.inode))
+        var found: [UInt64: Int32] = [:]
+        for pid in Proc.processes() where !inside.contains(pid) {
+            guard let bytes = try? Path.contents("/proc/\(pid)/maps"), bytes.contains(sequence: "/dev/shm/") else { continue }
+            for m in ProcMapping.parse(bytes) where m.isShared && wanted.contains(m.inode) && m.name.hasPrefix("/dev/shm/") { found[m.inode] = pid }
+        }
+        return found
+    }
+}
+extension [UInt8] {
+    fileprivate func contains(sequence text: String) -> Bool {
+        let needle = [UInt8](text.utf8)
+        return indices.contains { self[$0] == needle[0] && self[$0...].starts(with: needle) }
     }
 }
 

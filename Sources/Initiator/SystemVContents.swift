@@ -89,19 +89,24 @@ extension Operation {
 extension SystemContent {
     /// The records, and an object for each segment: its pages come with the memory.
     func addSystemV(_ tree: ObservedTree) {
-        let space = tree.live.first.flatMap { try? Path.status("/proc/\($0.view)/ns/ipc") }?.inodeNumber ?? 0
-        let boot = ((try? Path.text("/proc/sys/kernel/random/boot_id")) ?? "").filter { $0.isHexDigit }
         for o in tree.systemV {
             var r = ckpt_ipc_record(), p = o.permission
             p.mode &= 0o777
             r.kind = o.kind.rawValue; r.flags = o.flags; r.id = o.id; r.key = p.key; r.mode = p.mode; r.uid = p.uid; r.gid = p.gid; r.cuid = p.cuid; r.cgid = p.cgid
-            r.creator = o.creator; r.last = o.last; r.size = o.size; r.object = ckpt_no_index(); r.name_space = space
-            withUnsafeMutablePointer(to: &r) { let b = ckpt_ipc_boot($0); for (i, c) in boot.utf8.prefix(32).enumerated() { b[i / 2] = b[i / 2] << 4 | UInt8(String(UnicodeScalar(c)), radix: 16)! } }
+            r.creator = o.creator; r.last = o.last; r.size = o.size; r.object = ckpt_no_index()
+            place(&r, tree)
             if o.kind == CKPT_IPC_SEGMENT { r.object = addSegment(o) }
             if o.kind == CKPT_IPC_SEMAPHORES { addSemaphores(o, &r) }
             if o.kind == CKPT_IPC_QUEUE { addMessages(o, &r) }
             tables.ipc.append(r)
         }
+    }
+
+    /// In which namespace and boot an id or name was this object's.
+    func place(_ r: inout ckpt_ipc_record, _ tree: ObservedTree) {
+        r.name_space = tree.live.first.flatMap { try? Path.status("/proc/\($0.view)/ns/ipc") }?.inodeNumber ?? 0
+        let digits = ((try? Path.text("/proc/sys/kernel/random/boot_id")) ?? "").utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
+        withUnsafeMutablePointer(to: &r) { let b = ckpt_ipc_boot($0); for (i, d) in digits.prefix(32).enumerated() { b[i / 2] = b[i / 2] << 4 | UInt8(d) } }
     }
 
     private func addSegment(_ o: ObservedIPC) -> UInt32 {

@@ -20,6 +20,7 @@ public func words(for failure: ckpt_failure) -> String {
     case CKPT_ERROR_RESTORE: "it could not restore a part of itself"
     case CKPT_ERROR_SIGNALS: "its pending signals could not be read"
     case CKPT_ERROR_UNMAP: "it could not give memory back"
+    case CKPT_ERROR_QUEUE: "a POSIX message queue did not take back what was in it"
     case CKPT_ERROR_SEGMENT: "System V shared memory could not be attached"
     case CKPT_ERROR_TERMINAL: "a pseudo-terminal did not take back what was unread in it"
     default: "failure \(failure.code)"

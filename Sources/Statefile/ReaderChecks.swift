@@ -121,6 +121,7 @@ extension Statefile {
         switch ckpt_object_kind(rawValue: o.kind) {
         case CKPT_OBJECT_SOCKET: try check(index(o.detail, sockets), name, at, "its socket is out of range")
         case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD, CKPT_OBJECT_EPOLL, CKPT_OBJECT_INOTIFY, CKPT_OBJECT_PIDFD: try check(index(o.detail, events), name, at, "its event record is out of range")
+        case CKPT_OBJECT_QUEUE: try check(index(o.detail, ipc) && ipc[Int(o.detail)].kind == CKPT_IPC_POSIX_QUEUE.rawValue, name, at, "its message queue is out of range")
         case CKPT_OBJECT_SEGMENT: try check(index(o.detail, ipc) && ipc[Int(o.detail)].kind == CKPT_IPC_SEGMENT.rawValue, name, at, "its System V shared memory is out of range")
         case CKPT_OBJECT_PTY_MASTER, CKPT_OBJECT_PTY_SLAVE, CKPT_OBJECT_PTY_CONTROLLING: try check(index(o.detail, terminals), name, at, "its terminal is out of range")
         default: break
@@ -147,6 +148,7 @@ extension Statefile {
             switch ckpt_ipc_kind(rawValue: r.kind) {
             case CKPT_IPC_SEGMENT: try check(index(r.object, objects), name, at, "its object is out of range")
             case CKPT_IPC_SEMAPHORES: try check(slice(r.first, r.count, semaphores) && UInt64(r.count) == r.size, name, at, "its semaphores are out of range")
+            case CKPT_IPC_POSIX_QUEUE: try check(slice(r.first, r.count, queued) && index(r.object, objects), name, at, "its messages or object are out of range")
             case CKPT_IPC_QUEUE: try check(slice(r.first, r.count, queued), name, at, "its messages are out of range")
             default: throw bad(name, at: at, "unknown kind \(r.kind)")
             }

@@ -66,7 +66,16 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "userfaultfd")) return syscall(323, 1);
     if (!strcmp(kind, "perf")) { struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_TASK_CLOCK }; return syscall(SYS_perf_event_open, &a, 0, -1, -1, 0); }
     if (!strcmp(kind, "io_uring")) { char params[256] = { 0 }; return syscall(425, 4, params); }
-    if (!strcmp(kind, "mqueue")) { char name[64]; snprintf(name, sizeof name, "/ckpt-scenario-%d", getpid()); struct mq_attr a = { .mq_maxmsg = 2, .mq_msgsize = 8 }; int fd = mq_open(name, O_RDWR | O_CREAT, 0600, &a); mq_unlink(name); return fd; }
+    if (!strcmp(kind, "mqueue-thread")) {
+        char name[64]; snprintf(name, sizeof name, "/ckpt-scenario-%d", getpid());
+        struct mq_attr a = { .mq_maxmsg = 2, .mq_msgsize = 8 };
+        int fd = mq_open(name, O_RDWR | O_CREAT, 0600, &a); mq_unlink(name);
+        struct sigevent e = { .sigev_notify = 2, .sigev_value.sival_ptr = name };
+        int s = must(socket(AF_NETLINK, SOCK_RAW, 0));
+        e.sigev_signo = s;               // as glibc does it: a cookie comes through a netlink socket
+        must(syscall(SYS_mq_notify, fd, &e));
+        return fd;
+    }
     if (!strcmp(kind, "flock")) { int fd = must(open(scenario_path("locked"), O_RDWR | O_CREAT, 0600)); must(flock(fd, LOCK_EX)); return fd; }
     if (!strcmp(kind, "posix-lock") || !strcmp(kind, "ofd-lock")) {
         int fd = must(open(scenario_path("locked"), O_RDWR | O_CREAT, 0600));

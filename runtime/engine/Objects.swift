@@ -42,7 +42,7 @@ func putObject(_ o: Int, _ l: inout Line) { l.put("file "); l.put(text: bytes(ob
 func checkObjects() {
     for i in 0..<objects.count {
         switch objects[i].pointee.kind {
-        case CKPT_OBJECT_REGULAR.rawValue: if !checkSaved(i) { checkRegular(i) }
+        case CKPT_OBJECT_REGULAR.rawValue: refuseUsedOutside(i); if !checkSaved(i) { checkRegular(i) }
         case CKPT_OBJECT_PATH.rawValue: checkName(i)
         case CKPT_OBJECT_DIRECTORY.rawValue: checkKind(i, 0o040000, "a folder")
         case CKPT_OBJECT_FIFO.rawValue where hasLostName(i): continue

@@ -17,6 +17,7 @@ func becomeProcess(_ i: Int) -> Never {
     restoreProcFiles(i)
     enterDeletedFolder(i)
     restoreDescriptors(i)
+    restoreNotifications(i)
     restoreLocks(i)
     restoreAdjustments(i)
     restoreActions(i)

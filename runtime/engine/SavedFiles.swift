@@ -16,11 +16,21 @@ func checkSaved(_ i: Int) -> Bool {
     let st = status(path: path)
     if st.result == 0 {
         guard st.status.kind == 0o100000 else { refuse(.systemCall) { l in putObject(i, &l); l.put("no longer a regular file; move what has its name away, or use --relocate OLD=NEW") } }
+        if state.pointee.files == ENGINE_FILES_CHECK.rawValue { refuseUsed(i, path) }
         return state.pointee.files == ENGINE_FILES_CHECK.rawValue
     }
     guard st.result == -2 else { refuse(st.result) { l in putObject(i, &l); l.put("cannot be put back") } }
     if !folderExists(path) { refuse(.systemCall) { l in putObject(i, &l); l.put("cannot be put back: its folder is missing; make it, or use --relocate OLD=NEW") } }
     return true
+}
+
+/// Shared memory in which others work now is not overwritten.
+private func refuseUsed(_ i: Int, _ path: Text) {
+    guard objects[i].pointee.flags & CKPT_OBJECT_MEMORY.rawValue != 0 else { return }
+    var user = processMapping(path), tries = 0
+    // A process that was killed right before takes a moment to end.
+    while user != 0 && tries < 20 { var t = ckpt_timespec(sec: 0, nsec: 50_000_000); _ = system(CKPT_SYS_nanosleep, int(&t), 0); user = processMapping(path); tries += 1 }
+    if user != 0 { refuse(.temporary) { l in putObject(i, &l); l.put("shared memory that pid "); l.put(signed: Int64(user)); l.put(" uses now; end it, or use --files keep to go on with it as it is") } }
 }
 
 private func folderExists(_ path: Text) -> Bool {

@@ -13,7 +13,7 @@ private let made: UInt32 = 1 << 31
 private let adopted: UInt32 = 1 << 30
 
 /// Where an id stands here and now.
-private enum Standing { case free, left, taken }
+enum Standing { case free, left, taken }
 
 func isShared(_ i: Int) -> Bool { ipc[i].pointee.flags & CKPT_IPC_OUTSIDE.rawValue != 0 }
 private func isAdopted(_ i: Int) -> Bool { ipc[i].pointee.flags & adopted != 0 }
@@ -30,6 +30,7 @@ func control(_ i: Int, _ command: Int, _ buffer: Int = 0) -> Int {
 
 func putIPC(_ i: Int, _ l: inout Line) {
     let r = ipc[i]
+    if isPosix(i) { l.put("POSIX message queue "); l.put(text: bytes(objects[r.pointee.object].pointee.path)); l.put(": "); return }
     l.put("System V ")
     l.put(r.pointee.kind == CKPT_IPC_SEGMENT.rawValue ? "shared memory " : r.pointee.kind == CKPT_IPC_SEMAPHORES.rawValue ? "semaphores " : "message queue ")
     l.put(signed: Int64(r.pointee.id))
@@ -39,7 +40,8 @@ func putIPC(_ i: Int, _ l: inout Line) {
 func refuseIPC(_ i: Int, _ r: Int, _ what: StaticString) -> Never { refuse(r) { l in putIPC(i, &l); l.put(what) } }
 
 /// This boot, and the IPC namespace that we are in, are those of the checkpoint: the id is the same object's.
-private func isSamePlace(_ i: Int) -> Bool {
+func isPosix(_ i: Int) -> Bool { ipc[i].pointee.kind == CKPT_IPC_POSIX_QUEUE.rawValue }
+func isSamePlace(_ i: Int) -> Bool {
     guard status(path: StaticString("/proc/self/ns/ipc").cString).status.inode == ipc[i].pointee.name_space else { return false }
     var text = InlineArray<64, UInt8>(repeating: 0), digits = 0
     let fd = Int32(truncatingIfNeeded: ckpt_open(StaticString("/proc/sys/kernel/random/boot_id").cString, 0o2000000, 0))
@@ -56,6 +58,7 @@ private func isSamePlace(_ i: Int) -> Bool {
 }
 
 private func standing(_ i: Int) -> Standing {
+    if isPosix(i) { return standingOfQueue(i) }
     var s = InlineArray<128, UInt8>(repeating: 0)
     return withUnsafeMutableBytes(of: &s) { b in
         let r = ipc[i], e = control(i, IPCCommand.status, int(b.baseAddress!)), gone = e == -22 || e == -43
@@ -112,6 +115,7 @@ func needsIPCNamespace() -> Bool {
 
 /// In the builder, where the tree's ids are given.
 func makeSystemV() {
+    for i in 0..<ipc.count where isShared(i) && isPosix(i) { openOutsideQueue(i) }
     for i in 0..<ipc.count where !isShared(i) {
         switch standing(i) {
         case .taken: refuseTakenIPC(i)
@@ -120,10 +124,12 @@ func makeSystemV() {
         }
     }
     fillSegments()
+    openQueueDescriptions()
 }
 
 /// Nobody has the segment attached, so a new one is as good; of semaphores and queues nobody can say who waits for them: they stay, and get their contents.
 private func adopt(_ i: Int) {
+    if isPosix(i) { adoptQueue(i); return }
     if ipc[i].pointee.kind == CKPT_IPC_SEGMENT.rawValue { _ = control(i, IPCCommand.remove); make(i); return }
     ipc[i].pointee.flags |= adopted
     if ipc[i].pointee.flags & CKPT_IPC_LOOSE.rawValue == 0 { setContents(i) }
@@ -137,6 +143,7 @@ private func setContents(_ i: Int) {
 }
 
 private func make(_ i: Int) {
+    if isPosix(i) { makePosixQueue(i); ipc[i].pointee.flags |= made; return }
     let r = ipc[i], mode = Int(r.pointee.mode & 0o777) | 0o600, flags = mode | create | exclusive
     let isSegment = r.pointee.kind == CKPT_IPC_SEGMENT.rawValue
     // Somebody else may take the number between the two calls.
@@ -185,7 +192,7 @@ private func spendId(_ kind: UInt32) {
 
 /// When every process has attached what it had: owner, mode and what else might have stood in the way.
 func finishSystemV() {
-    for i in 0..<ipc.count where isMade(i) || isAdopted(i) {
+    for i in 0..<ipc.count where (isMade(i) || isAdopted(i)) && !isPosix(i) {
         let r = ipc[i], isSegment = r.pointee.kind == CKPT_IPC_SEGMENT.rawValue
         setOwner(i)
         if r.pointee.flags & CKPT_IPC_LOCKED.rawValue != 0 {
@@ -223,7 +230,7 @@ func setCapacity(_ state: UnsafeMutableRawBufferPointer, _ bytes: UInt64) {
 /// In the engine: a restart that has failed leaves nothing behind.
 func removeSystemV() {
     for i in 0..<ipc.count {
-        if isMade(i) && state.pointee.ipc_namespace == 0 { _ = control(i, IPCCommand.remove) }
+        if isMade(i) && state.pointee.ipc_namespace == 0 { if isPosix(i) { unlinkQueue(i) } else { _ = control(i, IPCCommand.remove) } }
         ipc[i].pointee.flags &= ~(made | adopted)
     }
 }

@@ -154,6 +154,7 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     case CKPT_OBJECT_EVENTFD.rawValue...CKPT_OBJECT_PIDFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
     case CKPT_OBJECT_PTY_MASTER.rawValue, CKPT_OBJECT_PTY_SLAVE.rawValue, CKPT_OBJECT_PTY_CONTROLLING.rawValue:
         guard o.detail < terminals.count, terminals[o.detail].pointee.state.flags & CKPT_TERMINAL_OUTSIDE.rawValue == 0 else { bad("OBJECT", i, "names no pseudo-terminal") }
+    case CKPT_OBJECT_QUEUE.rawValue: guard o.detail < ipc.count, ipc[o.detail].pointee.kind == CKPT_IPC_POSIX_QUEUE.rawValue else { bad("OBJECT", i, "names no message queue") }
     case CKPT_OBJECT_SEGMENT.rawValue:
         guard o.detail < ipc.count, ipc[o.detail].pointee.kind == CKPT_IPC_SEGMENT.rawValue, o.size == ipc[o.detail].pointee.size else { bad("OBJECT", i, "names no System V shared memory") }
     default: break
@@ -169,6 +170,9 @@ private func verifyIPC(_ file: UInt64) {
         switch r.kind {
         case CKPT_IPC_SEGMENT.rawValue: guard r.object < objects.count, objects[r.object].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue, objects[r.object].pointee.detail == i else { bad("IPC", i, "names no shared memory") }
         case CKPT_IPC_SEMAPHORES.rawValue: guard within(r.first, r.count, semaphores.count), UInt64(r.count) == r.size, r.count > 0, r.count <= 32767 else { bad("IPC", i, "its semaphores") }
+        case CKPT_IPC_POSIX_QUEUE.rawValue:
+            guard within(r.first, r.count, queued.count), r.object < objects.count, objects[r.object].pointee.kind == CKPT_OBJECT_QUEUE.rawValue, objects[r.object].pointee.detail == i,
+                  bytes(objects[r.object].pointee.path).pointee == 47, r.creator < Int32(processes.count) else { bad("IPC", i, "its messages, name or process") }
         case CKPT_IPC_QUEUE.rawValue: guard within(r.first, r.count, queued.count) else { bad("IPC", i, "its messages") }
         default: bad("IPC", i, "its kind")
         }

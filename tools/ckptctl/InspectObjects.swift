@@ -32,6 +32,8 @@ struct ObjectKind: Sendable {
             let e = s.events[Int(o.detail)]
             return e.flags & CKPT_EVENT_REAPED.rawValue != 0 ? "of a process that has ended" : "of process \(e.value)"
         },
+        CKPT_OBJECT_QUEUE.rawValue: .init(name: "message queue") { s, o, i in "\(s.string(o.path)), \(counted(Int(s.ipc[Int(o.detail)].count), "message"))" },
+        CKPT_OBJECT_SEGMENT.rawValue: .init(name: "System V shared memory") { s, o, i in "\(s.ipc[Int(o.detail)].id) (\(sizeText(o.size)))" },
         CKPT_OBJECT_PATH.rawValue: .init(name: "path", detail: path),
         CKPT_OBJECT_PROC.rawValue: .init(name: "/proc", detail: path),
         CKPT_OBJECT_NAMESPACE.rawValue: .init(name: "namespace", detail: path),

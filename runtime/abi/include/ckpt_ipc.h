@@ -27,13 +27,32 @@ struct ckpt_semaphore_operation { uint16_t number; int16_t change; int16_t flags
 _Static_assert(sizeof(struct ckpt_semaphore_operation) == 6, "sembuf");
 enum { CKPT_SEMAPHORE_LARGEST = 32767, CKPT_SEM_UNDO = 0x1000, CKPT_IPC_NOWAIT = 04000 };
 
-enum ckpt_ipc_kind { CKPT_IPC_SEGMENT = 1, CKPT_IPC_SEMAPHORES = 2, CKPT_IPC_QUEUE = 3 };
+enum ckpt_ipc_kind { CKPT_IPC_SEGMENT = 1, CKPT_IPC_SEMAPHORES = 2, CKPT_IPC_QUEUE = 3, CKPT_IPC_POSIX_QUEUE = 4 };
 enum ckpt_ipc_flags {
     CKPT_IPC_OUTSIDE = 1,           // used outside the tree as well: never made, only attached to
     CKPT_IPC_LOOSE = 2,             // nothing says who uses it, but it may be the tree's: made where it is missing, and left alone where it is
     CKPT_IPC_REMOVED = 4,           // SHM_DEST: goes with its last attachment
     CKPT_IPC_LOCKED = 8,            // SHM_LOCK
 };
+// A POSIX message queue (mq_overview(7)): nothing shows its messages, so a leader takes them all and puts them back at once, while everybody stands
+// still; and what its notification carries, by letting it come.
+enum ckpt_notification { CKPT_NOTIFY_SIGNAL = 0, CKPT_NOTIFY_NONE = 1, CKPT_NOTIFY_THREAD = 2 };      // sigev_notify
+struct ckpt_posix_query {
+    int32_t  fd;                    // of this process
+    uint32_t registered;            // by this process: 1 + enum ckpt_notification
+    int32_t  signal;
+    int32_t  error;                 // positive errno; 0: all was read and put back
+    uint64_t value;                 // sigev_value
+    uint64_t largest;               // mq_msgsize
+    uint64_t messages, room, used;  // in the arena: struct ckpt_posix_message and its bytes, one after the other
+};
+_Static_assert(sizeof(struct ckpt_posix_query) == 56, "posix_query");
+struct ckpt_posix_message { uint32_t size, priority; };     // then `size` bytes, padded to 8
+struct ckpt_posix_attributes { int64_t flags, most, largest, count, unused[4]; };       // struct mq_attr
+_Static_assert(sizeof(struct ckpt_posix_attributes) == 64, "mq_attr");
+
+// Of a POSIX queue: size: mq_maxmsg; spare[0]: mq_msgsize; spare[1]: sigev_value; creator: index of the process to be notified, −1: none;
+// last: sigev_signo; cuid: sigev_notify; type of its messages: their priority.
 struct ckpt_ipc_record {
     uint32_t kind, flags;
     int32_t  id; uint32_t key;
@@ -59,5 +78,6 @@ struct ckpt_queued_record { int64_t type; uint64_t size, content; };     // cont
 _Static_assert(sizeof(struct ckpt_queued_record) == 24, "queued_record");
 
 static inline __attribute__((always_inline)) int64_t *_Nonnull ckpt_ask_argument(struct ckpt_ask *_Nonnull a, int i) { return &a->arguments[i]; }
+static inline __attribute__((always_inline)) uint64_t *_Nonnull ckpt_ipc_spare(struct ckpt_ipc_record *_Nonnull r) { return r->spare; }
 static inline __attribute__((always_inline)) uint8_t *_Nonnull ckpt_ipc_boot(struct ckpt_ipc_record *_Nonnull r) { return r->boot; }
 #endif

@@ -38,6 +38,7 @@ enum ckpt_phase {
     CKPT_PHASE_TERMINALS = 16,  // leaders take what is unread in pseudo-terminals whose masters their processes have
     CKPT_PHASE_TERMINALS_BACK = 17, // and put it back
     CKPT_PHASE_ASK = 20,        // leaders make the system calls that the initiator asks for; all arrive, since the next question is in the same place
+    CKPT_PHASE_QUEUES = 21,     // leaders take what is in POSIX message queues, and put it back
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
@@ -71,6 +72,7 @@ enum ckpt_error {
     CKPT_ERROR_RESTORE = 12,        // a task could not restore a part of itself
     CKPT_ERROR_SIGNALS = 13,        // pending signals could not be read
     CKPT_ERROR_UNMAP = 14,
+    CKPT_ERROR_QUEUE = 21,          // a POSIX message queue did not take back what was in it
     CKPT_ERROR_SEGMENT = 20,        // System V shared memory could not be attached
     CKPT_ERROR_TERMINAL = 16,       // a pseudo-terminal did not take back what was in it
 };
@@ -210,7 +212,8 @@ struct ckpt_process {
     char     host[65], domain[65];  // uname(2)
     uint8_t  pad7[2];
     uint32_t ipc_objects;           // System V segments, semaphore sets and queues in its ipc namespace
-    uint64_t spare[192];
+    uint64_t queues_offset, queues_count;           // arena: struct ckpt_posix_query[]
+    uint64_t spare[190];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

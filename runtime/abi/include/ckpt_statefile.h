@@ -225,6 +225,7 @@ enum ckpt_object_kind {
     CKPT_OBJECT_EVENTFD = 11,       // detail: EVENT, as for all of these
     CKPT_OBJECT_TIMERFD = 12, CKPT_OBJECT_SIGNALFD = 13, CKPT_OBJECT_EPOLL = 14, CKPT_OBJECT_INOTIFY = 15, CKPT_OBJECT_PIDFD = 16,
     CKPT_OBJECT_SEGMENT = 17,       // System V shared memory; size; pages in the shared chains; detail: IPC
+    CKPT_OBJECT_QUEUE = 18,         // POSIX message queue; detail: IPC
     CKPT_OBJECT_PTY_MASTER = 20,    // detail: TERMINAL, as for these three
     CKPT_OBJECT_PTY_SLAVE = 21,
     CKPT_OBJECT_PTY_CONTROLLING = 22,   // /dev/tty of a process whose controlling terminal is a pseudo-terminal of the tree
@@ -248,7 +249,8 @@ struct ckpt_object_record {
     uint32_t detail;                // index in the table of its kind
     uint32_t page_shift;            // memory on hugetlb: log2 of its pages' size; else 0
 };
-enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name
+enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16,
+       CKPT_OBJECT_MEMORY = 256, CKPT_OBJECT_USED_OUTSIDE = 512 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name    // MEMORY: below /dev/shm, stored without --save-files; USED_OUTSIDE: such a one that others map too, not stored
 
 struct ckpt_description_record {
     uint32_t object;

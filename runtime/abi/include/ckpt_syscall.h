@@ -48,7 +48,8 @@ enum {
     CKPT_SYS_dup3 = 292, CKPT_SYS_pipe2 = 293, CKPT_SYS_preadv = 295, CKPT_SYS_pwritev = 296, CKPT_SYS_rt_tgsigqueueinfo = 297, CKPT_SYS_prlimit64 = 302,
     CKPT_SYS_setns = 308, CKPT_SYS_process_vm_readv = 310, CKPT_SYS_kcmp = 312, CKPT_SYS_sched_setattr = 314, CKPT_SYS_sched_getattr = 315, CKPT_SYS_getrandom = 318,
     CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
-    CKPT_SYS_rseq = 334, CKPT_SYS_mbind = 237, CKPT_SYS_set_mempolicy = 238, CKPT_SYS_get_mempolicy = 239, CKPT_SYS_pkey_mprotect = 329, CKPT_SYS_pkey_alloc = 330,
+    CKPT_SYS_rseq = 334, CKPT_SYS_mq_open = 240, CKPT_SYS_mq_unlink = 241, CKPT_SYS_mq_timedsend = 242, CKPT_SYS_mq_timedreceive = 243, CKPT_SYS_mq_notify = 244,
+    CKPT_SYS_mq_getsetattr = 245, CKPT_SYS_mbind = 237, CKPT_SYS_set_mempolicy = 238, CKPT_SYS_get_mempolicy = 239, CKPT_SYS_pkey_mprotect = 329, CKPT_SYS_pkey_alloc = 330,
     CKPT_SYS_pkey_free = 331, CKPT_SYS_io_setup = 206, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
 };
 
