@@ -24,6 +24,8 @@ int main(void) {
     must(mq_notify(told, &e));
     struct sigevent full = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2, .sigev_value.sival_int = 12 };
     must(mq_notify(q, &full));                       // it has messages: not before it was empty
+    struct sigevent silent = { .sigev_notify = SIGEV_NONE };
+    must(mq_notify(gone, &silent));
     pid_t child = must(fork());
     if (!child) {
         scenario_touch("child");
@@ -44,6 +46,8 @@ int main(void) {
     check(sigtimedwait(&set, NULL, &none) < 0);      // nobody has been told anything yet
     expect(only, "high", 7); expect(q, "", 7); expect(q, "low", 1); expect(q, "low2", 1);
     char b[200]; check(mq_receive(only, b, sizeof b, NULL) < 0 && errno == EAGAIN);
+    check(mq_notify(gone, &silent) < 0 && errno == EBUSY);    // still registered
+    must(mq_notify(gone, NULL)); must(mq_notify(gone, &silent));
     expect(gone, "unnamed", 0);
     check(mq_open(name[1], O_RDONLY) < 0);
     siginfo_t info;

@@ -25,6 +25,57 @@ import Testing
         }
     }
 
+    @Test(arguments: ["systemv-memory", "systemv-semaphores", "systemv-queues", "posix-memory", "posix-queues"])
+    func `an initiator that dies after it has looked leaves everything as it was`(program: String) {
+        for (phase, signal) in [("system", SIGKILL), ("memory", SIGKILL), ("commit", SIGINT)] {
+            scenario("ipc-dead-initiator") { s in
+                try s.start([try s.installation.program(program, flags: ["-lrt"])])
+                try s.waitUntilReady()
+                s.environment["CKPT_PAUSE"] = phase
+                let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+                s.environment["CKPT_PAUSE"] = nil
+                guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
+                kill(initiator, signal)
+                kill(initiator, SIGCONT)
+                guard let status = Children.wait(initiator, limit: 10) else { throw Failure("the initiator hangs") }
+                if status == .exited(0) { throw Failure("the interrupted initiator says that all is well") }
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
+    @Test func `a restart that fails leaves no System V object behind`() {
+        scenario("systemv-failed") { s in
+            try s.start([try s.installation.program("systemv-memory")])
+            try s.waitUntilReady()
+            let key = key_t(0x4300_0000 | (s.pid & 0xffff) << 4 | 1)
+            if shmget(key, 0, 0) < 0 { throw Failure("the program has no segment") }
+            try s.checkpoint(kill: true)
+            // Limits are among the last that a process restores, long after the segments were made.
+            s.pid = try s.spawn(["/usr/bin/prlimit", "--nofile=64:64", "--core=0:0", s.statefile], output: "restart-1.out", errors: "restart-1.err")
+            let status = try s.wait()
+            if status == .exited(0) { throw Failure("it was restarted with lower limits") }
+            if shmget(key, 0, 0) >= 0 { throw Failure("\(status): a segment was left: \(s.restartErrors)") }
+            if !s.restartErrors.contains("limit") { throw Failure("another failure: \(s.restartErrors)") }
+        }
+    }
+
+    @Test func `inspect shows semaphores with their undo values, and the messages of queues`() {
+        for (program, words) in [("systemv-semaphores", ["semaphores", "3 9 0 32767 0 33", "/1: -9", "/2: +32767", "/3: -32767"]), ("systemv-queues", ["message queue", "4 messages"]),
+                                 ("systemv-memory", ["shared memory", "68 KiB", "removed"]), ("posix-queues", ["POSIX queue", "/ckpt-queue-", "4 messages"])] {
+            scenario("ipc-inspect") { s in
+                try s.start([try s.installation.program(program, flags: ["-lrt"])])
+                try s.waitUntilReady()
+                try s.checkpoint()
+                let result = try s.ckptctl(["inspect", s.statefile])
+                for word in words where !result.text.contains(word) { throw Failure("no '\(word)' in: \(result.text.prefix(3000)) \(result.errors)") }
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     private static let partners = Atomic<Int>(0)
     /// The tree's program with a partner outside; `body` is called when both have used all three kinds.
     private func withPartner(_ name: String, as user: User = .current, _ body: (Scenario) throws -> Void) {

@@ -71,6 +71,16 @@ func openQueueDescriptions() {
     for i in 0..<ipc.count where isPosix(i) && !isShared(i) { _ = system(CKPT_SYS_fchmod, Int(objectFd[object(i)].pointee), Int(ipc[i].pointee.mode & 0o777)) }
 }
 
+/// Another attempt makes its own, in another namespace.
+func forgetQueue(_ i: Int) {
+    for d in 0..<descriptions.count where Int(descriptions[d].pointee.object) == object(i) && descriptionFd[d].pointee >= 0 {
+        _ = ckpt_close(descriptionFd[d].pointee)
+        descriptionFd[d].pointee = -1
+    }
+    if objectFd[object(i)].pointee >= 0 { _ = ckpt_close(objectFd[object(i)].pointee) }
+    objectFd[object(i)].pointee = -1
+}
+
 /// When all descriptors are in place: every close of one by this process would end its registration.
 func restoreNotifications(_ process: Int) {
     for i in 0..<ipc.count where isPosix(i) && ipc[i].pointee.creator == Int32(process) {

@@ -232,5 +232,6 @@ func removeSystemV() {
     for i in 0..<ipc.count {
         if isMade(i) && state.pointee.ipc_namespace == 0 { if isPosix(i) { unlinkQueue(i) } else { _ = control(i, IPCCommand.remove) } }
         ipc[i].pointee.flags &= ~(made | adopted)
+        if isPosix(i) { forgetQueue(i) }
     }
 }

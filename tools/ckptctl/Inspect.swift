@@ -16,9 +16,9 @@ struct Inspect: ParsableCommand {
         let chosen = try pid.map { _ in [try statefile.process(pid, for: "inspect")] } ?? Array(statefile.processes.indices)
         let tree = TreeView(statefile), views = chosen.map { ProcessViews(statefile, $0) }
         if json {
-            return try output(.object((pid == nil ? [.init("tree", tree.json)] : []) + [.init("processes", .list(views.map(\.json)))]))
+            return try output(.object((pid == nil ? [.init("tree", tree.json), .init("ipc", IPCView(statefile).json)] : []) + [.init("processes", .list(views.map(\.json)))]))
         }
-        try output((pid == nil ? tree.text : "") + views.map { (pid == nil ? "\n" : "") + $0.text }.joined())
+        try output((pid == nil ? tree.text + IPCView(statefile).text : "") + views.map { (pid == nil ? "\n" : "") + $0.text }.joined())
     }
 }
 
