@@ -5,7 +5,7 @@ import CkptSession
 import CkptStatefile
 import CkptSystem
 
-private let privateBits: UInt32 = 0xf000_0000           // EPOLLET, ONESHOT, WAKEUP, EXCLUSIVE
+private let privateBits: UInt32 = 0xf000_0000, edge: UInt32 = 0x8000_0000       // EPOLLET, ONESHOT, WAKEUP, EXCLUSIVE
 
 extension SystemContent {
     /// Before any file is described: what is watched is made before the tree, like the instance itself.
@@ -34,8 +34,11 @@ extension SystemContent {
             }
             var w = ckpt_watched_record(target: UInt32(target), number: number, events: events, process: ckpt_no_index(), data: data)
             if files.all[target].sample.isSignalfd {
-                guard let p = f.users.intersection(files.all[target].users).min() else {
-                    refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: it watches a signalfd of a process that does not have the instance", "keep both open in one process")
+                // It shows the signals of whoever added it, and nobody tells who that was.
+                let both = f.users.intersection(files.all[target].users)
+                guard both.count == 1, let p = both.first else {
+                    refusals.add(pid: f.samplePid, fd: f.sample.number, both.isEmpty ? "epoll instance: it watches a signalfd of a process that does not have the instance" : "epoll instance: it watches a signalfd, and several processes have both",
+                                 "keep both open in one process (close-on-exec, or close them after fork)")
                     continue
                 }
                 w.process = UInt32(p)
@@ -44,25 +47,28 @@ extension SystemContent {
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: a one-shot entry (descriptor \(number)) has fired and its file is ready for nothing", "try again", status: .temporary)
             }
             tables.watched.append(w)
-            if !files.all[target].sample.isEpoll { files.openInEngine(target) }
+            if events & edge != 0 { watchedByEdge.insert(target) }
+            if !files.all[target].sample.isEpoll && !files.all[target].sample.isPidfd { files.openInEngine(target) }
         }
     }
 
     private func target(of f: OpenFile, _ number: Int32, _ nth: Int, inode: UInt64) throws(SystemError) -> Int? {
         // Mostly it still has its number in a process that has the instance.
-        let likely = f.users.compactMap { files.description(process: $0, number: number) }
-        for i in likely + Array(files.all.indices) where files.all[i].sample.inode == inode {
-            let c = files.all[i]
-            if try Kernel.compareWatched(c.samplePid, c.sample.number, with: f.samplePid, epoll: f.sample.number, number, nth) { return i }
+        func order(_ c: OpenFile) throws(SystemError) -> Int { try Kernel.compareWatched(c.samplePid, c.sample.number, with: f.samplePid, epoll: f.sample.number, number, nth) }
+        for i in f.users.compactMap({ files.description(process: $0, number: number) }) where files.all[i].sample.inode == inode {
+            if try order(files.all[i]) == 0 { return i }
         }
-        return nil
+        return try files.search(inode: inode, order)
     }
 
     /// A one-shot entry that has fired is made by letting it fire: its file must be ready for something, or be made so.
     private func canFire(_ target: Int, _ segment: Segment) -> Bool {
         let c = files.all[target].sample
-        if c.isSignalfd || c.isTimerfd { return true }
-        if c.mode & FileType.mask == FileType.fifo && c.canRead { return true }
+        // These are added late, when others of the instance may fire in their place.
+        if c.isSignalfd || c.isPidfd { return false }
+        if c.isTimerfd || c.isEpoll { return true }
+        let isOurs = files.all.contains { $0.sample.inode == c.inode && $0.sample.canWrite }
+        if c.link.hasPrefix("pipe:") && c.canRead && isOurs { return true }
         return (try? DescriptorFetch(segment).copy(of: files.all[target].samplePid, c.number).isReady()) ?? false
     }
 }

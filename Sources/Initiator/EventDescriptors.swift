@@ -36,6 +36,8 @@ extension ObservedDescriptor {
     var isEpoll: Bool { link == "anon_inode:[eventpoll]" }
     var isSignalfd: Bool { link == "anon_inode:[signalfd]" }
     var isTimerfd: Bool { link == "anon_inode:[timerfd]" }
+    var isPidfd: Bool { link == "anon_inode:[pidfd]" }
+    var isInotify: Bool { link == "anon_inode:inotify" }
 }
 
 extension SystemContent {
@@ -49,16 +51,20 @@ extension SystemContent {
             case "anon_inode:[eventfd]": kind = CKPT_OBJECT_EVENTFD; record(info, eventfd: &e)
             case "anon_inode:[timerfd]":
                 kind = CKPT_OBJECT_TIMERFD
-                if countsOn(info), let copy = try? DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number), copy.updateTimer() { info = try DescriptorInfo(f.samplePid, f.sample.number) }
+                // It goes on then, and tells an edge once more: not where somebody waits for edges.
+                if countsOn(info) && !watchedByEdge.contains(description) {
+                    try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).updateTimer()
+                    info = try DescriptorInfo(f.samplePid, f.sample.number)
+                }
                 record(info, timerfd: &e)
             case "anon_inode:[signalfd]": kind = CKPT_OBJECT_SIGNALFD; e.value = info.hex("sigmask") & ~ckpt_sigckpt_bit()
             case "anon_inode:[eventpoll]": kind = CKPT_OBJECT_EPOLL; (e.first_item, e.item_count) = epollItems[description] ?? (0, 0)
             case "anon_inode:inotify":
                 kind = CKPT_OBJECT_INOTIFY
-                guard recordWatches(info, f, &e) else { return nil }
+                guard try recordWatches(info, f, &e) else { return nil }
             case "anon_inode:[pidfd]":
                 kind = CKPT_OBJECT_PIDFD
-                guard record(info, pidfd: f, &e) else { return nil }
+                guard try record(info, pidfd: f, &e) else { return nil }
             default:
                 let (what, remedy) = SystemContent.kindByName(f.sample)
                 refusals.add(pid: f.samplePid, fd: f.sample.number, what, remedy)

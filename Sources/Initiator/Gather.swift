@@ -11,6 +11,7 @@ extension Operation {
         let content = SystemContent(tree, draft, options, segment)
         content.files = OpenFiles(tree)
         defer { content.dropCopies() }
+        content.surveyInotify()
         content.addTerminals(tree)
         content.addSystemV(tree)
         content.addQueues(tree)
@@ -47,6 +48,8 @@ extension SystemContent {
         d.position = f.sample.position
         if let owner = f.owner { d.owner_type = owner.type; d.owner_pid = owner.pid; d.owner_signal = owner.signal }
         if tables.objects[Int(object)].kind == CKPT_OBJECT_OUTSIDE.rawValue { d.standard = f.standard }
+        if tables.objects[Int(object)].kind == CKPT_OBJECT_FIFO.rawValue && f.sample.canRead && pipes.writer(f.sample.inode) == nil,
+           let copy = try? DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number), !Pipe.reportsHangup(copy) { d.no_hangup = 1 }
         if f.sample.canWrite && f.sample.mode & FileType.mask == FileType.regular { tables.objects[Int(object)].written = 1 }
     }
 
@@ -78,10 +81,10 @@ struct PipeEnds {
     func reader(_ inode: UInt64) -> String? { readers[inode] }
     func writer(_ inode: UInt64) -> String? { writers[inode] }
     /// True when somebody outside the tree holds the end that the tree doesn't.
-    func leadsOutside(_ inode: UInt64) throws(SystemError) -> Bool {
+    func leadsOutside(_ inode: UInt64, isNamed: Bool) throws(SystemError) -> Bool {
         switch (readers[inode], writers[inode]) {
-        case (let r?, nil): return try Pipe.otherEndIsOpen(r, reading: true)
-        case (nil, let w?): return try Pipe.otherEndIsOpen(w, reading: false)
+        case (let r?, nil): return try Pipe.otherEndIsOpen(r, reading: true, isNamed: isNamed)
+        case (nil, let w?): return try Pipe.otherEndIsOpen(w, reading: false, isNamed: isNamed)
         default: return false
         }
     }
@@ -188,12 +191,12 @@ extension SystemContent {
     }
 
     private func pipe(_ f: OpenFile, _ pipes: PipeEnds) -> UInt32? {
-        let d = f.sample, isNamed = d.link.hasPrefix("/")
+        let d = f.sample, isNamed = d.link.hasPrefix("/"), lostName = isNamed && d.links == 0 && d.link.hasSuffix(deletedMark)
         let kind = isNamed ? CKPT_OBJECT_FIFO : CKPT_OBJECT_PIPE
         let key = ObjectKey(kind: kind.rawValue, device: d.device, inode: d.inode, path: "")
         if let index = known(key) { return index }
         do throws(SystemError) {
-            if !isNamed, try leadsOutside(f, pipes) {
+            if !isNamed || lostName, try leadsOutside(f, pipes) {
                 if f.standard >= 0 { return outside(d) }
                 refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): the other end of this pipe is outside the session", "start the other program under the same ckrun, or use a file or a FIFO")
                 return nil
@@ -228,7 +231,7 @@ extension SystemContent {
     /// A pipe that another user made can't be opened; on a standard stream it can only come from outside.
     private func leadsOutside(_ f: OpenFile, _ pipes: PipeEnds) throws(SystemError) -> Bool {
         var answer = true
-        do throws(SystemError) { answer = try pipes.leadsOutside(f.sample.inode) } catch {
+        do throws(SystemError) { answer = try pipes.leadsOutside(f.sample.inode, isNamed: f.sample.link.hasPrefix("/")) } catch {
             if error.errno != 13 || f.standard < 0 { throw error }
         }
         return answer

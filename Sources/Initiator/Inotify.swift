@@ -6,11 +6,28 @@ import CkptStatefile
 import CkptSystem
 
 extension SystemContent {
+    /// Before anything else is looked at: what we read and write may itself be an event.
+    func surveyInotify() {
+        for f in files.all where f.sample.isInotify {
+            do throws(SystemError) {
+                for w in InotifyWatch.all(try DescriptorInfo(f.samplePid, f.sample.number)) where w.seesReaders { noisyInodes.insert(w.inode) }
+                if try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).unreadBytes() == 0 { continue }
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read, which can't be queued again", "try again when the program has read them", status: .temporary)
+            } catch {
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or close it before the checkpoint")
+            }
+        }
+    }
+
     /// false: refused.
-    func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) -> Bool {
+    func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
         e.first_item = UInt32(tables.watches.count)
+        if f.holders.isEmpty, try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 {
+            refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it is in a message, and holds unread events", "receive it before the checkpoint", status: .temporary)
+            return false
+        }
         // In their order: the next one that the program adds gets the number after the last.
-        for w in info.lines.filter({ $0.name == "inotify wd" }).compactMap({ InotifyWatch($0.value) }).sorted(by: { $0.wd < $1.wd }) {
+        for w in InotifyWatch.all(info).sorted(by: { $0.wd < $1.wd }) {
             guard let path = watchedPath(w, f) else {
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: watch \(w.wd) is on a file whose path can't be found (inode \(w.inode), device \(w.device >> 20):\(w.device & 0xfffff))",
                              Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
@@ -19,22 +36,13 @@ extension SystemContent {
             tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(path), pad: 0))
         }
         e.item_count = UInt32(tables.watches.count) - e.first_item
-        guard unreadEvents(f) == 0 else {
-            refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read, which can't be queued again", "try again when the program has read them", status: .temporary)
-            return false
-        }
         return true
     }
 
-    private func unreadEvents(_ f: OpenFile) -> Int {
-        guard let copy = try? DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number) else { return 0 }
-        return (try? copy.unreadBytes()) ?? 0
-    }
-
     private func watchedPath(_ w: InotifyWatch, _ f: OpenFile) -> String? {
-        if let known = watchedPaths[w.handle] { return known }
+        if let known = watchedPaths[w.file] { return known }
         let found = openPath(w) ?? pathByHandle(w, f) ?? searchedPath(w)
-        if let found { watchedPaths[w.handle] = found }
+        if let found { watchedPaths[w.file] = found }
         return found
     }
 
@@ -43,7 +51,7 @@ extension SystemContent {
         for path in nearbyPaths {
             var p = path
             while true {
-                if w.matches(p) { return p }
+                if w.matches(p, mounts) { return p }
                 if p == "/" { break }
                 p = Path.folder(of: p)
             }
@@ -56,26 +64,23 @@ extension SystemContent {
 
     /// open_by_handle_at(2) in the mounts of the file's system, where it is permitted.
     private func pathByHandle(_ w: InotifyWatch, _ f: OpenFile) -> String? {
-        guard let mounts = try? Path.text("/proc/\(f.samplePid)/mountinfo") else { return nil }
-        for line in mounts.split(separator: "\n") {
-            let words = line.split(separator: " ")
-            guard words.count > 4, words[2] == "\(w.device >> 20):\(w.device & 0xfffff)" else { continue }
-            if let path = FileHandle(w.handle)?.path(in: String(words[4])), w.matches(path) { return path }
+        for place in mounts.places(of: w.device) {
+            if let path = FileHandle(w.handle)?.path(in: place), w.matches(path, mounts) { return path }
         }
         return nil
     }
 
-    /// Below the folders that the tree works in, a bounded look.
+    /// Below the folders that the tree works in, a bounded look; not into those where the tree would notice.
     private func searchedPath(_ w: InotifyWatch) -> String? {
-        var folders = Array(Set(live.map(\.cwd) + nearbyPaths.map { Path.folder(of: $0) })).filter { $0 != "/" && !$0.hasPrefix("/usr") && !$0.hasPrefix("/proc") && !$0.hasPrefix("/dev") }.sorted()
+        var folders = Array(Set(live.map(\.cwd) + nearbyPaths.map { Path.folder(of: $0) })).filter { $0 != "/" && !$0.hasPrefix("/usr") && !$0.hasPrefix("/proc") && !$0.hasPrefix("/dev") && !noisyInodes.contains((try? Path.status($0))?.inodeNumber ?? 0) }.sorted()
         var left = 50_000, next = 0
         while next < folders.count, left > 0 {
             let entries = Path.entries(in: folders[next], limit: left)
             left -= entries.count
             for e in entries {
                 let full = folders[next] + "/" + e.name
-                if e.inode == w.inode, w.matches(full) { return full }
-                if e.isFolder { folders.append(full) }
+                if e.inode == w.inode, w.matches(full, mounts) { return full }
+                if e.isFolder && !noisyInodes.contains(e.inode) { folders.append(full) }
             }
             next += 1
         }
@@ -85,6 +90,11 @@ extension SystemContent {
 
 /// "inotify wd:1 ino:e0001 sdev:fe00000 mask:fce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:01000e0063bad52b"
 struct InotifyWatch {
+    struct File: Hashable { var device: UInt64, inode: UInt64, handle: [UInt8] }
+    var file: File { File(device: device, inode: inode, handle: handle) }
+    /// IN_ACCESS, IN_CLOSE_NOWRITE, IN_OPEN: who reads is told of.
+    var seesReaders: Bool { mask & 0x31 != 0 }
+    static func all(_ info: DescriptorInfo) -> [InotifyWatch] { info.lines.filter { $0.name == "inotify wd" }.compactMap { InotifyWatch($0.value) } }
     var wd: Int32 = 0, inode: UInt64 = 0, device: UInt64 = 0, mask: UInt32 = 0
     var handle: [UInt8] = []            // struct file_handle: size and type as 32-bit words, then the bytes
     /// `text` begins behind "inotify wd:".
@@ -110,10 +120,24 @@ struct InotifyWatch {
         guard wd > 0 else { return nil }
         handle = withUnsafeBytes(of: size) { Array($0) } + withUnsafeBytes(of: type) { Array($0) } + bytes
     }
-    /// The same file: by its handle where its file system gives one, else by its inode.
-    func matches(_ path: String) -> Bool {
-        if handle.count > 8, let h = FileHandle(of: path) { return h.bytes == handle }
+    /// The same file: by its handle and its file system, where that gives one; else by its inode.
+    func matches(_ path: String, _ mounts: Mounts) -> Bool {
+        if handle.count > 8, let h = FileHandle(of: path) { return h.bytes == handle && mounts.device(of: h.mount) == device }
         guard let s = try? Path.statusOfName(path) else { return false }
         return s.inodeNumber == inode && Path.deviceWord(s.deviceNumber) == device
     }
+}
+
+/// Our mounts, as /proc/self/mountinfo lists them.
+struct Mounts {
+    private var list: [(id: Int32, device: UInt64, place: String)] = []
+    init() {
+        for line in ((try? Path.text("/proc/self/mountinfo")) ?? "").split(separator: "\n") {
+            let words = line.split(separator: " "), numbers = words.count > 4 ? words[2].split(separator: ":").compactMap { UInt64($0) } : []
+            guard numbers.count == 2, let id = Int32(words[0]) else { continue }
+            list.append((id, numbers[0] << 20 | numbers[1], String(words[4])))
+        }
+    }
+    func device(of id: Int32) -> UInt64? { list.first { $0.id == id }?.device }
+    func places(of device: UInt64) -> [String] { list.filter { $0.device == device }.map(\.place) }
 }

@@ -108,8 +108,9 @@ extension SystemContent {
 
     /// io_setup(2): restored while nothing was ever given to it.  What is in flight nobody can see.
     private func asynchronousContext(_ m: ProcMapping, _ vma: ckpt_vma_record, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? {
-        guard segment.process(p.slot).pointee.aio_used == 0, let ring = AsynchronousRing(pid: p.view, address: m.start), ring.isUntouched else {
-            refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): asynchronous I/O context (io_setup) that has been used", "destroy it before the checkpoint, or make the program use threads for its input and output")
+        let slot = segment.process(p.slot).pointee
+        guard slot.aio_used == 0, slot.aio_owner == p.ownPid, let ring = AsynchronousRing(pid: p.view, address: m.start), ring.isUntouched else {
+            refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): asynchronous I/O context (io_setup) that has been used, or was not made here", "destroy it before the checkpoint, or make the program use threads for its input and output")
             return nil
         }
         var v = vma

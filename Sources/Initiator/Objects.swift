@@ -20,7 +20,10 @@ final class SystemContent {
     var observed = ObservedTree()
     var live: [ObservedProcess] { tree.live }
     var epollItems: [Int: (first: UInt32, count: UInt32)] = [:]       // by description: in WATCHED
-    var watchedPaths: [[UInt8]: String] = [:]                          // of inotify's watches, by file handle
+    var watchedByEdge: Set<Int> = []                                   // descriptions
+    var watchedPaths: [InotifyWatch.File: String] = [:]                // of inotify's watches
+    var noisyInodes: Set<UInt64> = []                                  // of files that an inotify queue of the tree sees read
+    lazy var mounts = Mounts()
     var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
     var survey: SocketSurvey
     var waitingClients: [WaitingClient] = []

@@ -21,6 +21,7 @@ final class OpenFiles {
     private struct Place: Hashable { var process: Int, number: Int32 }
     private var candidates: [Key: [Int]] = [:]
     private var places: [Place: Int] = [:]
+    private var keys: [UInt64: [Key]] = [:]             // of candidates, by inode
 
     init() {}
     init(_ tree: ObservedTree) {
@@ -51,8 +52,26 @@ final class OpenFiles {
             }
         }
         all.append(OpenFile(sample: d, samplePid: pid))
+        if candidates[key] == nil { keys[d.inode, default: []].append(key) }
         candidates[key, default: []].insert(all.count - 1, at: low)
         return all.count - 1
+    }
+
+    /// The description of this inode for which `order` says 0; 1: what is looked for comes after, 2: before, as kcmp(2) orders them.
+    func search(inode: UInt64, _ order: (OpenFile) throws(SystemError) -> Int) throws(SystemError) -> Int? {
+        for key in keys[inode] ?? [] {
+            let group = candidates[key] ?? []
+            var low = 0, high = group.count
+            while low < high {
+                let middle = (low + high) / 2
+                switch try order(all[group[middle]]) {
+                case 0: return group[middle]
+                case 1: low = middle + 1
+                default: high = middle
+                }
+            }
+        }
+        return nil
     }
 
     /// The description behind a descriptor of a process of the tree (by its index there).

@@ -1,4 +1,4 @@
-// What /proc does not show of event descriptors, asked through copies; nothing here changes one.  File handles (open_by_handle_at(2)).
+// What /proc does not show of event descriptors, asked through copies; nothing here takes anything.  File handles (open_by_handle_at(2)).
 import CkptABI
 import Glibc
 
@@ -15,9 +15,10 @@ extension File {
         return Int(n)
     }
     /// timerfd_gettime(2) brings a periodic timer's expirations up to date, as a read would; none is taken.
-    public func updateTimer() -> Bool {
+    public func updateTimer() throws(SystemError) {
         var t = ckpt_itimerspec()
-        return withUnsafeMutablePointer(to: &t) { ckpt_syscall(287, Int(number), Int(bitPattern: $0), 0, 0, 0, 0) } == 0
+        let r = withUnsafeMutablePointer(to: &t) { ckpt_syscall(287, Int(number), Int(bitPattern: $0), 0, 0, 0, 0) }
+        if r < 0 { throw SystemError("timerfd_gettime", errno: Int32(-r)) }
     }
     /// How the process of a pidfd ended, as wait(2) shows it (ioctl PIDFD_GET_INFO, Linux 6.15); nil: not known.
     public func exitStatus() -> Int32? {
@@ -30,12 +31,13 @@ extension File {
 
 extension Kernel {
     /// kcmp(2), KCMP_EPOLL_TFD: is descriptor `number` of `pid` the file that `owner`'s epoll instance got as `watched`, the `nth` of that number?
-    public static func compareWatched(_ pid: Int32, _ number: Int32, with owner: Int32, epoll: Int32, _ watched: Int32, _ nth: Int) throws(SystemError) -> Bool {
+    /// 0 yes; else 1 and 2, in the order of `compare`.
+    public static func compareWatched(_ pid: Int32, _ number: Int32, with owner: Int32, epoll: Int32, _ watched: Int32, _ nth: Int) throws(SystemError) -> Int {
         let epollTarget = 7
         var slot = (UInt32(bitPattern: epoll), UInt32(bitPattern: watched), UInt32(nth))       // struct kcmp_epoll_slot
         let r = withUnsafeMutablePointer(to: &slot) { ckpt_syscall(CKPT_SYS_kcmp, Int(pid), Int(owner), epollTarget, Int(number), Int(bitPattern: $0), 0) }
         if r < 0 { throw SystemError("kcmp", errno: Int32(-r)) }
-        return r == 0
+        return r
     }
 }
 
@@ -55,9 +57,11 @@ public struct AsynchronousRing {
 /// struct file_handle: the size and the type as 32-bit words, then the bytes.
 public struct FileHandle {
     public let bytes: [UInt8]
+    public let mount: Int32             // its number in /proc/self/mountinfo; 0: not known
     public init?(_ bytes: [UInt8]) {
         if bytes.count <= 8 { return nil }
         self.bytes = bytes
+        mount = 0
     }
     /// name_to_handle_at(2) of a name, which is not followed; nil where its file system has none.
     public init?(of path: String) {
@@ -73,6 +77,7 @@ public struct FileHandle {
         if ask(onlyIdentity) != 0 && ask(0) != 0 { return nil }
         let size = Int(buffer.withUnsafeBytes { $0.load(as: UInt32.self) })
         bytes = Array(buffer[..<(8 + size)])
+        self.mount = mount
     }
     /// The path of the file in the mount at `place`; nil: not permitted, or it has none there.
     public func path(in place: String) -> String? {

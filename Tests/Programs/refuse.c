@@ -34,9 +34,10 @@ static int hold(const char *kind) {
         while (write(p[0], b, sizeof b) > 0) {}
         return fd;
     }
-    if (!strcmp(kind, "epoll-signalfd")) {  // the process that added it has gone on without the instance
+    if (!strcmp(kind, "epoll-signalfd") || !strcmp(kind, "epoll-shared")) {  // the process that added it has gone on without the instance
         int fd = must(epoll_create1(0)); sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); q = must(signalfd(-1, &s, 0));
         must(epoll_ctl(fd, EPOLL_CTL_ADD, q, &(struct epoll_event) { .events = EPOLLIN }));
+        if (!strcmp(kind, "epoll-shared")) { if (!fork()) { scenario_await("go"); _exit(0); } return fd; }
         if (!fork()) { close(fd); scenario_await("go"); _exit(0); }
         close(q);
         return fd;
@@ -51,6 +52,14 @@ static int hold(const char *kind) {
         if (kind[0] == 'u') { int s = must(accept(l, NULL, NULL)); must(send(c, "!", 1, MSG_OOB)); usleep(50000); return s; }
         must(write(c, "early", 5)); usleep(50000);
         return unix_domain ? l : c;
+    }
+    if (!strcmp(kind, "pidfd-sent")) {
+        char b = 'd', room[CMSG_SPACE(sizeof(int))] = { 0 };
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, p)); q = must(syscall(SYS_pidfd_open, getpid(), 0));
+        struct iovec v = { &b, 1 }; struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m); c->cmsg_level = SOL_SOCKET; c->cmsg_type = SCM_RIGHTS; c->cmsg_len = CMSG_LEN(sizeof q); memcpy(CMSG_DATA(c), &q, sizeof q);
+        must(sendmsg(p[0], &m, 0));
+        return q;
     }
     if (!strcmp(kind, "pidfd-outside")) return syscall(SYS_pidfd_open, getppid(), 0);
     if (!strcmp(kind, "fanotify")) return syscall(300, 0x200, O_RDONLY);     // FAN_REPORT_FID: permitted to everybody

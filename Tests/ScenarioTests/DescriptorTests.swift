@@ -11,6 +11,7 @@ import Testing
     @Test func `a deleted file keeps its contents and stays without a name`() { feature("descriptors-deleted") }
     @Test func `devices that have no state are opened again`() { feature("descriptors-devices") }
     @Test func `pipes keep contents, size, flags and ends`() { feature("descriptors-pipe") }
+    @Test func `a FIFO that has lost its name comes back without one`() { feature("fifo-removed") }
     @Test func `FIFOs keep what is in flight`() { feature("descriptors-fifo") }
     @Test func `the owner and the signal of a description are kept`() { feature("descriptors-owner") }
     @Test func `record locks, description locks and flock are held again`() { feature("descriptors-locks") }

@@ -23,6 +23,7 @@ func buildTree() {
     openPidfds()
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
+    closeToTracers()
     sealLate()
     startEvents()
     finishSystemV()

@@ -68,6 +68,7 @@ func attempt(_ mode: engine_pids) -> Never {
     timed("tree")
     adoptTerminal()
     openRepairedConnections()
+    dropTreeDescriptors()
     release()
     timed("release")
     supervise()

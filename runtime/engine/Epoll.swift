@@ -10,7 +10,7 @@ private let privateBits: UInt32 = 0xf000_0000, add = 1, anything: UInt32 = 0x200
 enum WatchTime { case early, processes, inside(Int) }
 
 func watchFiles(_ time: WatchTime) {
-    // Entries that have fired come first: they are alone then, and firing them takes no event from another.
+    // Entries that have fired come first: they are alone then, and firing them takes no event from another.  (None of them comes later than early.)
     for pass in 0..<2 {
         for e in 0..<events.count where objects[events[e].pointee.object].pointee.kind == CKPT_OBJECT_EPOLL.rawValue {
             for k in 0..<events[e].pointee.item_count {
@@ -60,8 +60,8 @@ private func fire(_ epoll: Int, _ number: Int, _ w: ckpt_watched_record) {
     if !fired {
         switch kind {
         case CKPT_OBJECT_TIMERFD.rawValue: fired = fireTimer(epoll, number)
-        case CKPT_OBJECT_SIGNALFD.rawValue: fired = fireSignal(epoll, events[objects[descriptions[w.target].pointee.object].pointee.detail].pointee.value)
-        case CKPT_OBJECT_PIPE.rawValue, CKPT_OBJECT_FIFO.rawValue: fired = firePipe(epoll, number)
+        case CKPT_OBJECT_EPOLL.rawValue: fired = fireInstance(epoll, number)
+        case CKPT_OBJECT_PIPE.rawValue: fired = firePipe(epoll, number)
         default: break
         }
     }
@@ -81,14 +81,13 @@ private func fireTimer(_ epoll: Int, _ number: Int) -> Bool {
     _ = ckpt_read(Int32(truncatingIfNeeded: number), &expirations, 8)
     return fired
 }
-/// In the process: a signal of the set, sent to ourselves and taken back.  All are blocked.
-private func fireSignal(_ epoll: Int, _ set: UInt64) -> Bool {
-    guard set != 0 else { return false }
-    var one: UInt64 = set & (~set &+ 1)
-    _ = system(CKPT_SYS_tgkill, Int(ckpt_getpid()), Int(ckpt_gettid()), set.trailingZeroBitCount + 1)
+/// An instance is ready when anything in it is: an eventfd of ours, for the moment.
+private func fireInstance(_ epoll: Int, _ number: Int) -> Bool {
+    let event = system(CKPT_SYS_eventfd2, 1, 0o2000000), remove = 2
+    guard event >= 0, control(number, event, 1, 0) == 0 else { return false }
     let fired = takeEvent(epoll)
-    var now = ckpt_timespec(sec: 0, nsec: 0)
-    _ = system(CKPT_SYS_rt_sigtimedwait, int(&one), 0, int(&now), 8)
+    _ = system(CKPT_SYS_epoll_ctl, number, remove, event, 0)
+    _ = ckpt_close(Int32(truncatingIfNeeded: event))
     return fired
 }
 /// An empty pipe's reading end: a byte goes in and comes out again.

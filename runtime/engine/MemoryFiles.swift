@@ -110,7 +110,8 @@ func finishMemoryObjects() {
 private func finish(_ i: Int) {
     let o = objects[i], fd = Int(objectFd[i].pointee)
     if o.pointee.uid != currentIds(false)[1] || o.pointee.gid != currentIds(true)[1] { _ = system(93, fd, Int(o.pointee.uid), Int(o.pointee.gid)) }
-    if o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
+    let ownMode = o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue || o.pointee.kind == CKPT_OBJECT_DELETED.rawValue
+    if ownMode || o.pointee.mode & 0o7777 != 0 { _ = system(CKPT_SYS_fchmod, fd, Int(o.pointee.mode & 0o7777)) }
     if o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals & sealFutureWrite == 0 { seal(i) }
 }
 private let sealSeal: UInt32 = 1, sealFutureWrite: UInt32 = 16

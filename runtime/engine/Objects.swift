@@ -27,8 +27,12 @@ func reserveDescriptors() {
     if system(CKPT_SYS_prlimit64, 0, 7, 0, int(&limit)) == 0 {
         let wanted = UInt64(top) + UInt64(descriptions.count + objects.count) + 64
         limit.soft = limit.hard
-        if limit.hard < wanted { limit.hard = wanted; limit.soft = wanted }
-        if system(CKPT_SYS_prlimit64, 0, 7, int(&limit), 0) != 0 && limit.hard == wanted { limit.hard = 0 }
+        _ = system(CKPT_SYS_prlimit64, 0, 7, int(&limit), 0)
+        if limit.hard < wanted {
+            // Only with CAP_SYS_RESOURCE.
+            limit.hard = wanted; limit.soft = wanted
+            _ = system(CKPT_SYS_prlimit64, 0, 7, int(&limit), 0)
+        }
     }
     for i: UInt32 in 0..<3 {
         let r = system(CKPT_SYS_fcntl, Int(i), 1030, Int(state.pointee.fd_floor))

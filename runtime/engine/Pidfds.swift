@@ -4,6 +4,11 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
+private let setPtracer: Int32 = 0x59616d61
+
+/// Everybody has fetched its own.
+func closeToTracers() { if board.pointee.builder != 0 { _ = ckpt_prctl(setPtracer, 0, 0, 0, 0) } }
+
 func openPidfds() {
     var any = false
     for e in 0..<events.count where objects[events[e].pointee.object].pointee.kind == CKPT_OBJECT_PIDFD.rawValue {
@@ -17,7 +22,6 @@ func openPidfds() {
     }
     guard any else { return }
     // Where only ancestors may attach (Yama), the builder lets its descendants.
-    let setPtracer: Int32 = 0x59616d61
     _ = ckpt_prctl(setPtracer, -1, 0, 0, 0)
     board.pointee.builder = ckpt_getpid()
 }

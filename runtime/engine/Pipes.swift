@@ -74,23 +74,27 @@ private let reopenable: UInt32 = 3 | 0o2000 | 0o4000 | 0o4010000 | 0o40000 | 0o1
 /// The flags that F_SETFL can change; O_ASYNC comes last, with its owner.
 func setFlags(_ fd: Int32, _ flags: UInt32) { _ = system(CKPT_SYS_fcntl, Int(fd), 4, Int(flags & (0o2000 | 0o4000 | 0o40000 | 0o1000000))) }
 
-/// A FIFO is opened for both first: no open waits for a partner, and what is written stays in it.
+/// While it is filled a FIFO has a reader, so that what is written stays in it, and a writer, so that no open waits for one.
 private func openFifo(_ i: Int) {
-    let r = hasLostName(i) ? makeNameless(i) : ckpt_open(relocated(bytes(objects[i].pointee.path)), 0o2004002, 0)
+    let r = hasLostName(i) ? makeNameless(i) : ckpt_open(relocated(bytes(objects[i].pointee.path)), 0o2004000, 0)
     guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be opened") } }
-    let both = lift(Int32(truncatingIfNeeded: r), "FIFO")
-    setSize(i, both)
-    fill(i, both)
-    for d in 0..<descriptions.count where descriptions[d].pointee.object == i {
-        let flags = descriptions[d].pointee.flags
-        if hasLostName(i) { descriptionFd[d].pointee = reopen(both, flags, i) } else {
-            let o = ckpt_open(relocated(bytes(objects[i].pointee.path)), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
-            guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
-            descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
-        }
-        setFlags(descriptionFd[d].pointee, flags)
+    let reader = lift(Int32(truncatingIfNeeded: r), "FIFO"), writer = reopen(reader, writeOnly, i)
+    setSize(i, writer)
+    fill(i, writer)
+    for d in 0..<descriptions.count where descriptions[d].pointee.object == i && descriptions[d].pointee.no_hangup == 0 { openEnd(d, i, reader) }
+    _ = ckpt_close(writer)
+    // An end that is opened without a writer waits for the first one, and reports no hang-up before.
+    for d in 0..<descriptions.count where descriptions[d].pointee.object == i && descriptions[d].pointee.no_hangup != 0 { openEnd(d, i, reader) }
+    _ = ckpt_close(reader)
+}
+private func openEnd(_ d: Int, _ i: Int, _ reader: Int32) {
+    let flags = descriptions[d].pointee.flags
+    if hasLostName(i) { descriptionFd[d].pointee = reopen(reader, flags, i) } else {
+        let o = ckpt_open(relocated(bytes(objects[i].pointee.path)), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
+        guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
+        descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
     }
-    _ = ckpt_close(both)
+    setFlags(descriptionFd[d].pointee, flags)
 }
 
 func hasLostName(_ i: Int) -> Bool { objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 }
@@ -106,7 +110,7 @@ private func makeNameless(_ i: Int) -> Int {
 private func makeAndRemove(_ path: Text, _ o: ckpt_object_record) -> Int {
     let r = system(CKPT_SYS_mknodat, -100, int(path), Int(o.mode & 0o170777), 0)
     if r < 0 { return r }
-    let fd = ckpt_open(path, 0o2004002, 0)
+    let fd = ckpt_open(path, 0o2004000, 0)
     if fd >= 0 && effectiveCapabilities() & 1 != 0 { _ = system(93, fd, Int(o.uid), Int(o.gid)) }     // fchown(2)
     _ = system(CKPT_SYS_unlink, int(path))
     return fd

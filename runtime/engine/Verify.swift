@@ -151,7 +151,7 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     guard isData(o.content, o.content_size, file) else { bad("OBJECT", i, "its content lies outside the file") }
     switch o.kind {
     case CKPT_OBJECT_SOCKET.rawValue: guard o.detail < sockets.count, sockets[o.detail].pointee.object == i else { bad("OBJECT", i, "names no socket") }
-    case CKPT_OBJECT_EVENTFD.rawValue...CKPT_OBJECT_PIDFD.rawValue: guard o.detail < events.count else { bad("OBJECT", i, "names no event record") }
+    case CKPT_OBJECT_EVENTFD.rawValue...CKPT_OBJECT_PIDFD.rawValue: guard o.detail < events.count, events[o.detail].pointee.object == i else { bad("OBJECT", i, "names no event record") }
     case CKPT_OBJECT_PTY_MASTER.rawValue, CKPT_OBJECT_PTY_SLAVE.rawValue, CKPT_OBJECT_PTY_CONTROLLING.rawValue:
         guard o.detail < terminals.count, terminals[o.detail].pointee.state.flags & CKPT_TERMINAL_OUTSIDE.rawValue == 0 else { bad("OBJECT", i, "names no pseudo-terminal") }
     case CKPT_OBJECT_QUEUE.rawValue: guard o.detail < ipc.count, ipc[o.detail].pointee.kind == CKPT_IPC_POSIX_QUEUE.rawValue else { bad("OBJECT", i, "names no message queue") }
@@ -186,11 +186,19 @@ private func verifyIPC(_ file: UInt64) {
     for i in 0..<queued.count where !isData(queued[i].pointee.content, queued[i].pointee.size, file) || queued[i].pointee.size > 1 << 31 { bad("QUEUED", i, "its contents") }
 }
 
+private func isProcess(_ pid: UInt64) -> Bool {
+    for i in 0..<processes.count where UInt64(processes[i].pointee.pid) == pid { return true }
+    return false
+}
+
 private func verifyEvents() {
     for i in 0..<events.count {
         let e = events[i].pointee
-        guard e.object < objects.count, objects[e.object].pointee.detail == i else { bad("EVENT", i, "names no object") }
+        guard e.object < objects.count, isEventKind(objects[e.object].pointee.kind), objects[e.object].pointee.detail == i else { bad("EVENT", i, "names no object") }
         let isQueue = objects[e.object].pointee.kind == CKPT_OBJECT_INOTIFY.rawValue
+        let t = e.left, year: Int64 = 31_622_400
+        guard t.value_sec >= 0, t.value_sec < 1_000 * year, t.value_nsec >= 0, t.value_nsec < 1_000_000_000, t.interval_sec >= 0, t.interval_nsec >= 0, t.interval_nsec < 1_000_000_000 else { bad("EVENT", i, "a time that is none") }
+        if objects[e.object].pointee.kind == CKPT_OBJECT_PIDFD.rawValue && e.flags & CKPT_EVENT_REAPED.rawValue == 0 { guard isProcess(e.value) else { bad("EVENT", i, "a process that is not in the tree") } }
         guard within(e.first_item, e.item_count, isQueue ? watches.count : watched.count) else { bad("EVENT", i, "what it watches") }
     }
     for i in 0..<watched.count {

@@ -79,25 +79,32 @@ long interpose_with_memory(size_t size, void *request) {
     return result;
 }
 
-// The kernel tells nobody what is in flight on an asynchronous I/O context: one may be restored when nothing has ever been given to it.
-// syscall(3) is left by a jump, so that it does for its caller what it always did.
+// The kernel tells nobody what is in flight on an asynchronous I/O context: one may be restored when it was seen to be made here, and
+// nothing was seen to be given to it.  syscall(3) is left by a jump, so that it does for its caller what it always did.
 extern uint64_t interpose_real(int entry);
 extern int interpose_fail(int code);
-enum { NR_io_submit = 209 };
-EXPORT __attribute__((naked)) long syscall(long number, ...) {
-    __asm__("cmpq %[submit], %%rdi\n\tjne 1f\n\tmovl $1, interpose_state_+%c[used](%%rip)\n"
-            "1:\tmovq interpose_state_+%c[entry](%%rip), %%rax\n\ttestq %%rax, %%rax\n\tjz 2f\n\tjmpq *%%rax\n"
-            "2:\tpushq %%rdi\n\tpushq %%rsi\n\tpushq %%rdx\n\tpushq %%rcx\n\tpushq %%r8\n\tpushq %%r9\n\tsubq $8, %%rsp\n"
-            "\tmovl %[index], %%edi\n\tcallq interpose_real\n"
-            "\taddq $8, %%rsp\n\tpopq %%r9\n\tpopq %%r8\n\tpopq %%rcx\n\tpopq %%rdx\n\tpopq %%rsi\n\tpopq %%rdi\n"
-            "\ttestq %%rax, %%rax\n\tjz 3f\n\tjmpq *%%rax\n"
-            "3:\tsubq $8, %%rsp\n\tmovl $38, %%edi\n\tcallq interpose_fail\n\tcltq\n\taddq $8, %%rsp\n\tretq\n"       // ENOSYS
-            :: [submit] "i"(NR_io_submit), [used] "i"(__builtin_offsetof(struct interpose_state, aio_used)),
-               [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
+enum { NR_io_setup = 206, NR_io_submit = 209 };
+__attribute__((visibility("hidden"))) void interpose_note_asynchronous(long number) {
+    if (number == NR_io_setup) interpose_state_.aio_owner = ckpt_getpid();
+    if (number == NR_io_submit) interpose_state_.aio_used = 1;
 }
-// libaio's, which makes the call itself and returns the error.
+#define ASIDE(call) "\tpushq %%rdi\n\tpushq %%rsi\n\tpushq %%rdx\n\tpushq %%rcx\n\tpushq %%r8\n\tpushq %%r9\n\tsubq $8, %%rsp\n" call \
+    "\taddq $8, %%rsp\n\tpopq %%r9\n\tpopq %%r8\n\tpopq %%rcx\n\tpopq %%rdx\n\tpopq %%rsi\n\tpopq %%rdi\n"
+EXPORT __attribute__((naked)) long syscall(long number, ...) {
+    __asm__("leaq -%c[first](%%rdi), %%rax\n\tcmpq $3, %%rax\n\tjbe 4f\n"
+            "1:\tmovq interpose_state_+%c[entry](%%rip), %%rax\n\ttestq %%rax, %%rax\n\tjz 2f\n\tjmpq *%%rax\n"
+            "2:\n" ASIDE("\tmovl %[index], %%edi\n\tcallq interpose_real\n") "\ttestq %%rax, %%rax\n\tjz 3f\n\tjmpq *%%rax\n"
+            "3:\tsubq $8, %%rsp\n\tmovl $38, %%edi\n\tcallq interpose_fail\n\tcltq\n\taddq $8, %%rsp\n\tretq\n"       // ENOSYS
+            "4:\n" ASIDE("\tcallq interpose_note_asynchronous\n") "\tjmp 1b\n"
+            :: [first] "i"(NR_io_setup), [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
+}
+// libaio's, which makes the calls itself and returns the error.
+EXPORT int io_setup(int count, void **context) {
+    interpose_note_asynchronous(NR_io_setup);
+    return (int)ckpt_syscall(NR_io_setup, count, (long)context, 0, 0, 0, 0);
+}
 EXPORT int io_submit(void *context, long count, void **blocks) {
-    interpose_state_.aio_used = 1;
+    interpose_note_asynchronous(NR_io_submit);
     return (int)ckpt_syscall(NR_io_submit, (long)context, count, (long)blocks, 0, 0, 0);
 }
 

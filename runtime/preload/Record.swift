@@ -73,6 +73,7 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     recordProtectionKeys(process)
     recordNames(process)
     process.pointee.aio_used = ckpt_load(&interpose_state().pointee.aio_used)
+    process.pointee.aio_owner = interpose_state().pointee.aio_owner
     _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)
 }

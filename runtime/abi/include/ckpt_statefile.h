@@ -259,7 +259,8 @@ struct ckpt_description_record {
     uint32_t users;                 // how many processes hold it: 1: the process opens it itself; more than those when the engine must open it
     int32_t  standard;              // 0, 1, 2: OUTSIDE: which stream of the restart it is connected to; −1
     int32_t  owner_type, owner_pid; // F_GETOWN_EX: 0 TID, 1 PID, 2 PGRP; owner_pid 0: none
-    int32_t  owner_signal, pad;     // F_GETSIG
+    int32_t  owner_signal;          // F_GETSIG
+    uint32_t no_hangup;             // a FIFO's reading end that has not seen a writer yet: it does not report a hang-up
 };
 struct ckpt_fd_record { uint32_t process; int32_t number; uint32_t description, close_on_exec; };
 

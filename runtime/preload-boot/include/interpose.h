@@ -54,7 +54,8 @@ struct interpose_state {
     uint32_t session_length, preload_length;    // without the NUL
     char session_entry[288];        // CKPT_SESSION=…
     char preload_entry[288];        // LD_PRELOAD=…
-    uint32_t aio_used, pad;         // atomic: this image has given work to an asynchronous I/O context (io_submit(2))
+    uint32_t aio_used;              // this image has given work to an asynchronous I/O context (io_submit(2))
+    int32_t aio_owner;              // the process that made one (io_setup(2)): a forked child has its ring, not the context
     // system(3): SIGINT and SIGQUIT are ignored while any thread is in it.
     uint32_t system_lock, system_depth;
     struct interpose_sigaction system_interrupt, system_quit;
