@@ -90,8 +90,8 @@ final class Operation {
             try recordSystemV(tree, barrier)
             phase("system")
             observeNamespaces(tree)
-            let home = enterWholeNetwork(tree)
-            defer { home?.end() }
+            let home = enterWholeNetwork(tree), visit = enterWholeMounts(tree)
+            defer { home?.end(); visit?.end() }
             let content = try gatherSystem(tree, segment, options, draft)
             if content.refusals.problems.isEmpty {
                 if options.saveFiles != nil { phase("files") }
@@ -99,6 +99,7 @@ final class Operation {
             }
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
+            visit?.end()
             let server = try ChannelServer(segment, draft.file, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
                                            networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" })
             defer { server.stop() }

@@ -12,6 +12,7 @@ struct ObservedNamespace {
     var sample: ObservedProcess
     var loopback = false, isInner = false
     var users = ckpt_namespace_record()         // USER
+    var mounts: [ObservedMount] = []            // MOUNT
 }
 
 extension ckpt_namespace_record {
@@ -45,7 +46,7 @@ extension Operation {
     private func add(_ kind: ckpt_namespace_kind, _ name: String, _ number: UInt32, _ members: [ObservedProcess], _ tree: ObservedTree) {
         let isWhole = members.count == tree.live.count
         switch kind {
-        case CKPT_NAMESPACE_UTS, CKPT_NAMESPACE_IPC, CKPT_NAMESPACE_NET: break
+        case CKPT_NAMESPACE_UTS, CKPT_NAMESPACE_IPC, CKPT_NAMESPACE_NET, CKPT_NAMESPACE_MOUNT: break
         // The clocks go on from what the tree saw, in whatever namespace the restart has.
         case CKPT_NAMESPACE_TIME where isWhole: return
         case CKPT_NAMESPACE_USER where isWhole: break
@@ -77,6 +78,7 @@ extension Operation {
             n.isInner = true
         }
         if n.kind == CKPT_NAMESPACE_UTS { return }
+        if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }
         let folders = n.kind == CKPT_NAMESPACE_NET ? ["/proc/sys/net"] : Namespace.ipcSettings
         let kind = n.kind == CKPT_NAMESPACE_NET ? Namespace.net : Namespace.ipc
         let (fresh, _) = try Namespace.inside(nil, kind) { (Namespace.settings(folders), false) }
@@ -144,13 +146,17 @@ extension Operation {
             r.flags |= (n.isInner ? CKPT_NAMESPACE_INNER.rawValue : 0) | (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
             let slot = segment.process(n.sample.slot)
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
+            for m in n.mounts {
+                tables.mounts.append(ckpt_mount_record(namespaces: UInt32(tables.namespaces.count), kind: m.kind.rawValue, source: tables.text(m.source),
+                                                       target: tables.text(m.target), options: tables.text(m.options), flags: m.flags))
+            }
             tables.namespaces.append(r)
         }
     }
 
     func takeNamespaces(_ p: ObservedProcess, _ r: inout ckpt_process_record, _ tables: Tables) {
         func index(_ kind: ckpt_namespace_kind) -> UInt8 { p.namespaces[kind.rawValue].map { UInt8($0 + 1) } ?? 0 }
-        r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET)
+        r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET); r.mounts = index(CKPT_NAMESPACE_MOUNT)
         let lines = (try? Path.text("/proc/\(p.view)/cgroup"))?.split(separator: "\n") ?? []
         if let group = lines.first(where: { $0.hasPrefix("0::/") }) { r.cgroup = tables.text(String(group.dropFirst(3))) }
     }

@@ -26,6 +26,10 @@ extension Statefile {
         for i in namespaces.indices {
             try checkText(namespaces[i].host, "NAMESPACE \(i)", namespaces.offset(of: i)); try checkText(namespaces[i].domain, "NAMESPACE \(i)", namespaces.offset(of: i))
         }
+        for i in mounts.indices {
+            try check(index(mounts[i].namespaces, namespaces), "MOUNT \(i)", mounts.offset(of: i), "its namespace is out of range")
+            for text in [mounts[i].source, mounts[i].target, mounts[i].options] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
+        }
         for i in credentials.indices { try check(slice(credentials[i].first_group, credentials[i].group_count, groups), "CREDENTIALS \(i)", credentials.offset(of: i), "its groups are out of range") }
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(locks[i].process == ckpt_no_index() ? locks[i].fd >= 0 && Int(locks[i].fd) < descriptions.count : index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }
@@ -59,7 +63,7 @@ extension Statefile {
         try checkText(p.comm, name, at)
         try checkText(p.cmdline, name, at)
         try checkText(p.cgroup, name, at)
-        try check([p.uts, p.ipc, p.net].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
+        try check([p.uts, p.ipc, p.net, p.mounts].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
         try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")
         try check(p.terminal == 0 || index(p.terminal - 1, terminals), name, at, "its controlling terminal is out of range")
         if p.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }

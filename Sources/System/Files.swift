@@ -10,7 +10,7 @@ public final class File: @unchecked Sendable {
 
     /// open(2), close-on-exec.
     public convenience init(_ path: String, flags: Int32 = O_RDONLY, mode: mode_t = 0) throws(SystemError) {
-        self.init(adopting: try retrying("open \(path)") { Glibc.open(path, flags | O_CLOEXEC, mode) })
+        self.init(adopting: try retrying("open \(path)") { Glibc.open(Path.seen(path), flags | O_CLOEXEC, mode) })
     }
     public func read(at offset: UInt64, count: Int) throws(SystemError) -> [UInt8] {
         var done = 0
@@ -74,11 +74,11 @@ public enum Path {
     }
     public static func status(_ path: String) throws(SystemError) -> stat {
         var s = stat()
-        try retrying("stat \(path)") { stat(path, &s) }
+        try retrying("stat \(path)") { stat(Path.seen(path), &s) }
         return s
     }
     public static func names(in directory: String) throws(SystemError) -> [String] {
-        guard let d = opendir(directory) else { throw SystemError("open \(directory)", errno: errno) }
+        guard let d = opendir(Path.seen(directory)) else { throw SystemError("open \(directory)", errno: errno) }
         defer { closedir(d) }
         var names: [String] = []
         while let entry = readdir(d) {
@@ -138,7 +138,7 @@ extension Path {
 extension File {
     /// Opens for reading without moving the time of the last access, where the kernel permits that (open(2), O_NOATIME).
     public convenience init(unnoticed path: String) throws(SystemError) {
-        let quiet = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | 0o1000000)
+        let quiet = Glibc.open(Path.seen(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK | 0o1000000)
         if quiet >= 0 { self.init(adopting: quiet) } else { try self.init(path, flags: O_RDONLY | O_NONBLOCK) }
     }
     /// The stretches of the first `size` bytes that are no holes (lseek(2), SEEK_DATA).  Moves the file's position.
@@ -189,13 +189,13 @@ extension Path {
     /// lstat(2)
     public static func statusOfName(_ path: String) throws(SystemError) -> stat {
         var s = stat()
-        try retrying("lstat \(path)") { lstat(path, &s) }
+        try retrying("lstat \(path)") { lstat(Path.seen(path), &s) }
         return s
     }
     public struct Entry: Sendable { public var name: String, inode: UInt64, isFolder: Bool }
     /// At most `limit` entries of a folder; none of one that can't be read.
     public static func entries(in folder: String, limit: Int) -> [Entry] {
-        guard let d = opendir(folder) else { return [] }
+        guard let d = opendir(Path.seen(folder)) else { return [] }
         defer { closedir(d) }
         var found: [Entry] = []
         while found.count < limit, let entry = readdir(d) {

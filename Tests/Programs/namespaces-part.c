@@ -60,7 +60,7 @@ int main(void) {
     gethostname(host, 70);
     int up = loopback();
     pid_t a = part("alpha", CLONE_NEWUTS, !!up, 0), b = part("beta", CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET, 1, 1);
-    pid_t c = part("gamma", CLONE_NEWNET, 0, 0), d = part("delta", CLONE_NEWUTS | CLONE_NEWIPC, !!up, 0);
+    pid_t c = part("gamma", CLONE_NEWNET, 0, 0), d = part("delta", CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNS, !!up, 0);
     scenario_wait();
     host_is(host);
     same(up, loopback());

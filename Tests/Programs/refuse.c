@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -125,6 +126,12 @@ static int hold(const char *kind) {
     }
     if (!strncmp(kind, "ns-", 3)) {
         if (unshare(!strcmp(kind, "ns-mount") ? CLONE_NEWNS : CLONE_NEWNET)) return -2;
+        if (!strcmp(kind, "ns-mount")) {        // a file system of its own with something in it
+            must(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
+            must(mkdir(scenario_path("mounted"), 0755));
+            must(mount("none", scenario_path("mounted"), "tmpfs", 0, NULL));
+            close(must(open(scenario_path("mounted/file"), O_CREAT | O_WRONLY, 0644)));
+        }
         if (!strcmp(kind, "ns-address")) {
             int s = must(socket(AF_INET, SOCK_DGRAM, 0));
             struct ifreq r = { .ifr_name = "lo:1" };

@@ -49,16 +49,18 @@ func enterTimeNamespace() {
 /// ns: a pid namespace with everything that goes with it; a user namespace around it for a user without privileges.
 func enterNamespaces() {
     let s = state, privileged = effectiveCapabilities() & Capability.sysAdmin != 0
-    let ipc = needsIPCNamespace() ? newIPC : 0
+    let ipc = needsIPCNamespace() && !isWhole(CKPT_NAMESPACE_IPC) ? newIPC : 0
     s.pointee.ipc_namespace = ipc != 0 ? 1 : 0
-    if privileged && system(CKPT_SYS_unshare, newPid | newMount | newTime | ipc) == 0 {
+    // Files that are open already belong to the mounts of the tree's own.
+    let mounts = isWhole(CKPT_NAMESPACE_MOUNT) ? 0 : newMount
+    if privileged && system(CKPT_SYS_unshare, newPid | mounts | newTime | ipc) == 0 {
         if writeClockOffsets() { s.pointee.time_namespace = 1 } else { checkClocks() }
         return
     }
     let uid = currentIds(false)[1], gid = currentIds(true)[1]
     let owner = singleOwner()
     s.pointee.foreign_groups = groupsDiffer() ? 1 : 0
-    let r = system(CKPT_SYS_unshare, newUser | newPid | newMount | newTime | ipc)
+    let r = system(CKPT_SYS_unshare, newUser | newPid | mounts | newTime | ipc)
     guard r == 0 else {
         refuse(.lacks) { l in
             l.put("a user namespace: "); putError(r, &l)

@@ -11,6 +11,7 @@ private enum Namespace {
         switch kind {
         case CKPT_NAMESPACE_UTS.rawValue: 0x0400_0000
         case CKPT_NAMESPACE_IPC.rawValue: 0x0800_0000
+        case CKPT_NAMESPACE_MOUNT.rawValue: 0x2_0000
         default: 0x4000_0000
         }
     }
@@ -18,6 +19,7 @@ private enum Namespace {
         switch kind {
         case CKPT_NAMESPACE_UTS.rawValue: "/proc/self/ns/uts"
         case CKPT_NAMESPACE_IPC.rawValue: "/proc/self/ns/ipc"
+        case CKPT_NAMESPACE_MOUNT.rawValue: "/proc/self/ns/mnt"
         default: "/proc/self/ns/net"
         }
     }
@@ -26,6 +28,7 @@ private enum Namespace {
         case CKPT_NAMESPACE_UTS.rawValue: "uts"
         case CKPT_NAMESPACE_IPC.rawValue: "ipc"
         case CKPT_NAMESPACE_USER.rawValue: "user"
+        case CKPT_NAMESPACE_MOUNT.rawValue: "mnt"
         default: "net"
         }
     }
@@ -83,9 +86,7 @@ private func becomeOwner(_ n: ckpt_namespace_record) {
 
 /// In the builder, where the tree's pids are given.
 func makePartNamespaces() {
-    noteNamespaces(engine_outer_namespaces(), from: state.pointee.own_users != 0 ? CKPT_NAMESPACE_MOUNT.rawValue : CKPT_NAMESPACE_USER.rawValue)
-    // One that the restart made around the tree, for its ids, is not the tree's own.
-    if state.pointee.ipc_namespace != 0 { engine_outer_namespaces()[Int(CKPT_NAMESPACE_IPC.rawValue) - 1] = UInt32(truncatingIfNeeded: status(path: Namespace.path(CKPT_NAMESPACE_IPC.rawValue).cString).status.inode) }
+    noteMade()
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
     for i in 0..<namespaces.count where !isWhole(i) {
         if engine_namespace_fd(UInt32(i)).pointee > 0 { _ = ckpt_close(engine_namespace_fd(UInt32(i)).pointee) }
@@ -98,10 +99,26 @@ func makePartNamespaces() {
     }
 }
 
+/// What the restart has made anew for all stands for what the tree was started in, unless that had its own.
+private func noteMade() {
+    let numbers = engine_outer_namespaces(), mount = Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1
+    let before = numbers[mount]
+    noteNamespaces(numbers, from: state.pointee.own_users != 0 ? CKPT_NAMESPACE_MOUNT.rawValue : CKPT_NAMESPACE_USER.rawValue)
+    if isWhole(CKPT_NAMESPACE_MOUNT) { numbers[mount] = before }
+    // One that the restart made around the tree, for its ids, is not the tree's own.
+    if state.pointee.ipc_namespace != 0 { numbers[Int(CKPT_NAMESPACE_IPC.rawValue) - 1] = UInt32(truncatingIfNeeded: status(path: Namespace.path(CKPT_NAMESPACE_IPC.rawValue).cString).status.inode) }
+}
+
+/// Does the whole tree live in one of its own of this kind?
+func isWhole(_ kind: ckpt_namespace_kind) -> Bool {
+    for i in 0..<namespaces.count where isWhole(i) && namespaces[i].pointee.kind == kind.rawValue { return true }
+    return false
+}
+
 /// In each process, before it becomes what it was.
 func enterNamespaces(of i: Int) {
     let p = processes[i].pointee
-    enter(p.uts); enter(p.ipc); enter(p.net)
+    enter(p.uts); enter(p.ipc); enter(p.net); enter(p.mounts)
 }
 private func enter(_ n: UInt8) {
     if n == 0 || isWhole(Int(n) - 1) { return }
@@ -124,7 +141,8 @@ private func make(_ i: Int) {
         let setHost = 170, setDomain = 171
         r = system(setHost, int(bytes(n.host)), length(bytes(n.host)))
         if r == 0 { r = system(setDomain, int(bytes(n.domain)), length(bytes(n.domain))) }
-    } else if n.kind == CKPT_NAMESPACE_NET.rawValue && n.flags & CKPT_NAMESPACE_LOOPBACK.rawValue != 0 { r = raiseLoopback() }
+    } else if n.kind == CKPT_NAMESPACE_MOUNT.rawValue { mountOwn(i) }
+    else if n.kind == CKPT_NAMESPACE_NET.rawValue && n.flags & CKPT_NAMESPACE_LOOPBACK.rawValue != 0 { r = raiseLoopback() }
     guard r == 0 else { refuseNamespace(i, r) }
 }
 
@@ -138,4 +156,22 @@ private func raiseLoopback() -> Int {
     let r = withUnsafeMutableBytes(of: &request) { system(CKPT_SYS_ioctl, socket, setFlags, int($0.baseAddress!)) }
     _ = ckpt_close(Int32(truncatingIfNeeded: socket))
     return r
+}
+
+/// What is mounted from here on is seen by nobody outside.
+private func mountOwn(_ i: Int) {
+    let none = StaticString("none").cString, root = StaticString("/").cString, bind = 0x1000, remount = 0x20
+    var r = system(CKPT_SYS_mount, int(none), int(root), 0, 0x4000 | 1 << 18, 0)
+    guard r == 0 else { refuseNamespace(i, r) }
+    for k in 0..<mounts.count where mounts[k].pointee.namespaces == UInt32(i) {
+        let m = mounts[k].pointee, target = int(bytes(m.target)), flags = Int(m.flags)
+        if m.kind == CKPT_MOUNT_BIND.rawValue {
+            r = system(CKPT_SYS_mount, int(relocated(bytes(m.source))), target, 0, bind, 0)
+            if r == 0 { r = system(CKPT_SYS_mount, int(none), target, 0, bind | remount | flags, 0) }
+        } else {
+            let tmpfs = StaticString("tmpfs").cString
+            r = system(CKPT_SYS_mount, int(bytes(m.source)), target, int(tmpfs), flags, int(bytes(m.options)))
+        }
+        guard r == 0 else { refuse(r) { l in l.put("mount "); l.put(text: bytes(m.target)); l.put(" of the tree: "); putError(r, &l); l.put("; restart it where its folders are") } }
+    }
 }

@@ -42,7 +42,11 @@ func verifyTables(fileSize: UInt64) {
     verifyIPC(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+    }
+    for i in 0..<mounts.count {
+        let m = mounts[i].pointee
+        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_TMPFS.rawValue, isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
     }
     for i in 0..<credentials.count where !within(credentials[i].pointee.first_group, credentials[i].pointee.group_count, groups.count) { bad("CREDENTIALS", i, "its groups") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
@@ -89,7 +93,7 @@ private func verifyProcess(_ i: Int, _ file: UInt64) {
     guard isText(p.pointee.auxv), UInt64(p.pointee.auxv) + UInt64(p.pointee.auxv_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee,
           isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
     guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
-    guard Int(p.pointee.uts) <= namespaces.count, Int(p.pointee.ipc) <= namespaces.count, Int(p.pointee.net) <= namespaces.count,
+    guard Int(p.pointee.uts) <= namespaces.count, Int(p.pointee.ipc) <= namespaces.count, Int(p.pointee.net) <= namespaces.count, Int(p.pointee.mounts) <= namespaces.count,
           isText(p.pointee.cgroup) else { bad("PROCESS", i, "its namespaces or control group") }
     guard inMemory(p.pointee.session_address, ckpt_session_size()) else { bad("PROCESS", i, "its session segment") }
     if p.pointee.vdso_size != 0 { guard inMemory(p.pointee.vdso_address, p.pointee.vdso_size) else { bad("PROCESS", i, "its vdso") } }

@@ -59,7 +59,7 @@ enum ckpt_table {
     CKPT_TABLE_ADJUSTMENT = 23, CKPT_TABLE_QUEUED = 24,
     CKPT_TABLE_CREDENTIALS = 25,
     CKPT_TABLE_GUARD = 26,
-    CKPT_TABLE_NAMESPACE = 27,
+    CKPT_TABLE_NAMESPACE = 27, CKPT_TABLE_MOUNT = 30,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
@@ -121,7 +121,7 @@ struct ckpt_process_record {
     uint32_t terminal, pad1;        // 1 + TERMINAL: its controlling terminal; 0: it has none
     uint16_t wait_code, wait_signal;// what its parent has not collected yet: CLD_STOPPED and by which signal, or CLD_CONTINUED; 0: nothing
     int32_t  exit_signal;           // clone(2): what its parent gets when it ends; 0: nothing
-    uint8_t  uts, ipc, net, pad8;   // 1 + NAMESPACE: its own; 0: the one that the tree was started in
+    uint8_t  uts, ipc, net, mounts; // 1 + NAMESPACE: its own; 0: the one that the tree was started in
     uint32_t cgroup;                // BYTES: its control group (cgroup v2); 0: unknown
     uint64_t spare[4];
 };
@@ -158,11 +158,20 @@ enum ckpt_namespace_flags {
     CKPT_NAMESPACE_NO_SETGROUPS = 32,
 };
 struct ckpt_namespace_record {
-    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET or, for the whole tree, USER
+    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT or, for the whole tree, USER
     uint32_t host, domain;          // BYTES
     uint32_t user, outer_user, group, outer_group;
 };
 _Static_assert(sizeof(struct ckpt_namespace_record) == 32, "namespace_record");
+
+// A mount that is in a mount namespace of the tree's own and not in the one that it was started in, in their order.
+enum ckpt_mount_kind { CKPT_MOUNT_BIND = 1, CKPT_MOUNT_TMPFS = 2 };
+struct ckpt_mount_record {
+    uint32_t namespaces, kind;      // NAMESPACE; enum ckpt_mount_kind
+    uint32_t source, target, options;           // BYTES
+    uint32_t flags;                 // mount(2): MS_RDONLY and the like
+};
+_Static_assert(sizeof(struct ckpt_mount_record) == 24, "mount_record");
 
 // Who a task is: credentials belong to each task, though libc gives all of a process the same.
 struct ckpt_credentials_record {

@@ -1,0 +1,49 @@
+// A mount namespace of the tree's own: what it has more than the one that the tree was started in.  Binds and empty tmpfs can be mounted again.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+extension Operation {
+    func lookAtMounts(_ n: inout ObservedNamespace, _ view: Int32, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
+        let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
+        // Somebody who is where the tree was started: one of it, or we.
+        let there = tree.live.first { Namespace.number($0.view, "mnt") == outer }?.view ?? Kernel.processID
+        guard Namespace.number(there, "mnt") == outer else {
+            return refuse("it lives in a mnt namespace of its own, which can only be compared with the one that it was started in", "run ckptctl where ckrun was started")
+        }
+        let ours = try Mount.all(of: "\(there)")
+        var missing = ours, extra: [Mount] = []
+        for m in try Mount.all(of: "\(view)") {
+            guard let k = missing.firstIndex(where: { $0.isSame(as: m) }) else { extra.append(m); continue }
+            if missing[k].flags != m.flags { refuse("mount \(m.point) has other options in its mnt namespace", "start ckrun inside of the namespace") }
+            missing.remove(at: k)
+        }
+        for m in missing { refuse("mount \(m.point) is missing in its mnt namespace", "start ckrun inside of the namespace") }
+        for m in extra where !(m.type == "proc" && m.point == "/proc") {       // a restart gives it the right one
+            guard n.isWhole else { refuse("mount \(m.point) in a mnt namespace that only a part of the tree lives in", "start the whole tree in one mount namespace"); continue }
+            if let r = record(m, ours, view) { n.mounts.append(r) } else {
+                refuse("mount \(m.point) (\(m.type) \(m.source)) in a mnt namespace of its own", "start ckrun inside of the namespace")
+            }
+        }
+    }
+
+    private func record(_ m: Mount, _ ours: [Mount], _ view: Int32) -> ObservedMount? {
+        let there = "/proc/\(view)/root\(m.point)"
+        guard let seen = try? Path.status(there) else { return nil }
+        for o in ours where o.device == m.device {
+            guard let source = o.path(showing: m.root), let s = try? Path.status(source), s.inodeNumber == seen.inodeNumber, s.deviceNumber == seen.deviceNumber else { continue }
+            return ObservedMount(kind: CKPT_MOUNT_BIND, source: source, target: m.point, flags: m.flags, options: "")
+        }
+        guard m.type == "tmpfs", m.root == "/", (try? Path.names(in: there))?.allSatisfy({ $0 == "." || $0 == ".." }) == true else { return nil }
+        return ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.joined(separator: ","))
+    }
+
+    /// Paths are looked up where the tree looks them up.
+    func enterWholeMounts(_ tree: ObservedTree) -> MountVisit? {
+        tree.namespaces.first { $0.isWhole && $0.kind == CKPT_NAMESPACE_MOUNT && !$0.mounts.isEmpty }.map { MountVisit($0.sample.view) }
+    }
+}
+
+struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String }
