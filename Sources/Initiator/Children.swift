@@ -1,6 +1,8 @@
 // Stopped and continued children whose status nobody has collected yet: only a wait by their parent shows it, so its leader peeks.
 import CkptABI
+import CkptReport
 import CkptSession
+import CkptSystem
 
 private let stopped: Int32 = 5, continued: Int32 = 6, sigstop: Int32 = 19        // CLD_STOPPED, CLD_CONTINUED
 
@@ -34,5 +36,18 @@ extension Operation {
     private func liveChildren(of p: ObservedProcess, _ tree: ObservedTree) -> [ObservedProcess] {
         guard let index = tree.processes.firstIndex(where: { $0 === p }) else { return [] }
         return tree.processes.filter { $0.parent == index && !$0.isZombie }
+    }
+}
+
+/// A restart has each child made by its parent's main thread: one that gets a signal when another thread ends would not get it.
+func refuseThreadsChildren(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
+    for p in tree.live {
+        guard let parent = p.parent.map({ tree.processes[$0] }), !parent.isZombie,
+              let signal = p.tasks.lazy.map({ segment.task($0.slot).pointee.parent_death_signal }).first(where: { $0 != 0 }) else { continue }
+        for tid in Proc.threads(of: parent.pid) where tid != parent.pid {
+            guard let text = try? Path.text("/proc/\(parent.pid)/task/\(tid)/children"), text.split(separator: " ").contains(where: { Int32($0) == p.pid }) else { continue }
+            refusals.add(pid: p.pid, "it gets \(signalName(signal)) when thread \(tid) of pid \(parent.pid) ends (PR_SET_PDEATHSIG), which is not that process's main thread",
+                         "start it from the main thread")
+        }
     }
 }

@@ -21,6 +21,7 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
     refuseKeyrings(tree, segment, refusals)
+    refuseThreadsChildren(tree, segment, refusals)
     tree.refusals = refusals        // told with what the descriptors and the memory add
     return tree
 }

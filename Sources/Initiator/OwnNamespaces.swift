@@ -13,6 +13,7 @@ struct ObservedNamespace {
     var loopback = false, isInner = false
     var users = ckpt_namespace_record()         // USER
     var mounts: [ObservedMount] = []            // MOUNT
+    var settings: [(path: String, value: String)] = []          // NET, IPC: other than in a new one
 }
 
 extension ckpt_namespace_record {
@@ -84,6 +85,7 @@ extension Operation {
         let (fresh, _) = try Namespace.inside(nil, kind) { (Namespace.settings(folders), false) }
         let (mine, hasFilter) = try Namespace.inside("/proc/\(view)/ns/\(kind.name)", kind) { (Namespace.settings(folders), kind.flag == Namespace.net.flag && Namespace.hasPacketFilter()) }
         for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
+            if let value = mine[name], value.utf8.count < 1000, Path.mayBeWritten(name) { n.settings.append((name, value)); continue }
             refuse("\(name) is \(mine[name] ?? "not there") in its \(kind.name) namespace, in a new one it is \(fresh[name] ?? "not there")", "set it back")
         }
         if n.kind == CKPT_NAMESPACE_IPC {
@@ -146,6 +148,9 @@ extension Operation {
             r.flags |= (n.isInner ? CKPT_NAMESPACE_INNER.rawValue : 0) | (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
             let slot = segment.process(n.sample.slot)
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
+            for s in n.settings {
+                tables.settings.append(ckpt_setting_record(namespaces: UInt32(tables.namespaces.count), path: tables.text(s.path), value: tables.text(s.value), pad: 0))
+            }
             for m in n.mounts {
                 tables.mounts.append(ckpt_mount_record(namespaces: UInt32(tables.namespaces.count), kind: m.kind.rawValue, source: tables.text(m.source),
                                                        target: tables.text(m.target), options: tables.text(m.options), flags: m.flags))

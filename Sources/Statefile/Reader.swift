@@ -33,6 +33,7 @@ public final class Statefile: @unchecked Sendable {
     public let watched: Table<ckpt_watched_record>
     public let watches: Table<ckpt_watch_record>
     public let namespaces: Table<ckpt_namespace_record>
+    public let settings: Table<ckpt_setting_record>
     public let mounts: Table<ckpt_mount_record>
     public let guards: Table<ckpt_guard_record>
     public let credentials: Table<ckpt_credentials_record>
@@ -84,6 +85,7 @@ public final class Statefile: @unchecked Sendable {
         watched = try scan.optionalTable(notes[CKPT_TABLE_WATCHED.rawValue], "WATCHED")
         watches = try scan.optionalTable(notes[CKPT_TABLE_WATCH.rawValue], "WATCH")
         mounts = try scan.optionalTable(notes[CKPT_TABLE_MOUNT.rawValue], "MOUNT")
+        settings = try scan.optionalTable(notes[CKPT_TABLE_SETTING.rawValue], "SETTING")
         namespaces = try scan.optionalTable(notes[CKPT_TABLE_NAMESPACE.rawValue], "NAMESPACE")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
         credentials = try scan.optionalTable(notes[CKPT_TABLE_CREDENTIALS.rawValue], "CREDENTIALS")

@@ -30,6 +30,10 @@ extension Statefile {
             try check(index(mounts[i].namespaces, namespaces), "MOUNT \(i)", mounts.offset(of: i), "its namespace is out of range")
             for text in [mounts[i].source, mounts[i].target, mounts[i].options] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
         }
+        for i in settings.indices {
+            try check(index(settings[i].namespaces, namespaces), "SETTING \(i)", settings.offset(of: i), "its namespace is out of range")
+            for text in [settings[i].path, settings[i].value] { try checkText(text, "SETTING \(i)", settings.offset(of: i)) }
+        }
         for i in credentials.indices { try check(slice(credentials[i].first_group, credentials[i].group_count, groups), "CREDENTIALS \(i)", credentials.offset(of: i), "its groups are out of range") }
         for i in guards.indices { try check(index(guards[i].process, processes) && guards[i].start < guards[i].end, "GUARD \(i)", guards.offset(of: i), "its process or range") }
         for i in locks.indices { try check(locks[i].process == ckpt_no_index() ? locks[i].fd >= 0 && Int(locks[i].fd) < descriptions.count : index(locks[i].process, processes), "LOCK \(i)", locks.offset(of: i), "its process is out of range") }

@@ -114,3 +114,7 @@ public final class Homecoming {
     }
     deinit { end() }
 }
+
+extension Path {
+    public static func mayBeWritten(_ path: String) -> Bool { (try? status(path)).map { $0.st_mode & 0o222 != 0 } ?? false }
+}

@@ -18,6 +18,13 @@
 #include <sys/timerfd.h>
 #include <sys/un.h>
 static pid_t holder;                    // who is named; 0: the main process
+static void *parent_thread(void *x) {
+    holder = must(fork());
+    if (!holder) { prctl(PR_SET_PDEATHSIG, SIGTERM); scenario_touch("born"); scenario_await("go"); _exit(0); }
+    scenario_await("go");
+    waitpid(holder, NULL, 0);
+    return NULL;
+}
 static int hold(const char *kind) {
     int p[2], q;
     if (!strcmp(kind, "raw")) return socket(AF_INET, SOCK_RAW, 253);
@@ -124,6 +131,13 @@ static int hold(const char *kind) {
         must(prctl(PR_SET_SECCOMP, 2, &program));
         return -1;
     }
+    if (!strcmp(kind, "death-of-thread")) {
+        pthread_t t;
+        must0(pthread_create(&t, NULL, parent_thread, NULL));
+        while (!scenario_exists("born")) usleep(1000);
+        errno = 0;
+        return -1;
+    }
     if (!strncmp(kind, "ns-", 3)) {
         if (unshare(!strcmp(kind, "ns-mount") ? CLONE_NEWNS : CLONE_NEWNET)) return -2;
         if (!strcmp(kind, "ns-mount")) {        // a file system of its own with something in it
@@ -140,7 +154,6 @@ static int hold(const char *kind) {
             must(ioctl(s, SIOCSIFADDR, &r));
             close(s);
         }
-        if (!strcmp(kind, "ns-setting")) { int fd = must(open("/proc/sys/net/ipv4/ip_forward", O_WRONLY)); must(write(fd, "1", 1)); close(fd); }
         errno = 0;
         return -1;
     }

@@ -12,6 +12,10 @@ import Testing
         feature("namespaces-part", treatments: [.twice], users: Self.privileged, pids: ["ns"])
         feature("namespaces-whole", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test func `settings of namespaces are what they were`() {
+        feature("namespaces-settings", users: Self.privileged)
+        feature("namespaces-settings", ["parts"], users: Self.privileged)
+    }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts", users: Self.privileged) }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }

@@ -8,7 +8,8 @@ import Testing
     static let kinds: [(kind: String, word: String)] = [
         ("raw", "raw IP"), ("packet", "packet socket"), ("vsock", "vsock"), ("mptcp", "MPTCP"), ("netlink", "netlink"), ("pending-unix", "waits to be accepted"), ("pending-tcp", "accepted"), ("urgent", "urgent data"), ("inotify-unread", "not read"), ("inotify-lost", "can't be found"), ("fired", "one-shot"), ("epoll-signalfd", "signalfd"), ("epoll-shared", "several processes"), ("pidfd-sent", "in a message"), ("fanotify", "fanotify"),
         ("pty-async", "O_ASYNC"), ("pty-unreached", "unread output"), ("serial", "terminal"), ("pidfd-outside", "outside the tree"), ("namespace", "namespace"), ("proc-outside", "outside the tree"), ("proc-shared", "shared"), ("far-link", "another hard link"), ("block-device", "block device"), ("userfaultfd", "userfaultfd"),
-        ("perf", "perf"), ("io_uring", "io_uring"), ("mqueue-thread", "SIGEV_THREAD"), ("lease-breaking", "lease that is being broken"), ("aio", "asynchronous"), ("packets", "packet"), ("seccomp", "seccomp"), ("ns-mount", "mnt namespace"), ("ns-address", "address 10.1.2.3"), ("ns-setting", "ip_forward"), ("keyring-thread", "thread keyring"), ("keyring-process", "process keyring"), ("keyring-keys", "session keyring"), ("keyring-joined", "session keyring"),
+        ("perf", "perf"), ("io_uring", "io_uring"), ("mqueue-thread", "SIGEV_THREAD"), ("lease-breaking", "lease that is being broken"), ("aio", "asynchronous"), ("packets", "packet"), ("seccomp", "seccomp"),
+        ("death-of-thread", "PR_SET_PDEATHSIG"), ("ns-mount", "mnt namespace"), ("ns-address", "address 10.1.2.3"), ("keyring-thread", "thread keyring"), ("keyring-process", "process keyring"), ("keyring-keys", "session keyring"), ("keyring-joined", "session keyring"),
     ]
     @Test(arguments: kinds.map(\.kind)) func `what cannot be restored is refused by name and runs on`(kind: String) {
         let word = Self.kinds.first { $0.kind == kind }!.word

@@ -144,6 +144,30 @@ private func make(_ i: Int) {
     } else if n.kind == CKPT_NAMESPACE_MOUNT.rawValue { mountOwn(i) }
     else if n.kind == CKPT_NAMESPACE_NET.rawValue && n.flags & CKPT_NAMESPACE_LOOPBACK.rawValue != 0 { r = raiseLoopback() }
     guard r == 0 else { refuseNamespace(i, r) }
+    set(i)
+}
+
+/// Some settings set others: all of them twice, and then they must be what they were.
+private func set(_ i: Int) {
+    for round in 0..<3 {
+        for k in 0..<settings.count where settings[k].pointee.namespaces == UInt32(i) {
+            let path = bytes(settings[k].pointee.path), value = bytes(settings[k].pointee.value)
+            if round == 2 { check(path, value); continue }
+            let fd = Int32(truncatingIfNeeded: ckpt_open(path, 0o2000001, 0))
+            _ = ckpt_write(fd, value, length(value))
+            if fd >= 0 { _ = ckpt_close(fd) }
+        }
+    }
+}
+private func check(_ path: Text, _ value: Text) {
+    var text = InlineArray<1024, UInt8>(repeating: 0)
+    let fd = Int32(truncatingIfNeeded: ckpt_open(path, 0o2000000, 0)), n = length(value)
+    let got = fd < 0 ? Int(fd) : withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 1023) }
+    if fd >= 0 { _ = ckpt_close(fd) }
+    var same = got >= n && n < 1023 && (got == n || text[n] == 10)
+    for k in 0..<min(n, 1023) where text[k] != UInt8(bitPattern: value[k]) { same = false }
+    if same { return }
+    refuse(got < 0 ? got : -1) { l in l.put("setting "); l.put(text: path); l.put(" of a namespace of the tree cannot be "); l.put(text: value); l.put(" here; restart it as root") }
 }
 
 /// netdevice(7), SIOCSIFFLAGS: IFF_UP.  The addresses come by themselves.

@@ -48,6 +48,7 @@ func verifyTables(fileSize: UInt64) {
         let m = mounts[i].pointee
         guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_TMPFS.rawValue, isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
     }
+    for i in 0..<settings.count where settings[i].pointee.namespaces >= namespaces.count || !isText(settings[i].pointee.path) || !isText(settings[i].pointee.value) { bad("SETTING", i, "its namespace or value") }
     for i in 0..<credentials.count where !within(credentials[i].pointee.first_group, credentials[i].pointee.group_count, groups.count) { bad("CREDENTIALS", i, "its groups") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
     for i in 0..<locks.count {

@@ -59,7 +59,7 @@ enum ckpt_table {
     CKPT_TABLE_ADJUSTMENT = 23, CKPT_TABLE_QUEUED = 24,
     CKPT_TABLE_CREDENTIALS = 25,
     CKPT_TABLE_GUARD = 26,
-    CKPT_TABLE_NAMESPACE = 27, CKPT_TABLE_MOUNT = 30,
+    CKPT_TABLE_NAMESPACE = 27, CKPT_TABLE_MOUNT = 30, CKPT_TABLE_SETTING = 31,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
@@ -172,6 +172,10 @@ struct ckpt_mount_record {
     uint32_t flags;                 // mount(2): MS_RDONLY and the like
 };
 _Static_assert(sizeof(struct ckpt_mount_record) == 24, "mount_record");
+
+// A setting (sysctl) of a namespace of the tree's own that is not as in a new one.
+struct ckpt_setting_record { uint32_t namespaces, path, value, pad; };      // NAMESPACE; BYTES: below /proc/sys, and what is written there
+_Static_assert(sizeof(struct ckpt_setting_record) == 16, "setting_record");
 
 // Who a task is: credentials belong to each task, though libc gives all of a process the same.
 struct ckpt_credentials_record {
