@@ -37,7 +37,15 @@ extension Operation {
             return ObservedMount(kind: CKPT_MOUNT_BIND, source: source, target: m.point, flags: m.flags, options: "")
         }
         guard m.type == "tmpfs", m.root == "/", (try? Path.names(in: there))?.allSatisfy({ $0 == "." || $0 == ".." }) == true else { return nil }
-        return ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.joined(separator: ","))
+        return ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ","))
+    }
+
+    /// Its owner, as it shows in the tree's own user namespace.
+    private func inside(_ option: String) -> String {
+        guard let own = ownUsers else { return option }
+        if option.hasPrefix("uid="), let id = UInt32(option.dropFirst(4)) { return "uid=\(own.user(id))" }
+        if option.hasPrefix("gid="), let id = UInt32(option.dropFirst(4)) { return "gid=\(own.group(id))" }
+        return option
     }
 
     /// Paths are looked up where the tree looks them up.

@@ -113,7 +113,7 @@ extension Operation {
         }
         guard let users = map("uid_map"), let groups = map("gid_map"), (try? Namespace.parent("/proc/\(view)/ns/user")) == outer,
               (users + groups).allSatisfy({ $0.count == 3 && $0[2] == 1 }), users.count <= 1, groups.count <= 1 else {
-            return refuse("it lives in a user namespace that maps more than one user", "start ckrun inside of the namespace")
+            return refuse("it lives in a user namespace that shows more than one user, or in one within another", "start ckrun inside of the namespace")
         }
         n.users.flags = (users.isEmpty ? 0 : CKPT_NAMESPACE_USERS.rawValue) | (groups.isEmpty ? 0 : CKPT_NAMESPACE_GROUPS.rawValue)
         if let u = users.first { n.users.user = u[0]; n.users.outer_user = u[1] }

@@ -16,7 +16,7 @@ import Testing
         feature("namespaces-settings", users: Self.privileged)
         feature("namespaces-settings", ["parts"], users: Self.privileged)
     }
-    @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts", users: Self.privileged) }
+    @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
 
