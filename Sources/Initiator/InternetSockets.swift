@@ -34,7 +34,13 @@ extension SystemContent {
         name(s)
         if !s.remote.isEmpty { s.record.state = CKPT_SOCKET_CONNECTED.rawValue }
         s.record.first_message = UInt32(tables.messages.count)
-        let peekOffset: Int32 = 42
+        let peekOffset: Int32 = 42, error: Int32 = 8
+        // A look at the queue would take it away.
+        if s.readiness & error != 0 {
+            s.refused = true
+            refusals.add(pid: s.pid, fd: s.fd, "UDP \(s.local.text): an error that is not read yet", "try again when it has been read", status: .temporary)
+            return
+        }
         do throws(SystemError) {
             // Only through the peek offset every datagram can be seen.
             if s.readiness & 1 != 0 {

@@ -25,8 +25,36 @@ static void *parent_thread(void *x) {
     waitpid(holder, NULL, 0);
     return NULL;
 }
+static int hold_datagrams(const char *kind) {
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int s = must(socket(AF_INET, SOCK_DGRAM, 0)), p[2];
+    if (!strcmp(kind, "udp-error")) {       // nobody is where it was sent to
+        socklen_t size = sizeof to;
+        must(bind(s, (void *)&to, size)); must(getsockname(s, (void *)&to, &size)); close(s);
+        s = must(socket(AF_INET, SOCK_DGRAM, 0)); must(connect(s, (void *)&to, size)); must(send(s, "?", 1, 0)); usleep(50000);
+        return s;
+    }
+    if (!strcmp(kind, "udp-source")) {
+        struct ip_mreq_source group = { { inet_addr("239.1.2.3") }, { inet_addr("127.0.0.1") }, { inet_addr("127.0.0.1") } };
+        return setsockopt(s, IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP, &group, sizeof group) ? -1 : s;
+    }
+    close(s);
+    if (!strcmp(kind, "unix-left")) {       // packets unread at both ends of what one end has left
+        must(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, p)); must(send(p[0], "a", 1, 0)); must(send(p[1], "b", 1, 0)); close(p[1]);
+        return p[0];
+    }
+    if (!strcmp(kind, "unix-sender")) {     // a socketpair's: neither has a name
+        must(socketpair(AF_UNIX, SOCK_DGRAM, 0, p)); must(send(p[1], "b", 1, 0)); close(p[1]);
+        return p[0];
+    }
+    s = must(socket(AF_NETLINK, SOCK_RAW, 0));      // netlink-answer: to a question after all links (RTM_GETLINK, a dump)
+    struct { uint32_t size; uint16_t type, flags; uint32_t sequence, port; uint8_t family, pad[15]; } question = { 32, 18, 0x301, 1, 0, 0, { 0 } };
+    must(send(s, &question, sizeof question, 0)); usleep(50000);
+    return s;
+}
 static int hold(const char *kind) {
     int p[2], q;
+    if (!strncmp(kind, "udp-", 4) || !strncmp(kind, "unix-", 5) || !strcmp(kind, "netlink-answer")) return hold_datagrams(kind);
     if (!strcmp(kind, "raw")) return socket(AF_INET, SOCK_RAW, 253);
     if (!strcmp(kind, "packet")) return socket(AF_PACKET, SOCK_DGRAM, 0);
     if (!strcmp(kind, "vsock")) return socket(AF_VSOCK, SOCK_STREAM, 0);
@@ -207,5 +235,6 @@ int main(int argc, char **argv) {
     close(out);
     scenario_wait();
     if (fd >= 0) check(fcntl(fd, F_GETFD) >= 0);
+    if (!strcmp(argv[1], "udp-error")) { same(-1, recv(fd, line, 1, MSG_DONTWAIT)); same(ECONNREFUSED, errno); }
     return scenario_end();
 }
