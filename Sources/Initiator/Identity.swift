@@ -22,13 +22,17 @@ extension Operation {
         c.cap_bounding = t.status.hex("CapBnd"); c.cap_ambient = t.status.hex("CapAmb")
         c.securebits = segment.task(t.slot).pointee.securebits
         c.no_new_privs = t.status["NoNewPrivs"] == "1" ? 1 : 0
+        var known = false
         for (i, other) in tables.credentials.enumerated() where other.group_count == c.group_count {
             guard tables.groups[Int(other.first_group)..<Int(other.first_group + other.group_count)].elementsEqual(list) else { continue }
             c.first_group = other.first_group
+            known = true
             if same(c, other) { return UInt32(i) }
         }
-        c.first_group = UInt32(tables.groups.count)
-        tables.groups += list
+        if !known {
+            c.first_group = UInt32(tables.groups.count)
+            tables.groups += list
+        }
         tables.credentials.append(c)
         return UInt32(tables.credentials.count - 1)
     }

@@ -6,6 +6,17 @@ import Testing
     @Test func `a sub-reaper in the tree has the orphans that it adopted, and gets those to come`() { feature("children-reaper") }
     @Test func `tasks that wait for children get what they waited for, once`() { feature("children-waiting") }
     @Test func `every thread has the signal that it gets when its parent ends`() { feature("children-deathsignal") }
+    @Test func `inspect tells what parents have not collected`() {
+        scenario("inspect-children") { s in
+            try s.start([try s.installation.program("children-status")])
+            try s.waitUntilReady()
+            try s.checkpoint()
+            let shown = try s.ckptctl(["inspect", s.statefile]).text
+            for words in ["SIGSTOP stopped it", "SIGTSTP stopped it", "it was continued"] where !shown.contains("has not collected that \(words)") { throw Failure("no \(words): \(shown)") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `children are stopped in any pid namespace`() {
         feature("children-status", treatments: [.twice], users: [.root].filter(User.available.contains), pids: ["ns"])
     }

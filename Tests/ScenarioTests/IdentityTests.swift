@@ -6,6 +6,18 @@ import Testing
 @Suite struct IdentityTests {
     @Test func `each thread has its own ids, groups, capabilities, securebits and no_new_privs`() { feature("identity-tasks") }
 
+    @Test(.enabled(if: User.available.contains(.root))) func `inspect tells which threads have other credentials`() {
+        scenario("inspect-identity", as: .root) { s in
+            try s.start([try s.installation.program("identity-tasks")])
+            try s.waitUntilReady()
+            try s.checkpoint()
+            let shown = try s.ckptctl(["inspect", s.statefile]).text
+            for words in ["uid 1301 1302 0 1302, gid 1201 1202 1203 1202", "groups 9 4001 4002", "no_new_privs 1"] where !shown.contains(words) { throw Failure("no \(words): \(shown)") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(.enabled(if: User.available.contains(.root) && User.available.contains(.ckptuser))) func `a user who may not become those that ran in the tree is told to be root`() {
         scenario("identity-foreign", as: .root) { s in
             try s.start([try s.installation.program("identity-tasks")])

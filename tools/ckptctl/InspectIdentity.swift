@@ -17,24 +17,71 @@ struct IdentityView: ProcessView {
         let settings = [(p.no_new_privs, "no_new_privs"), (p.child_subreaper, "child_subreaper"), (p.keep_caps, "keep_caps"), (p.thp_disable, "thp_disable"), (p.io_flusher, "io_flusher"), (p.dumpable != 1 ? 1 : 0, "dumpable \(p.dumpable)")]
         let set = settings.filter { $0.0 > 0 }.map(\.1)
         if !set.isEmpty { rows.append(("settings", set.joined(separator: ", "))) }
+        if p.cgroup != 0 { rows.append(("control group", s.string(p.cgroup))) }
+        let own = [p.uts, p.ipc, p.net, p.mounts].filter { $0 != 0 }.map { s.namespace(Int($0) - 1) } + s.namespaces.indices.filter { s.namespaces[$0].kind == CKPT_NAMESPACE_USER.rawValue }.map { s.namespace($0) }
+        if !own.isEmpty { rows.append(("own namespaces", own.joined(separator: ", "))) }
+        if let parent = s.uncollected(p) { rows.append(("its parent", parent)) }
         self.rows = rows
     }
     var lines: [String] { columns(rows.map { [$0.0, $0.1] }) }
     var json: JSON { .object(rows.map { .init($0.0, .text($0.1)) }) }
 }
 
+extension Statefile {
+    fileprivate func namespace(_ i: Int) -> String {
+        let n = namespaces[i], mine = mounts.filter { Int($0.namespaces) == i }.map { string($0.target) }, set = settings.filter { Int($0.namespaces) == i }.count
+        let detail = switch ckpt_namespace_kind(rawValue: n.kind) {
+        case CKPT_NAMESPACE_UTS: "uts (\(string(n.host)))"
+        case CKPT_NAMESPACE_IPC: "ipc"
+        case CKPT_NAMESPACE_NET: "net"
+        case CKPT_NAMESPACE_MOUNT: mine.isEmpty ? "mnt" : "mnt (\(mine.joined(separator: " ")))"
+        default: n.flags & CKPT_NAMESPACE_USERS.rawValue == 0 ? "user" : "user (\(n.user) is \(n.outer_user) outside)"
+        }
+        return set == 0 ? detail : detail + " with \(set) setting\(set == 1 ? "" : "s") of its own"
+    }
+    fileprivate func uncollected(_ p: ckpt_process_record) -> String? {
+        let stopped: UInt16 = 5, continued: UInt16 = 6          // CLD_STOPPED, CLD_CONTINUED
+        switch p.wait_code {
+        case stopped: return "has not collected that \(signalName(Int32(p.wait_signal))) stopped it"
+        case continued: return "has not collected that it was continued"
+        default: return nil
+        }
+    }
+}
+
 struct TaskView: ProcessView {
     static let title = "tasks"
-    private let rows: [(tid: Int32, name: String, policy: String, nice: Int32, deathSignal: Int32)]
+    private let rows: [(tid: Int32, name: String, policy: String, nice: Int32, deathSignal: Int32, differs: String)]
     init(_ s: Statefile, _ i: Int) {
         let policies: [UInt32: String] = [0: "other", 1: "fifo", 2: "rr", 3: "batch", 5: "idle", 6: "deadline"]
         rows = s.tasks(of: s.processes[i]).map { t in
             let name = withUnsafeBytes(of: t.comm) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            return (t.tid, name, policies[t.sched.policy] ?? "policy \(t.sched.policy)", t.sched.nice, t.parent_death_signal)
+            return (t.tid, name, policies[t.sched.policy] ?? "policy \(t.sched.policy)", t.sched.nice, t.parent_death_signal, s.difference(t, i))
         }
     }
-    var lines: [String] { columns(rows.map { [String($0.tid), $0.name, $0.policy, $0.nice == 0 ? "" : "nice \($0.nice)", $0.deathSignal == 0 ? "" : "gets \(signalName($0.deathSignal)) when its parent dies"] }) }
-    var json: JSON { .list(rows.map { ["tid": JSON($0.tid), "name": .text($0.name), "policy": .text($0.policy), "nice": JSON($0.nice), "death_signal": JSON($0.deathSignal)] }) }
+    var lines: [String] { columns(rows.map { [String($0.tid), $0.name, $0.policy, $0.nice == 0 ? "" : "nice \($0.nice)", $0.deathSignal == 0 ? "" : "gets \(signalName($0.deathSignal)) when its parent dies", $0.differs] }) }
+    var json: JSON { .list(rows.map { ["tid": JSON($0.tid), "name": .text($0.name), "policy": .text($0.policy), "nice": JSON($0.nice), "death_signal": JSON($0.deathSignal), "credentials": .text($0.differs)] }) }
+}
+
+extension Statefile {
+    /// What a task's credentials have other than those of its process's first task.
+    fileprivate func difference(_ t: ckpt_task_record, _ i: Int) -> String {
+        let first = tasks[Int(processes[i].first_task)]
+        if t.credentials == first.credentials { return "" }
+        let a = credentials[Int(first.credentials)], b = credentials[Int(t.credentials)]
+        var words: [String] = []
+        if a.uid != b.uid { words.append("uid \(b.uid.0) \(b.uid.1) \(b.uid.2) \(b.uid.3)") }
+        if a.gid != b.gid { words.append("gid \(b.gid.0) \(b.gid.1) \(b.gid.2) \(b.gid.3)") }
+        if a.first_group != b.first_group || a.group_count != b.group_count {
+            words.append("groups " + groups[Int(b.first_group)..<Int(b.first_group + b.group_count)].map { String($0) }.joined(separator: " "))
+        }
+        if (a.cap_effective, a.cap_permitted, a.cap_inheritable, a.cap_bounding, a.cap_ambient) != (b.cap_effective, b.cap_permitted, b.cap_inheritable, b.cap_bounding, b.cap_ambient) {
+            words.append("capabilities \(hex(b.cap_effective)) \(hex(b.cap_permitted)) \(hex(b.cap_inheritable)) \(hex(b.cap_bounding)) \(hex(b.cap_ambient))")
+        }
+        if a.securebits != b.securebits { words.append("securebits \(b.securebits)") }
+        if a.no_new_privs != b.no_new_privs { words.append("no_new_privs \(b.no_new_privs)") }
+        return words.joined(separator: ", ")
+    }
 }
 
 struct LimitView: ProcessView {
