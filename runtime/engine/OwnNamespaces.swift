@@ -71,6 +71,13 @@ private func enterUsers(_ i: Int) {
         guard w >= 0 else { refuseNamespace(i, w) }
     }
     state.pointee.own_users = 1
+    state.pointee.outer_uid = uid
+}
+
+/// The tree's own user namespace.
+func ownUsers() -> ckpt_namespace_record? {
+    for i in 0..<namespaces.count where isUser(i) { return namespaces[i].pointee }
+    return nil
 }
 
 private func becomeOwner(_ n: ckpt_namespace_record) {

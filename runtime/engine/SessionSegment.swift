@@ -32,6 +32,9 @@ func status(fd: Int32) -> FileStatus {
 /// Root restarts somebody's tree: the session is that user's.
 private func sessionOwner() -> (uid: UInt32, gid: UInt32) {
     let uid = currentIds(false)[1], gid = currentIds(true)[1], root = processes[tree.pointee.root]
+    // The records are numbered as in the tree's own user namespace; in it, the owner is whom we are.
+    if state.pointee.own_users != 0 { return (uid, gid) }
+    if uid == 0, let n = ownUsers() { return (n.outer_user, n.outer_group) }
     return uid == 0 ? (engine_uid(root, 1).pointee, engine_gid(root, 1).pointee) : (uid, gid)
 }
 
@@ -123,7 +126,7 @@ func fillSegment() {
     if let library = runtimeLibrary() { _ = copyText(library, to: ckpt_session_library(s), capacity: 256) }
     s.pointee.created = nanoseconds(0)
     s.pointee.restored = nanoseconds(0)
-    s.pointee.uid = sessionOwner().uid
+    s.pointee.uid = state.pointee.own_users != 0 ? state.pointee.outer_uid : sessionOwner().uid
     s.pointee.launch_pid = processes[tree.pointee.root].pointee.pid
     s.pointee.tasks_used = used.tasks
     s.pointee.processes_used = used.processes

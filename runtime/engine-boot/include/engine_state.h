@@ -71,7 +71,7 @@ struct engine_state {
     int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is
 
     uint32_t outer_namespaces[8];       // that the restart was started in
-    uint32_t own_users, groups_differ;  // the engine is in the user namespace of the tree; groups that it could not set there
+    uint32_t own_users, groups_differ, outer_uid;  // the engine is in the user namespace of the tree; groups that it could not set there
     int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
 
     // vdso
