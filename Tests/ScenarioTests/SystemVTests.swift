@@ -9,6 +9,11 @@ import Testing
     @Test func `semaphores keep their values, and what the end of each process will undo`() { feature("systemv-semaphores") }
     @Test func `message queues keep their messages, limits and whoever waits for one`() { feature("systemv-queues") }
 
+    @Test(.enabled(if: User.available.contains(.root))) func `what another user made in root's tree is that user's again`() {
+        feature("systemv-owners", users: [.root], flags: ["-lrt"])
+        feature("systemv-owners", treatments: [.twice], users: [.root], pids: ["ns"], flags: ["-lrt"])
+    }
+
     @Test func `a copy beside the original has the same ids, in namespaces of its own`() {
         for user in User.available {
             scenario("systemv-copy", as: user) { s in
