@@ -214,8 +214,8 @@ private func setOwner(_ i: Int) {
         guard control(i, IPCCommand.status, int(b.baseAddress!)) == 0 else { return }
         var p = field(b.baseAddress!, 0, ckpt_ipc_permission.self)
         let q = field(b.baseAddress!, 0, ckpt_queue_state.self), isQueue = r.pointee.kind == CKPT_IPC_QUEUE.rawValue
-        // IPC_SET also dates it: what is older than the tree counts as somebody else's.
-        if !isAdopted(i) && p.uid == r.pointee.uid && p.gid == r.pointee.gid && p.mode & 0o777 == r.pointee.mode && (!isQueue || q.capacity == r.pointee.size) { return }
+        // IPC_SET also dates it: semaphores and queues that are older than the tree count as somebody else's.
+        if r.pointee.kind == CKPT_IPC_SEGMENT.rawValue && p.uid == r.pointee.uid && p.gid == r.pointee.gid && p.mode & 0o777 == r.pointee.mode && (!isQueue || q.capacity == r.pointee.size) { return }
         p.uid = r.pointee.uid; p.gid = r.pointee.gid; p.mode = r.pointee.mode
         b.storeBytes(of: p, as: ckpt_ipc_permission.self)
         if isQueue { setCapacity(b, r.pointee.size) }
