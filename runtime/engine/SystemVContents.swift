@@ -80,9 +80,11 @@ func fillQueue(_ i: Int, isNew: Bool) {
     }
 }
 
+/// By a process of the tree: whoever receives is noted, and the engine is none.
 private func drain(_ i: Int) {
+    let r = ipc[i], who = Creator(pid: r.pointee.last != 0 ? r.pointee.last : r.pointee.creator, uid: r.pointee.cuid, gid: r.pointee.cgid)
     let b = int(UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!), cut = 0o10000
-    while system(CKPT_SYS_msgrcv, Int(ipc[i].pointee.id), b, 65528, 0, Int(CKPT_IPC_NOWAIT) | cut) >= 0 {}
+    while call(as: who, CKPT_SYS_msgrcv, Int(r.pointee.id), b, 65528, 0, Int(CKPT_IPC_NOWAIT) | cut) >= 0 {}
 }
 
 /// msg_qbytes as it was, or for as long as it is filled, as large as what is in it.
