@@ -13,7 +13,8 @@ struct ObservedIPC {
     var size: UInt64
     var creator: Int32 = 0, last: Int32 = 0
     var changed: Int64
-    var pids: [Int32] = []                      // whoever the kernel names, as the tree sees them; 0: in another pid namespace
+    var pids: [(pid: Int32, time: Int64)] = []  // whoever the kernel names, as the tree sees them (0: in another pid namespace), and when it was
+    var operated: Int64 = 0                     // semaphores: the last operation or change
     var attachments: UInt64 = 0                 // segment
     var bytes: UInt64 = 0, count: UInt64 = 0    // queue: what is in it
     var reader = 0                              // index of the process that may look into it
@@ -100,19 +101,18 @@ extension Operation {
         case CKPT_IPC_SEGMENT:
             let s = arena(buffer, ckpt_segment_state.self).pointee
             var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.size, creator: s.creator, last: s.last, changed: s.changed, attachments: s.attachments)
-            o.pids = s.attached == 0 && s.detached == 0 ? [s.creator] : [s.creator, s.last]
             let removed: UInt32 = 0o1000, locked: UInt32 = 0o2000
             if s.permission.mode & removed != 0 { o.flags |= CKPT_IPC_REMOVED.rawValue }
             if s.permission.mode & locked != 0 { o.flags |= CKPT_IPC_LOCKED.rawValue }
             return o
         case CKPT_IPC_SEMAPHORES:
             let s = arena(buffer, ckpt_semaphores_state.self).pointee
-            return ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.count, changed: s.changed)
+            return ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.count, changed: s.changed, operated: max(s.operated, s.changed))
         default:
             let s = arena(buffer, ckpt_queue_state.self).pointee
             var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.capacity, creator: s.sender, last: s.receiver, changed: s.changed)
             o.bytes = s.bytes; o.count = s.messages
-            o.pids = (s.sent == 0 ? [] : [s.sender]) + (s.received == 0 ? [] : [s.receiver])
+            o.pids = (s.sent == 0 ? [] : [(s.sender, s.sent)]) + (s.received == 0 ? [] : [(s.receiver, s.received)])
             return o
         }
     }
@@ -124,7 +124,7 @@ extension Operation {
         o.reader = reader(of: o, tree)
         if o.kind == CKPT_IPC_SEGMENT {
             let mapped = tree.live.reduce(0) { $0 + $1.mappings.filter { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) }.count }
-            if mapped == 0 && !isInside(o.creator, tree) { return nil }
+            if mapped == 0 && !isInside(o.creator, o.changed, tree) { return nil }
             if o.attachments > UInt64(mapped) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
             return o
         }
@@ -136,8 +136,8 @@ extension Operation {
     /// By the pids that the kernel names: inside, outside, or nobody's who lives; that may be the tree's when it has been made since it runs.
     private func attribute(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
         var o = observed
-        let inside = !o.adjustments.isEmpty || o.pids.contains { isInside($0, tree) }, outside = o.pids.contains { isOutside($0, tree) }
-        let isOlder = Double(o.changed) + 1 <= Proc.started(tree.processes[tree.root].startTime)
+        let inside = !o.adjustments.isEmpty || o.pids.contains { isInside($0.pid, $0.time, tree) }, outside = o.pids.contains { isOutside($0.pid, tree) }
+        let isOlder = Double(o.changed) + 1 <= since(tree.processes[tree.root])
         // What is older than the tree was made by somebody else.
         if inside { if outside || isOlder { o.flags |= CKPT_IPC_OUTSIDE.rawValue }; return o }
         let owners = tree.live.compactMap { $0.status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
@@ -145,12 +145,20 @@ extension Operation {
         o.flags |= CKPT_IPC_LOOSE.rawValue
         return o
     }
-    func isInside(anyOf pids: [Int32], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0, tree) } }
-    private func isInside(_ pid: Int32, _ tree: ObservedTree) -> Bool { pid > 0 && tree.processes.contains { $0.ownPid == pid } }
+    func isInside(anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0.pid, $0.time, tree) } }
+    /// The number may have been another process's at that time, which the kernel keeps in seconds.
+    private func isInside(_ pid: Int32, _ time: Int64, _ tree: ObservedTree) -> Bool {
+        pid > 0 && tree.processes.contains { $0.ownPid == pid && Double(time) + 1 > since($0) }
+    }
+    /// From when on a process was there; a restart makes objects before processes.
+    private func since(_ p: ObservedProcess) -> Double {
+        let restored = segment.pointer.pointee.restored, start = Proc.started(p.startTime)
+        return restored == 0 ? start : min(start, Double(restored) / 1e9)
+    }
     /// Of another pid namespace, or alive.  Inside a namespace that is the tree's own there is nobody else.
     private func isOutside(_ pid: Int32, _ tree: ObservedTree) -> Bool {
         if pid == 0 { return true }
-        guard !isInside(pid, tree), let first = tree.live.first, first.ownPid == first.pid else { return false }
+        guard !tree.processes.contains(where: { $0.ownPid == pid }), let first = tree.live.first, first.ownPid == first.pid else { return false }
         return ProcStat(pid: pid).map { !$0.isDead } ?? false
     }
     private func reader(of o: ObservedIPC, _ tree: ObservedTree) -> Int {

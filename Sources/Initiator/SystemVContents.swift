@@ -26,7 +26,7 @@ extension Operation {
             let values = arena(buffers[i]!, UInt16.self)
             tree.systemV[i].values = (0..<count).map { Int32(values[$0]) }
             tree.systemV[i].lastPids = own.dropFirst().map { Int32(truncatingIfNeeded: $0) }
-            tree.systemV[i].pids = zip(tree.systemV[i].values, tree.systemV[i].lastPids).filter { $0.0 != 0 || $0.1 != 0 }.map(\.1)
+            tree.systemV[i].pids = zip(tree.systemV[i].values, tree.systemV[i].lastPids).filter { $0.0 != 0 || $0.1 != 0 }.map { (pid: $0.1, time: o.operated) }
         }
     }
 
