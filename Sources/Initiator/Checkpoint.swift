@@ -88,11 +88,12 @@ final class Operation {
             try recordQueues(tree, barrier)
             try recordSignals(tree, barrier)
             try recordSystemV(tree, barrier)
+            let fetch = try fetchDescriptors(tree, barrier)
             phase("system")
             observeNamespaces(tree)
             let home = enterWholeNetwork(tree), visit = enterWholeMounts(tree)
             defer { home?.end(); visit?.end() }
-            let content = try gatherSystem(tree, segment, options, draft)
+            let content = try gatherSystem(tree, segment, options, draft, fetch)
             if content.refusals.problems.isEmpty {
                 if options.saveFiles != nil { phase("files") }
                 try saveFiles(tree, content, limit: options.saveFiles)

@@ -69,6 +69,6 @@ extension SystemContent {
         if c.isTimerfd || c.isEpoll { return true }
         let isOurs = files.all.contains { $0.sample.inode == c.inode && $0.sample.canWrite }
         if c.link.hasPrefix("pipe:") && c.canRead && isOurs { return true }
-        return (try? DescriptorFetch(segment).copy(of: files.all[target].samplePid, c.number).isReady()) ?? false
+        return (try? fetch.copy(of: files.all[target].samplePid, c.number).isReady()) ?? false
     }
 }

@@ -53,7 +53,7 @@ extension SystemContent {
                 kind = CKPT_OBJECT_TIMERFD
                 // It goes on then, and tells an edge once more: not where somebody waits for edges.
                 if countsOn(info) && !watchedByEdge.contains(description) {
-                    try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).updateTimer()
+                    try fetch.copy(of: f.samplePid, f.sample.number).updateTimer()
                     info = try DescriptorInfo(f.samplePid, f.sample.number)
                 }
                 record(info, timerfd: &e)

@@ -7,8 +7,8 @@ import CkptStatefile
 import CkptSystem
 
 extension Operation {
-    func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft) throws(CheckpointFailure) -> SystemContent {
-        let content = SystemContent(tree, draft, options, segment)
+    func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft, _ fetch: DescriptorFetch) throws(CheckpointFailure) -> SystemContent {
+        let content = SystemContent(tree, draft, options, segment, fetch)
         content.files = OpenFiles(tree)
         defer { content.dropCopies() }
         content.surveyInotify()
@@ -49,7 +49,7 @@ extension SystemContent {
         if let owner = f.owner { d.owner_type = owner.type; d.owner_pid = owner.pid; d.owner_signal = owner.signal }
         if tables.objects[Int(object)].kind == CKPT_OBJECT_OUTSIDE.rawValue { d.standard = f.standard }
         if tables.objects[Int(object)].kind == CKPT_OBJECT_FIFO.rawValue && f.sample.canRead && pipes.writer(f.sample.inode) == nil,
-           let copy = try? DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number), !Pipe.reportsHangup(copy) { d.no_hangup = 1 }
+           let copy = try? fetch.copy(of: f.samplePid, f.sample.number), !Pipe.reportsHangup(copy) { d.no_hangup = 1 }
         if f.sample.canWrite && f.sample.mode & FileType.mask == FileType.regular { tables.objects[Int(object)].written = 1 }
     }
 

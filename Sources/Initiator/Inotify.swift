@@ -11,7 +11,7 @@ extension SystemContent {
         for f in files.all where f.sample.isInotify {
             do throws(SystemError) {
                 for w in InotifyWatch.all(try DescriptorInfo(f.samplePid, f.sample.number)) where w.seesReaders { noisyInodes.insert(w.inode) }
-                if try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).unreadBytes() == 0 { continue }
+                if try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() == 0 { continue }
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read, which can't be queued again", "try again when the program has read them", status: .temporary)
             } catch {
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or close it before the checkpoint")
@@ -22,7 +22,7 @@ extension SystemContent {
     /// false: refused.
     func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
         e.first_item = UInt32(tables.watches.count)
-        if f.holders.isEmpty, try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 {
+        if f.holders.isEmpty, try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 {
             refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it is in a message, and holds unread events", "receive it before the checkpoint", status: .temporary)
             return false
         }

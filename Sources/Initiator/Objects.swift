@@ -12,6 +12,7 @@ final class SystemContent {
     fileprivate var objectOf: [ObjectKey: UInt32] = [:]
     let tree: ObservedTree
     let segment: Segment
+    let fetch: DescriptorFetch
     var refusals: Refusals { tree.refusals }
     let draft: Draft
     let options: CheckpointOptions
@@ -29,8 +30,8 @@ final class SystemContent {
     var waitingClients: [WaitingClient] = []
     /// --kill: connections that end without a word once the statefile is complete: to the outside (no FIN), and in the tree (no TIME_WAIT).
     var silenced: [File] = [], abrupt: [File] = []
-    init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment) {
-        self.tree = tree; self.segment = segment; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
+    init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment, _ fetch: DescriptorFetch) {
+        self.tree = tree; self.segment = segment; self.fetch = fetch; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
     }
 }
 

@@ -20,7 +20,7 @@ extension SystemContent {
         if pid < 0 {
             // Ended and waited for; newer kernels remember how.
             e.flags = CKPT_EVENT_REAPED.rawValue
-            e.value = UInt64(try DescriptorFetch(segment).copy(of: f.samplePid, f.sample.number).exitStatus() ?? 0)
+            e.value = UInt64(try fetch.copy(of: f.samplePid, f.sample.number).exitStatus() ?? 0)
             return true
         }
         if f.sample.flags & SystemContent.threadFlag != 0 && !tree.processes.contains(where: { $0.pid == pid }) { return refuse("of a thread", "close it") }

@@ -55,13 +55,12 @@ extension SystemContent {
     func surveySockets(_ tree: ObservedTree, _ segment: Segment) {
         survey = SocketSurvey(OptionUndo(segment))
         guard files.all.contains(where: { $0.sample.isSocket }) else { return }
-        let fetched = DescriptorFetch(segment)
         // A queue may bring further descriptions, which may be sockets.
         var next = 0
         while next < files.all.count {
             defer { next += 1 }
             let f = files.all[next]
-            guard f.sample.isSocket, let s = look(next, f, tree, fetched) else { continue }
+            guard f.sample.isSocket, let s = look(next, f, tree) else { continue }
             if s.family == SocketFamily.unix { readUnixQueue(s, tree) }
         }
         connectUnixSockets(tree)
@@ -70,9 +69,9 @@ extension SystemContent {
         tables.sockets = survey.all.map(\.record) + survey.pending
     }
 
-    private func look(_ i: Int, _ f: OpenFile, _ tree: ObservedTree, _ fetched: DescriptorFetch) -> ObservedSocket? {
+    private func look(_ i: Int, _ f: OpenFile, _ tree: ObservedTree) -> ObservedSocket? {
         do throws(SystemError) {
-            let s = try ObservedSocket(survey.all.count, i, try fetched.copy(of: f.samplePid, f.sample.number), f, tree)
+            let s = try ObservedSocket(survey.all.count, i, try fetch.copy(of: f.samplePid, f.sample.number), f, tree)
             survey.all.append(s)
             survey.byInode[s.inode] = s.index
             survey.byDescription[i] = s.index
@@ -106,6 +105,7 @@ extension SystemContent {
     /// Copies of descriptors keep sockets alive: they go before anybody runs on.
     func dropCopies() {
         survey = SocketSurvey(survey.undo)
+        fetch.drop()
     }
 
     func address(_ bytes: [UInt8]) -> (at: UInt32, size: UInt32) { bytes.isEmpty ? (0, 0) : (tables.blob(bytes), UInt32(bytes.count)) }

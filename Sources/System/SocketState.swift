@@ -94,12 +94,15 @@ extension File {
     public func peek(capacity: Int) throws(SystemError) -> QueuedMessage? {
         var capacity = max(capacity, 1)
         while true {
-            let (message, whole) = try peekOnce(capacity)
+            let (message, whole) = try receiveOnce(capacity, Int32(MSG_PEEK))
             guard let message else { return nil }
             if whole <= capacity { return message }
             capacity = whole
         }
     }
+
+    /// The first message, taken out; of one that is longer than `capacity`, the beginning.
+    public func take(capacity: Int) throws(SystemError) -> QueuedMessage? { try receiveOnce(capacity, 0).0 }
 
     /// Where the last of the writes begins that make up the first `count` bytes of a stream: memory that can't be written follows the first count − 1 bytes,
     /// and the kernel copies a write wholly or not at all.  (Reading less would not tell: a peek also hands out the descriptors of the write behind it.)
@@ -122,10 +125,10 @@ extension File {
     }
 
     /// What fits, and the whole size of the message.
-    private func peekOnce(_ capacity: Int) throws(SystemError) -> (QueuedMessage?, Int) {
+    private func receiveOnce(_ capacity: Int, _ peek: Int32) throws(SystemError) -> (QueuedMessage?, Int) {
         var bytes = [UInt8](repeating: 0, count: capacity), control = [UInt64](repeating: 0, count: 320), source = [UInt8](repeating: 0, count: 128)
         var message = msghdr()
-        let flags = Int32(MSG_PEEK) | Int32(MSG_DONTWAIT) | Int32(MSG_TRUNC) | 0x40000000     // MSG_CMSG_CLOEXEC
+        let flags = peek | Int32(MSG_DONTWAIT) | Int32(MSG_TRUNC) | 0x40000000     // MSG_CMSG_CLOEXEC
         let n = bytes.withUnsafeMutableBytes { b in control.withUnsafeMutableBytes { c in source.withUnsafeMutableBytes { s in
             var vector = iovec(iov_base: b.baseAddress, iov_len: capacity)
             return withUnsafeMutablePointer(to: &vector) { v in

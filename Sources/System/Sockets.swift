@@ -2,6 +2,18 @@
 import CkptABI
 import Glibc
 
+extension File {
+    /// Gives a socket a name without a file.
+    fileprivate func bind(abstract name: String) throws(SystemError) {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(name.utf8.prefix(106))
+        withUnsafeMutableBytes(of: &address.sun_path) { path in for (i, b) in bytes.enumerated() { path[i + 1] = b } }
+        let length = socklen_t(2 + 1 + bytes.count)
+        try retrying("bind") { withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(number, $0, length) } } }
+    }
+}
+
 public final class Connection {
     private let socket: File
     public let peer: Int32              // as this process sees it (SO_PEERCRED)
@@ -40,12 +52,7 @@ public final class Listener: @unchecked Sendable {
     private let socket: File
     public init(abstract name: String) throws(SystemError) {
         socket = File(adopting: try retrying("socket") { Glibc.socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) })
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let bytes = Array(name.utf8.prefix(62))
-        withUnsafeMutableBytes(of: &address.sun_path) { path in for (i, b) in bytes.enumerated() { path[i + 1] = b } }
-        let length = socklen_t(2 + 1 + bytes.count)
-        try retrying("bind") { withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(socket.number, $0, length) } } }
+        try socket.bind(abstract: String(decoding: name.utf8.prefix(62), as: UTF8.self))
         try retrying("listen") { listen(socket.number, 4096) }
     }
     public func accept(milliseconds: Int32) -> Connection? {
@@ -82,4 +89,31 @@ public final class ServerState: @unchecked Sendable {
     public func setOpen(_ o: [Int32]) { locked { openNow = o } }
     public var seen: Set<Int32> { locked { everSeen } }
     public func addSeen(_ p: Int32) { locked { _ = everSeen.insert(p) } }
+}
+
+/// A datagram socket with an abstract name that takes in whatever is sent to it, in a thread of its own.
+public final class Mailbox: @unchecked Sendable {
+    private let socket: File
+    private let state = ServerState()
+    /// Complete after `whileReceiving`.
+    public private(set) var messages: [QueuedMessage] = []
+    public init(abstract name: String) throws(SystemError) {
+        socket = File(adopting: try retrying("socket") { Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) })
+        try socket.bind(abstract: name)
+    }
+    /// Takes in all that is sent while `body` runs.
+    public func whileReceiving<E: Error>(_ body: () throws(E) -> Void) throws(E) {
+        let worker = Worker { self.receive() }
+        defer { state.stop(); worker.join() }
+        try body()
+    }
+    private func receive() {
+        while true {
+            let isLast = state.isStopped
+            while let m = try? socket.take(capacity: 64) { messages.append(m) }
+            if isLast { return }
+            var p = pollfd(fd: socket.number, events: Int16(POLLIN), revents: 0)
+            poll(&p, 1, 5)
+        }
+    }
 }
