@@ -16,7 +16,7 @@ extension Operation {
     private func treeRecord(_ tree: ObservedTree, _ tables: Tables) -> ckpt_tree {
         var t = ckpt_tree()
         let root = tree.processes[tree.root]
-        t.root = UInt32(tree.root); t.page_size = 4096
+        t.root = UInt32(tree.root); t.page_size = 4096; t.ipc_unseen = segment.pointer.pointee.ipc_unseen
         t.realtime = Kernel.clock(0)
         if root.slot >= 0 { t.monotonic = segment.process(root.slot).pointee.monotonic; t.boottime = segment.process(root.slot).pointee.boottime }
         t.name = tables.text(segment.name); t.host = tables.text(Kernel.hostName); t.kernel = tables.text(Kernel.release); t.command = tables.text(segment.command)

@@ -69,15 +69,17 @@ extension Operation {
     func arena<T>(_ offset: UInt64, _ type: T.Type) -> UnsafeMutablePointer<T> { ckpt_arena(segment.pointer, offset).assumingMemoryBound(to: T.self) }
 
     func recordSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        guard let first = tree.processes.firstIndex(where: { !$0.isZombie }), mayHaveSystemV(tree.processes[first]) else { return }
+        guard let first = tree.processes.firstIndex(where: { !$0.isZombie }), mayHaveSystemV(tree, tree.processes[first]) else { return }
         let all = try listSystemV(tree, barrier, asking: tree.processes.firstIndex { !$0.isZombie && $0.status.numbers("Uid").dropFirst().first == 0 } ?? first)
         tree.systemV = all.compactMap { classify($0, tree) }
         for o in tree.systemV where o.isOutside { log.debug("\(o.name) is used outside the tree") }
         try readSystemV(tree, barrier)
     }
 
-    /// Where we are in the tree's IPC namespace, an empty list costs nobody a phase.
-    private func mayHaveSystemV(_ p: ObservedProcess) -> Bool {
+    /// A tree that has never asked for any costs nobody a phase; nor does an empty list, where we are in the tree's IPC namespace.
+    private func mayHaveSystemV(_ tree: ObservedTree, _ p: ObservedProcess) -> Bool {
+        let asked = withUnsafeBytes(of: segment.pointer.pointee.ipc_ids) { $0.contains { $0 != 0 } } || ckpt_load(&segment.pointer.pointee.ipc_unseen) != 0
+        guard asked || tree.live.contains(where: { $0.mappings.contains(where: \.isSegment) }) else { return false }
         guard let ours = try? Path.link("/proc/self/ns/ipc"), (try? Path.link("/proc/\(p.view)/ns/ipc")) == ours else { return true }
         return ["shm", "sem", "msg"].contains { ((try? Path.text("/proc/sysvipc/\($0)"))?.split(separator: "\n").count ?? 2) > 1 }
     }
@@ -124,8 +126,8 @@ extension Operation {
         o.reader = reader(of: o, tree)
         if o.kind == CKPT_IPC_SEGMENT {
             let mapped = tree.live.reduce(0) { $0 + $1.mappings.filter { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) }.count }
-            if mapped == 0 && !isInside(o.creator, o.changed, tree) { return nil }
-            if o.attachments > UInt64(mapped) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
+            if mapped == 0 && !isAskedFor(o, anyOf: [(o.creator, o.changed)], tree) { return nil }
+            if o.attachments > UInt64(mapped) || (mapped == 0 && !isInside(o.creator, o.changed, tree) && (isOutside(o.creator, tree) || isOlder(o, tree))) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
             return o
         }
         // What semaphores say is known when they have been read.
@@ -136,14 +138,19 @@ extension Operation {
     /// By the pids that the kernel names: inside, outside, or nobody's who lives; that may be the tree's when it has been made since it runs.
     private func attribute(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
         var o = observed
+        guard !o.adjustments.isEmpty || isAskedFor(o, anyOf: o.pids, tree) else { return nil }
         let inside = !o.adjustments.isEmpty || o.pids.contains { isInside($0.pid, $0.time, tree) }, outside = o.pids.contains { isOutside($0.pid, tree) }
-        let isOlder = Double(o.changed) + 1 <= since(tree.processes[tree.root])
-        // What is older than the tree was made by somebody else.
+        let isOlder = isOlder(o, tree)
         if inside { if outside || isOlder { o.flags |= CKPT_IPC_OUTSIDE.rawValue }; return o }
         let owners = tree.live.compactMap { $0.status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
-        guard !outside, owners.contains(o.permission.cuid), !isOlder else { return nil }
-        o.flags |= CKPT_IPC_LOOSE.rawValue
+        o.flags |= outside || isOlder || !owners.contains(o.permission.cuid) ? CKPT_IPC_OUTSIDE.rawValue : CKPT_IPC_LOOSE.rawValue
         return o
+    }
+    /// What is older than the tree was made by somebody else.
+    private func isOlder(_ o: ObservedIPC, _ tree: ObservedTree) -> Bool { Double(o.changed) + 1 <= since(tree.processes[tree.root]) }
+    /// A member of the session has got its id; or, where one may have done so unseen, the kernel names one.
+    private func isAskedFor(_ o: ObservedIPC, anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool {
+        ckpt_has_ipc(segment.pointer, o.kind.rawValue, o.id) || (ckpt_load(&segment.pointer.pointee.ipc_unseen) != 0 && isInside(anyOf: pids, tree))
     }
     func isInside(anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0.pid, $0.time, tree) } }
     /// The number may have been another process's at that time, which the kernel keeps in seconds.

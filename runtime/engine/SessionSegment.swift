@@ -116,6 +116,8 @@ func fillSegment() {
     s.pointee.abi_version = UInt32(CKPT_ABI_VERSION)
     s.pointee.header_size = UInt32(CKPT_SESSION_HEADER)
     s.pointee.size = ckpt_session_size()
+    s.pointee.ipc_unseen = tree.pointee.ipc_unseen
+    for i in 0..<ipc.count { ckpt_note_ipc(s, ipc[i].pointee.kind, ipc[i].pointee.id) }
     var name = Text(engine_segment_path())
     var p = name
     while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }

@@ -259,7 +259,10 @@ struct ckpt_session {
     uint32_t undo_count;            // atomic: entries that are written
     uint32_t ask_keyrings;          // the tree's user has keys: each task says which are its own
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
-    uint64_t spare[26];
+    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: a bit per hash of kind and id, never taken back.
+    uint64_t ipc_ids[16];           // atomic
+    uint32_t ipc_unseen, pad6;      // atomic: a member has asked by syscall(3), so nobody knows
+    uint64_t spare[9];
 };
 enum {
     CKPT_SESSION_HEADER = 4096,
@@ -319,5 +322,14 @@ CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int e
     s->failure.errno_value = errno_value < 0 ? -errno_value : errno_value;
     s->failure.pid = ckpt_getpid(); s->failure.tid = ckpt_gettid(); s->failure.detail = detail;
     ckpt_store(&s->failure.code, code);
+}
+CKPT_INLINE uint32_t ckpt_ipc_hash(uint32_t kind, int32_t id) { return ((uint32_t)id * 4 + kind) * 0x9e3779b1u >> 22; }
+CKPT_INLINE void ckpt_note_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
+    uint32_t h = ckpt_ipc_hash(kind, id);
+    __atomic_fetch_or(&s->ipc_ids[h / 64], 1ull << (h % 64), __ATOMIC_RELAXED);
+}
+CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
+    uint32_t h = ckpt_ipc_hash(kind, id);
+    return __atomic_load_n(&s->ipc_ids[h / 64], __ATOMIC_RELAXED) >> (h % 64) & 1;
 }
 #endif

@@ -70,7 +70,7 @@ struct ckpt_tree {
     uint32_t page_size;
     uint64_t realtime, monotonic, boottime;     // ns, as the tasks saw them at the instant (their time namespace included)
     uint32_t name, host, kernel, command;       // BYTES
-    uint32_t segment_address_lo, pad0;          // unused
+    uint32_t ipc_unseen, pad0;                  // the session's
     uint64_t xcr0;                              // XGETBV(0)
     uint32_t xsave_size, pad1;                  // CPUID.0Dh:EBX
     uint32_t cpuid[24];             // leaves 1 (ecx, edx), 7.0 (ebx, ecx, edx), 7.1 (eax), 0x80000001 (ecx, edx), 0xd.1 (eax), then zeros
