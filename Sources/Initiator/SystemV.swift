@@ -78,8 +78,7 @@ extension Operation {
 
     /// A tree that has never asked for any costs nobody a phase; nor does an empty list, where we are in the tree's IPC namespace.
     private func mayHaveSystemV(_ tree: ObservedTree, _ p: ObservedProcess) -> Bool {
-        let asked = withUnsafeBytes(of: segment.pointer.pointee.ipc_ids) { $0.contains { $0 != 0 } } || ckpt_load(&segment.pointer.pointee.ipc_unseen) != 0
-        guard asked || tree.live.contains(where: { $0.mappings.contains(where: \.isSegment) }) else { return false }
+        guard ckpt_asked_for_ipc(segment.pointer) || tree.live.contains(where: { $0.mappings.contains(where: \.isSegment) }) else { return false }
         guard let ours = try? Path.link("/proc/self/ns/ipc"), (try? Path.link("/proc/\(p.view)/ns/ipc")) == ours else { return true }
         return ["shm", "sem", "msg"].contains { ((try? Path.text("/proc/sysvipc/\($0)"))?.split(separator: "\n").count ?? 2) > 1 }
     }

@@ -14,6 +14,23 @@ import Testing
         feature("systemv-owners", treatments: [.twice], users: [.root], pids: ["ns"], flags: ["-lrt"])
     }
 
+    @Test func `what somebody else made while the tree ran, and left behind, is none of its business`() {
+        scenario("systemv-stranger") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat")])
+            try s.waitUntilReady()
+            // Its maker has ended: by the pids alone it might be the tree's.
+            var ids: [Int] = []
+            defer { for id in ids { _ = try? run(["/usr/bin/ipcrm", "-s", "\(id)"], in: s.folder) } }
+            for _ in 0 ..< 3 { ids += try run(["/usr/bin/ipcmk", "-S", "2"], in: s.folder).text.split(whereSeparator: \.isWhitespace).compactMap { Int($0) } }
+            if ids.count != 3 { throw Failure("ipcmk: \(ids)") }
+            try s.checkpoint()
+            let text = try s.ckptctl(["inspect", s.statefile]).text
+            if text.contains("IPC\n") { throw Failure(text) }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `a copy beside the original has the same ids, in namespaces of its own`() {
         for user in User.available {
             scenario("systemv-copy", as: user) { s in

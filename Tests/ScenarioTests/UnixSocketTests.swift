@@ -4,6 +4,29 @@ import Glibc
 import Testing
 
 @Suite struct UnixSocketTests {
+    /// As under Yama, where only an ancestor may attach to a process.
+    @Test(arguments: ["unix-pairs", "unix-rights", "tcp-connected", "events-counters", "events-inotify", "descriptors-alike"])
+    func `where descriptors can't be fetched they are sent`(program: String) {
+        for user in User.available {
+            scenario("sent-\(program)", as: user) { s in
+                try s.start([try s.installation.program(program)])
+                try s.waitUntilReady(limit: 60)
+                s.generation = 1
+                let strace = ["/usr/bin/strace", "-f", "-o", s.path("trace"), "-e", "trace=pidfd_getfd", "-e", "inject=pidfd_getfd:error=EPERM", s.installation.ckptctl]
+                let initiator = try s.spawn(strace + ["checkpoint", s.tag, "-o", s.statefile, "--kill"], output: "initiator.out", errors: "initiator.err")
+                let status = Children.wait(initiator, limit: 60)
+                if status != .exited(0) { throw Failure("\(status.map(String.init(describing:)) ?? "hangs") \(read(s.path("initiator.err")))") }
+                if !read(s.path("trace")).contains("INJECTED") { throw Failure("nothing was tried: \(read(s.path("trace")))") }
+                _ = Children.wait(s.pid, limit: 20)
+                s.pid = 0
+                Children.reapStrays()
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     @Test func `pairs keep what is unread in both directions, half-closed ends, peers that are gone, and options`() { feature("unix-pairs") }
     @Test func `listening sockets keep path, relative and abstract names, and connections that wait in their order`() { feature("unix-names") }
     @Test func `datagrams keep their sources, also of senders that are gone; a blocked writer goes on`() { feature("unix-datagrams") }

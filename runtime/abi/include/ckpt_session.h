@@ -15,6 +15,7 @@ enum {
     CKPT_MAX_PROCESSES = 2048,
     CKPT_MAX_TASKS = 8192,
     CKPT_PAGE = 4096,
+    CKPT_SESSION_IPC = 400,
 };
 #define CKPT_SIGCKPT_BIT (1ull << (CKPT_SIGCKPT - 1))
 #define CKPT_SESSION_MAGIC 0x53534553544b4b43ull
@@ -259,13 +260,13 @@ struct ckpt_session {
     uint32_t undo_count;            // atomic: entries that are written
     uint32_t ask_keyrings;          // the tree's user has keys: each task says which are its own
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
-    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: a bit per hash of kind and id, never taken back.
-    uint64_t ipc_ids[16];           // atomic
-    uint32_t ipc_unseen, pad6;      // atomic: a member has asked by syscall(3), so nobody knows
-    uint64_t spare[9];
+    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: 1 + id, by enum ckpt_ipc_kind; never taken back.
+    uint32_t ipc_unseen, pad6;      // atomic: a member has asked by syscall(3), or for more than there is room for: nobody knows
+    uint64_t spare[25];
+    int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
 };
 enum {
-    CKPT_SESSION_HEADER = 4096,
+    CKPT_SESSION_HEADER = 8192,
     CKPT_OFFSET_PROCESSES = CKPT_SESSION_HEADER,
     CKPT_OFFSET_TASKS = CKPT_OFFSET_PROCESSES + CKPT_MAX_PROCESSES * 4096,
     CKPT_OFFSET_ARENA = (CKPT_OFFSET_TASKS + CKPT_MAX_TASKS * 256 + 4095) & ~4095,
@@ -323,13 +324,19 @@ CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int e
     s->failure.pid = ckpt_getpid(); s->failure.tid = ckpt_gettid(); s->failure.detail = detail;
     ckpt_store(&s->failure.code, code);
 }
-CKPT_INLINE uint32_t ckpt_ipc_hash(uint32_t kind, int32_t id) { return ((uint32_t)id * 4 + kind) * 0x9e3779b1u >> 22; }
 CKPT_INLINE void ckpt_note_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
-    uint32_t h = ckpt_ipc_hash(kind, id);
-    __atomic_fetch_or(&s->ipc_ids[h / 64], 1ull << (h % 64), __ATOMIC_RELAXED);
+    for (int i = 0; kind >= 1 && kind <= 3 && i < CKPT_SESSION_IPC; i++) {
+        int32_t known = 0, *at = &s->ipc_ids[kind - 1][i];
+        if (__atomic_compare_exchange_n(at, &known, id + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) || known == id + 1) return;
+    }
+    if (kind <= 3) __atomic_store_n(&s->ipc_unseen, 1, __ATOMIC_RELAXED);
 }
 CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
-    uint32_t h = ckpt_ipc_hash(kind, id);
-    return __atomic_load_n(&s->ipc_ids[h / 64], __ATOMIC_RELAXED) >> (h % 64) & 1;
+    for (int i = 0; kind >= 1 && kind <= 3 && i < CKPT_SESSION_IPC; i++) {
+        int32_t known = __atomic_load_n(&s->ipc_ids[kind - 1][i], __ATOMIC_RELAXED);
+        if (known == 0 || known == id + 1) return known != 0;
+    }
+    return 0;
 }
+CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return s->ipc_unseen || s->ipc_ids[0][0] || s->ipc_ids[1][0] || s->ipc_ids[2][0]; }
 #endif
