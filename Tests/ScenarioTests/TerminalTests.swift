@@ -70,11 +70,7 @@ import Testing
                 second.type("bg\n")
                 guard eventually(10, { access(s.path("continued-background"), F_OK) == 0 }) else { throw Failure("not continued by bg: \(second.screen)") }
                 // A running job is not told that it has the foreground: it finds out when it reads.
-                second.type("fg\n")
-                try second.await(s.statefile)
-                usleep(300_000)
-                second.type("y\n")
-                try second.await("READ-y")
+                try bringToForeground(second, typing: "y")
                 second.type("\u{1a}")
                 try second.await("Stopped")
                 second.type("fg\n")
@@ -92,12 +88,12 @@ import Testing
     }
 
     /// The program looks for input all the time.  When it reads "fg" itself before the shell does, it is stopped for that, as any program is: once more.
-    private func bringToForeground(_ terminal: UserTerminal) throws {
+    private func bringToForeground(_ terminal: UserTerminal, typing key: String) throws {
         for attempt in 1 ... 5 {
             terminal.type("fg\n")
             usleep(300_000)
-            terminal.type("q\n")
-            do { try terminal.await("READ-q", limit: 4); return } catch where attempt < 5 { continue }
+            terminal.type("\(key)\n")
+            do { try terminal.await("READ-\(key)", limit: 4); return } catch where attempt < 5 { continue }
         }
     }
 
@@ -113,7 +109,7 @@ import Testing
                 terminal.type("\(s.statefile)\(options) &\n")
                 s.go()
                 try terminal.await("RESULT-good 24x80")
-                try bringToForeground(terminal)
+                try bringToForeground(terminal, typing: "q")
                 terminal.type("echo STATUS-$?\n")
                 try terminal.await("STATUS-3")
                 terminal.type("exit\n")
