@@ -259,6 +259,7 @@ final class Census {
         for pid in continued { Kernel.kill(pid: pid, 19) }
         seized.release()
     }
+    func seeTracedTasksEnd() { seized.release() }
     var stoppedTasks: Int { processes.filter(\.isStopped).reduce(0) { $0 + $1.signalled.count } }
 
     // MARK: who is in

@@ -162,6 +162,8 @@ final class Operation {
             barrier.end()
             content.endConnections()
             for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 9) }
+            // A process whose threads we trace is gone when we have seen each of them go.
+            census.seeTracedTasksEnd()
             let deadline = Kernel.clock(1) + 5_000_000_000
             while Kernel.clock(1) < deadline, tree.processes.contains(where: { $0.stillLives }) { Kernel.sleep(milliseconds: 1) }
             Path.remove(segment.path)

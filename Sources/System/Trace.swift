@@ -5,7 +5,7 @@ import Glibc
 /// Threads seized by this process; let go when the owner goes.  All calls must come from the thread that seized.
 public final class SeizedTasks {
     private var tids: [Int32] = []                  // main threads last: a dead one is found only when the others of its process are
-    private static let seize = 0x4206, cont = 7, detach = 17, wall = 0x4000_0000
+    private static let seize = 0x4206, cont = 7, detach = 17
     public init() {}
 
     /// Seizes a task in group stop and lets it run; a handler's signal must be pending for it.
@@ -14,8 +14,7 @@ public final class SeizedTasks {
         tids.insert(tid, at: tid == pid ? tids.count : 0)
         // It reports the group stop it is in, then each signal that it is about to handle, ours last (the highest number).
         for _ in 0..<64 {
-            var status: Int32 = 0
-            try retrying("wait for \(tid)") { waitpid(tid, &status, Int32(SeizedTasks.wall)) }
+            guard let status = changeOfState(tid) else { throw SystemError("wait for \(tid)", errno: ETIMEDOUT) }
             guard status & 0xff == 0x7f else { return }         // it ended
             let isEvent = status >> 16 != 0, signal = isEvent ? 0 : status >> 8 & 0xff
             try request(SeizedTasks.cont, tid, Int(signal))
@@ -31,8 +30,7 @@ public final class SeizedTasks {
         let interrupt = 0x4207
         for tid in tids {
             _ = ckpt_syscall(CKPT_SYS_ptrace, interrupt, Int(tid), 0, 0, 0, 0)
-            var status: Int32 = 0
-            waitpid(tid, &status, Int32(SeizedTasks.wall))
+            _ = changeOfState(tid)
             _ = ckpt_syscall(CKPT_SYS_ptrace, SeizedTasks.detach, Int(tid), 0, 0, 0, 0)
         }
         tids = []
@@ -40,9 +38,22 @@ public final class SeizedTasks {
     deinit { release() }
 }
 
+/// What wait(2) says of a traced task; nil: nothing within two seconds, or it is not ours.
+private func changeOfState(_ tid: Int32) -> Int32? {
+    let wall: Int32 = 0x4000_0000
+    for _ in 0..<2000 {
+        var status: Int32 = 0
+        let r = waitpid(tid, &status, WNOHANG | wall)
+        if r == tid { return status }
+        if r < 0 && errno != EINTR { return nil }
+        usleep(1000)
+    }
+    return nil
+}
+
 /// Takes `signals` out of a sleeping task's blocked set (PTRACE_SETSIGMASK): for threads of libc's own that block everything by themselves.
 public func unblockSignals(_ signals: UInt64, of tid: Int32) throws(SystemError) {
-    let seize = 0x4206, interrupt = 0x4207, getMask = 0x420a, setMask = 0x420b, detach = 17, wall: Int32 = 0x4000_0000
+    let seize = 0x4206, interrupt = 0x4207, getMask = 0x420a, setMask = 0x420b, detach = 17
     func request(_ what: Int, _ a: Int = 0, _ b: Int = 0) throws(SystemError) {
         let r = ckpt_syscall(CKPT_SYS_ptrace, what, Int(tid), a, b, 0, 0)
         if r < 0 { throw SystemError("ptrace", errno: Int32(-r)) }
@@ -50,8 +61,7 @@ public func unblockSignals(_ signals: UInt64, of tid: Int32) throws(SystemError)
     try request(seize)
     defer { _ = ckpt_syscall(CKPT_SYS_ptrace, detach, Int(tid), 0, 0, 0, 0) }
     try request(interrupt)
-    var status: Int32 = 0
-    try retrying("wait for \(tid)") { waitpid(tid, &status, wall) }
+    guard changeOfState(tid) != nil else { throw SystemError("wait for \(tid)", errno: ETIMEDOUT) }
     var mask: UInt64 = 0
     let address = withUnsafeMutablePointer(to: &mask) { Int(bitPattern: $0) }
     try request(getMask, 8, address)
