@@ -94,6 +94,18 @@ final class Scenario {
         return result
     }
 
+    /// Starts a checkpoint and ends ckptctl when it has come to `phase` (CKPT_PAUSE).
+    func endInitiator(at phase: String, by signal: Int32) throws {
+        environment["CKPT_PAUSE"] = phase
+        let initiator = try spawn([installation.ckptctl, "checkpoint", tag, "-o", path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+        environment["CKPT_PAUSE"] = nil
+        guard eventually(10, { read(path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(path("initiator.err")))") }
+        kill(initiator, signal)
+        kill(initiator, SIGCONT)
+        guard let status = Children.wait(initiator, limit: 10) else { throw Failure("the initiator hangs") }
+        if status == .exited(0) { throw Failure("the interrupted initiator says that all is well") }
+    }
+
     /// Executes the statefile.
     func restart(_ options: [String] = [], from file: String? = nil, descriptors: [Int32: Int32] = [:], ownSession: Bool = false) throws {
         pid = try spawn([file ?? statefile] + options, output: "restart-\(generation).out", errors: "restart-\(generation).err", descriptors: descriptors,

@@ -53,14 +53,7 @@ import Testing
             scenario("ipc-dead-initiator") { s in
                 try s.start([try s.installation.program(program, flags: ["-lrt"])])
                 try s.waitUntilReady()
-                s.environment["CKPT_PAUSE"] = phase
-                let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
-                s.environment["CKPT_PAUSE"] = nil
-                guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
-                kill(initiator, signal)
-                kill(initiator, SIGCONT)
-                guard let status = Children.wait(initiator, limit: 10) else { throw Failure("the initiator hangs") }
-                if status == .exited(0) { throw Failure("the interrupted initiator says that all is well") }
+                try s.endInitiator(at: phase, by: signal)
                 s.go()
                 try s.expect(.exited(0), output: "ok\n")
             }
