@@ -8,7 +8,7 @@
 #include "ckpt_statefile.h"
 
 enum {
-    ENGINE_TABLES = 32,                 // tables are numbered from 1 (enum ckpt_table)
+    ENGINE_TABLES = 48,                 // tables are numbered from 1 (enum ckpt_table)
     ENGINE_RELOCATIONS = 64,
     ENGINE_RELOCATION_TEXT = 32768,
     ENGINE_MAIN_STACK = 128 << 10,      // the restoring task's own
