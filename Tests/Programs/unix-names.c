@@ -28,6 +28,9 @@ int main(void) {
     chmod(path, 0640);
     int c = client(path, 0, SOCK_STREAM), s = must(accept(l, NULL, NULL));
     int gc = client("gone", 0, SOCK_STREAM), gs = must(accept(gone, NULL, NULL)); close(gone); unlink("gone");
+    char folder[200], deep[200]; snprintf(folder, sizeof folder, "%s", scenario_path("folder")); snprintf(deep, sizeof deep, "%s/deep", folder); must(mkdir(folder, 0700)); must(mkdir(deep, 0700));
+    char away[220]; snprintf(away, sizeof away, "%s/away", deep); int l2 = listener(away, 0, SOCK_STREAM), fc = client(away, 0, SOCK_STREAM), fs = must(accept(l2, NULL, NULL));
+    close(l2); unlink(away); rmdir(deep); rmdir(folder);
     int cn = must(socket(AF_UNIX, SOCK_STREAM, 0)); socklen_t n = name("client", 0); must(bind(cn, (void *)&a, n)); n = name(abstract, 1); must(connect(cn, (void *)&a, n));
     int sn = must(accept(x, NULL, NULL));
     int w[3]; for (int i = 0; i < 3; i++) w[i] = client("relative", 0, SOCK_SEQPACKET);
@@ -39,6 +42,7 @@ int main(void) {
     scenario_wait();
     named(l, 0, path, 0); named(r, 0, "relative", 0); named(x, 0, abstract, 1); named(s, 0, path, 0); named(c, 1, path, 0); named(gc, 1, "gone", 0); named(gs, 0, "gone", 0);
     named(sn, 1, "client", 0); named(cn, 0, "client", 0); named(cn, 1, abstract, 1);
+    named(fc, 1, away, 0); named(fs, 0, away, 0); same(-1, access(folder, F_OK));
     same(-1, access("gone", F_OK)); struct stat st; must(stat(path, &st)); same(0640, st.st_mode & 07777); check(S_ISSOCK(st.st_mode)); same(geteuid(), st.st_uid);
     same(9, read(s, got, 100)); check(!memcmp(got, "to server", 9)); same(9, read(gc, got, 100)); check(!memcmp(got, "to client", 9));
     write(s, "x", 1); same(1, read(c, got, 9)); write(cn, "yy", 2); same(2, read(sn, got, 9));

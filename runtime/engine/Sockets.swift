@@ -11,6 +11,7 @@ func makeSockets() {
 
 func completeSockets() {
     fillUnixQueues()
+    removeFolders()
     for i in 0..<sockets.count where sockets[i].pointee.family == Family.unix {
         guard let fd = socketFd(i) else { continue }
         setOptions(i, fd, CKPT_OPTION_FILLED)

@@ -78,7 +78,7 @@ private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(
 private func bind(_ i: Int, _ fd: Int32) {
     withLocal(i) { a, n in
         if isPath(i) { removeDead(i, a, n) }
-        let r = system(CKPT_SYS_bind, Int(fd), int(a), n)
+        let r = bind(fd, to: a, n)
         if r == -98 {
             refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
         }
@@ -170,7 +170,7 @@ private func bindRemote(_ i: Int, _ fd: Int32) {
     withUnsafeMutableBytes(of: &a) { b in
         let n = address(sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
         if sockets[i].pointee.remote_size > 2 && bytes(sockets[i].pointee.remote + 2).pointee != 0 { removeDead(i, b.baseAddress!, n) }
-        _ = made(system(CKPT_SYS_bind, Int(fd), int(b.baseAddress!), n), i, "its peer's name cannot be taken for a moment")
+        _ = made(bind(fd, to: b.baseAddress!, n), i, "its peer's name cannot be taken for a moment")
     }
 }
 private func unlinkGone(_ i: Int, remote: Bool) {
@@ -269,7 +269,7 @@ private func bindSource(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>
         let n = address(m.pointee.source, m.pointee.source_size, sockets[i].pointee.path_folder, b.baseAddress!), isPath = bytes(m.pointee.source + 2).pointee != 0
         let there = isPath && status(path: Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), follow: false).result == 0
         if isPath { removeDead(i, b.baseAddress!, n) }
-        _ = made(system(CKPT_SYS_bind, Int(fd), int(b.baseAddress!), n), i, "the name of a sender that is gone cannot be taken for a moment")
+        _ = made(bind(fd, to: b.baseAddress!, n), i, "the name of a sender that is gone cannot be taken for a moment")
         if isPath && !there { _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2)) }
     }
 }

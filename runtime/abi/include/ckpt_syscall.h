@@ -30,7 +30,7 @@ enum {
     CKPT_SYS_sendmsg = 46, CKPT_SYS_recvmsg = 47, CKPT_SYS_shutdown = 48, CKPT_SYS_bind = 49, CKPT_SYS_listen = 50, CKPT_SYS_getsockname = 51,
     CKPT_SYS_getpeername = 52, CKPT_SYS_socketpair = 53, CKPT_SYS_setsockopt = 54, CKPT_SYS_getsockopt = 55, CKPT_SYS_accept4 = 288, CKPT_SYS_clone = 56, CKPT_SYS_fork = 57,
     CKPT_SYS_execve = 59, CKPT_SYS_exit = 60, CKPT_SYS_wait4 = 61, CKPT_SYS_kill = 62, CKPT_SYS_uname = 63, CKPT_SYS_fcntl = 72,
-    CKPT_SYS_ftruncate = 77, CKPT_SYS_getcwd = 79, CKPT_SYS_chdir = 80, CKPT_SYS_fchdir = 81, CKPT_SYS_mkdir = 83, CKPT_SYS_unlink = 87,
+    CKPT_SYS_ftruncate = 77, CKPT_SYS_getcwd = 79, CKPT_SYS_chdir = 80, CKPT_SYS_fchdir = 81, CKPT_SYS_mkdir = 83, CKPT_SYS_rmdir = 84, CKPT_SYS_unlink = 87,
     CKPT_SYS_readlink = 89, CKPT_SYS_fchmod = 91, CKPT_SYS_umask = 95, CKPT_SYS_getrlimit = 97, CKPT_SYS_ptrace = 101, CKPT_SYS_getuid = 102,
     CKPT_SYS_getgid = 104, CKPT_SYS_geteuid = 107, CKPT_SYS_getegid = 108, CKPT_SYS_setpgid = 109, CKPT_SYS_getppid = 110, CKPT_SYS_getpgrp = 111,
     CKPT_SYS_setsid = 112, CKPT_SYS_setgroups = 116, CKPT_SYS_setresuid = 117, CKPT_SYS_setresgid = 119, CKPT_SYS_getpgid = 121,

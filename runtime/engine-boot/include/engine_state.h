@@ -14,6 +14,7 @@ enum {
     ENGINE_MAIN_STACK = 128 << 10,      // the restoring task's own
     ENGINE_TASK_STACK = 16 << 10,       // each further task's
     ENGINE_VDSO_PIECES = 6,
+    ENGINE_FOLDER_TEXT = 4096,
 };
 enum engine_pids { ENGINE_PIDS_AUTO = 0, ENGINE_PIDS_KEEP = 1, ENGINE_PIDS_NS = 2, ENGINE_PIDS_NEW = 3 };
 enum engine_files { ENGINE_FILES_CHECK = 0, ENGINE_FILES_KEEP = 1, ENGINE_FILES_TRUNCATE = 2 };
@@ -102,6 +103,8 @@ struct engine_state {
     uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid;
     int64_t  creator_number, creator_arguments[5];
     uint32_t ipc, ipc_namespace;        // enum engine_ipc; whether the tree gets an IPC namespace of its own
+    // folders that are made for a moment: their paths, each with its NUL
+    uint32_t folders_used; char folders[ENGINE_FOLDER_TEXT];
 };
 
 // Shared by every process of one restart.  After it: int32_t pids[nodes], uint32_t leader_gone[processes], int32_t tids[tasks].
@@ -133,6 +136,7 @@ CKPT_INLINE char *_Nonnull engine_program(void) { return engine_state()->program
 CKPT_INLINE char *_Nonnull engine_path(void) { return engine_state()->path; }
 CKPT_INLINE char *_Nonnull engine_segment_path(void) { return engine_state()->segment_path; }
 CKPT_INLINE char *_Nonnull engine_session_directory(void) { return engine_state()->session_directory; }
+CKPT_INLINE char *_Nonnull engine_folders(void) { return engine_state()->folders; }
 CKPT_INLINE char *_Nonnull engine_relocation_text(uint32_t at) { return engine_state()->relocation_text + at; }
 CKPT_INLINE uint32_t *_Nonnull engine_relocation_old(uint32_t i) { return &engine_state()->relocation_old[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_relocation_new(uint32_t i) { return &engine_state()->relocation_new[i]; }
