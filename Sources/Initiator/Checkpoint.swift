@@ -21,6 +21,8 @@ public struct CheckpointOptions: Sendable {
     public var patience = 10_000
     /// Called at the start of each phase (CKPT_PAUSE, progress).
     public var onPhase: @Sendable (String) -> Void = { _ in }
+    /// Called while memory is written: how much is, and how much it will be at most.
+    public var onBytes: @Sendable (_ done: UInt64, _ expected: UInt64) -> Void = { _, _ in }
     public init(output: String) { self.output = output }
 }
 
@@ -111,7 +113,7 @@ final class Operation {
                 barrier.release(except: census.stoppedTasks)
                 report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
-                try awaitSnapshots(tree, barrier, server)
+                try awaitSnapshots(tree, plan, barrier, server)
             }
             phase("commit")
             try commit(tree, content, plan, draft)

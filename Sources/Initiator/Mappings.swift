@@ -11,6 +11,7 @@ final class MemoryPlan {
     var sessionAddress: [ObjectIdentifier: UInt64] = [:]
     var memoryEnd: UInt64 = 0
     var totalBytes: UInt64 = 0
+    var expectedBytes: UInt64 = 0                   // at most: pages that turn out to be zero are not written
     var segmentsWritten: Set<UInt32> = []           // System V shared memory
     fileprivate var dumpedParts: [UInt32: [(UInt64, UInt64)]] = [:]
 }
@@ -27,7 +28,10 @@ extension Operation {
                 guard let vma = content.vma(m, p, segment) else { continue }
                 var v = vma
                 v.process = UInt32(i)
-                if let range = plan.range(m, &v, content, draft, p, hasSwap: hasSwap) { ranges.append(range) }
+                if let range = plan.range(m, &v, content, draft, p, hasSwap: hasSwap) {
+                    ranges.append(range)
+                    if range.file_offset != 0 { plan.expectedBytes += m.isShared ? m.residentBytes : max(m.anonymousBytes, m.hugeBytes) }
+                }
                 if v.kind == CKPT_VMA_SESSION.rawValue { plan.sessionAddress[ObjectIdentifier(p)] = m.start }
                 content.tables.vmas.append(v)
             }

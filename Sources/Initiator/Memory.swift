@@ -20,12 +20,18 @@ extension Operation {
         }
         let slots = tree.live.map { segment.process($0.slot) }
         try barrier.run(CKPT_PHASE_MEMORY, expecting: tree.live.count, patience: max(options.patience, 60_000),
-                        progress: { slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) } }) { self.unfinished(tree, CKPT_SNAPSHOT_DETACHED) }
+                        progress: { self.written(slots, plan) }) { self.unfinished(tree, CKPT_SNAPSHOT_DETACHED) }
         for p in tree.live where segment.process(p.slot).pointee.snapshot_clone_errno != 0 {
             let e = SystemError("clone", errno: segment.process(p.slot).pointee.snapshot_clone_errno)
             report.remarks.append("pid \(p.pid): no snapshot could be cloned (\(e.text)); its memory was written while it waited")
         }
-        if options.afterwards != .run { try awaitSnapshots(tree, barrier, server) }
+        if options.afterwards != .run { try awaitSnapshots(tree, plan, barrier, server) }
+    }
+
+    private func written(_ slots: [UnsafeMutablePointer<ckpt_process>], _ plan: MemoryPlan) -> UInt64 {
+        let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) }
+        options.onBytes(bytes, plan.expectedBytes)
+        return bytes
     }
 
     private func unfinished(_ tree: ObservedTree, _ wanted: ckpt_snapshot_state) -> String {
@@ -33,14 +39,14 @@ extension Operation {
     }
 
     /// Ends when every writer has said that it is done.  One that died is named.
-    func awaitSnapshots(_ tree: ObservedTree, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
+    func awaitSnapshots(_ tree: ObservedTree, _ plan: MemoryPlan, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
         let slots = tree.live.map { segment.process($0.slot) }
         var lastBytes: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000
         while true {
             let done = ckpt_load(&segment.pointer.pointee.snapshots_done)
             if barrier.failed { throw CheckpointFailure([problem(.system, words(for: segment.pointer.pointee.failure), remedy: "free space, or choose another place with -o")]) }
             if Int(done) >= slots.count { return }
-            let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) }
+            let bytes = written(slots, plan)
             let now = Kernel.clock(1)
             if bytes != lastBytes { lastBytes = bytes; deadline = now + 60_000_000_000 }
             let dead = tree.live.filter { isDead($0) }

@@ -17,3 +17,12 @@ extension File {
         return ioctl(number, 0x5413, &s) == 0 ? s : nil                             // TIOCGWINSZ
     }
 }
+
+public enum Terminal {
+    /// How wide the terminal behind stderr is; nil: it is none.
+    public static var errorColumns: Int? {
+        guard isatty(2) == 1 else { return nil }
+        var s = ckpt_winsize()
+        return ioctl(2, 0x5413, &s) == 0 && s.columns > 0 ? Int(s.columns) : 80        // TIOCGWINSZ
+    }
+}

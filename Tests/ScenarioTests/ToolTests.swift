@@ -115,4 +115,27 @@ import Testing
             try s.expect(.killed(SIGKILL))
         }
     }
+
+    @Test func `a terminal shows how far a checkpoint is, and nothing else does`() {
+        scenario("progress") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat"), "256"])
+            try s.waitUntilReady(limit: 60)
+            for options in [[], ["--quiet"]] {
+                let terminal = try UserTerminal(rows: 24, columns: 100, for: .current), end = open(terminal.path, O_RDWR | O_NOCTTY | O_CLOEXEC)
+                let ckptctl = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("generation-1.ckpt"), "--timing"] + options, output: "ckptctl.out", errors: "unused", descriptors: [2: end])
+                Glibc.close(end)
+                let status = Children.wait(ckptctl, limit: 60)
+                try terminal.await("phase commit: ")
+                let shown = terminal.screen
+                if status != .exited(0) { throw Failure("\(String(describing: status)) \(shown)") }
+                if options.isEmpty {
+                    for words in ["\(s.tag): write [", "MiB of 5", "MiB/s, ", " left"] where !shown.contains(words) { throw Failure("no \(words): \(shown)") }
+                } else if shown.contains("\u{1b}") || shown.contains("[#") { throw Failure(shown) }
+            }
+            let plain = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("generation-1.ckpt")])
+            if plain.status != .exited(0) || plain.errors.contains("\u{1b}") || plain.errors.contains("[#") { throw Failure(plain.errors) }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
 }

@@ -38,6 +38,7 @@ struct Checkpoint: ParsableCommand {
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
     @Flag(help: "Print how long each phase took.") var timing = false
     @Flag(help: "Print JSON.") var json = false
+    @Flag(name: .shortAndLong, help: "No progress bar and no hints.") var quiet = false
 
     func validate() throws {
         if kill && stop { throw ValidationError("--kill and --stop exclude each other.") }
@@ -54,17 +55,24 @@ struct Checkpoint: ParsableCommand {
         options.outside = tcp
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
-        options.onPhase = { if $0 == pauseAt { note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.awaitContinue() } }
-        let report = perform(found.segment, options)
+        let bar = quiet ? nil : ProgressBar(found.segment.name)
+        options.onPhase = {
+            bar?.show(phase: $0)
+            if $0 == pauseAt { bar?.erase(); note("paused at phase '\($0)' (pid \(Kernel.processID)); SIGCONT goes on"); Kernel.awaitContinue() }
+        }
+        options.onBytes = { bar?.show(done: $0, of: $1) }
+        let report = perform(found.segment, options, bar)
         for remark in report.remarks { note(remark) }
         try show(report, options.output)
     }
 
     /// All that stands in the way is printed, a line each.
-    private func perform(_ segment: Segment, _ options: CheckpointOptions) -> CheckpointReport {
+    private func perform(_ segment: Segment, _ options: CheckpointOptions, _ bar: ProgressBar?) -> CheckpointReport {
+        defer { bar?.erase() }
         do throws(CheckpointFailure) {
             return try CkptInitiator.checkpoint(segment, options, log: logger())
         } catch {
+            bar?.erase()
             for p in error.problems { Program.writeError("ckptctl: \(p)\n") }
             if json { try? ckptctl.output(refusal(error)) }
             Program.exit(error.status.rawValue)
@@ -101,7 +109,7 @@ struct Checkpoint: ParsableCommand {
         }
         if r.savedFiles > 0 { note("\(r.savedFiles) \(r.savedFiles == 1 ? "file" : "files") stored, \(sizeText(r.savedBytes)); the pause was longer by \(milliseconds(r.phases.first { $0.name == "files" }?.nanoseconds ?? 0))") }
         try ckptctl.output("\(path): \(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes)), paused \(milliseconds(r.pause))\n")
-        if r.face == "exec" && Kernel.environment("CKPT_QUIET") == nil && face == .auto {
+        if r.face == "exec" && !quiet && Kernel.environment("CKPT_QUIET") == nil && face == .auto {
             note("run it with \(path); open it with: ckptctl gdb \(path)")
         }
         if timing { for p in r.phases { Program.writeError("ckptctl: phase \(p.name): \(milliseconds(p.nanoseconds))\n") } }
