@@ -118,7 +118,7 @@ import Testing
 
     @Test func `a terminal shows how far a checkpoint is, and nothing else does`() {
         scenario("progress") { s in
-            try s.start([try s.installation.program("behaviour-heartbeat"), "256"])
+            try s.start([try s.installation.program("behaviour-heartbeat"), "512"])
             try s.waitUntilReady(limit: 60)
             for options in [[], ["--quiet"]] {
                 let terminal = try UserTerminal(rows: 24, columns: 100, for: .current), end = open(terminal.path, O_RDWR | O_NOCTTY | O_CLOEXEC)
@@ -129,7 +129,7 @@ import Testing
                 let shown = terminal.screen
                 if status != .exited(0) { throw Failure("\(String(describing: status)) \(shown)") }
                 if options.isEmpty {
-                    for words in ["\(s.tag): write [", "MiB of 5", "MiB/s, ", " left"] where !shown.contains(words) { throw Failure("no \(words): \(shown)") }
+                    for words in ["\(s.tag): write [", "iB of 1.0 GiB", "iB/s, ", " left"] where !shown.contains(words) { throw Failure("no \(words): \(shown)") }
                 } else if shown.contains("\u{1b}") || shown.contains("[#") { throw Failure(shown) }
             }
             let plain = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("generation-1.ckpt")])

@@ -42,12 +42,11 @@ final class ProgressBar: @unchecked Sendable {
     private func line(_ now: UInt64) -> String {
         let head = "\(printable(name)): \(phase)"
         guard expected > 0 else { return head }
+        guard phase == "memory" || phase == "write" else { return "\(head), \(sizeText(done))" }
         let width = 24, filled = Int(Double(width) * Double(done) / Double(expected))
         let bar = "[" + String(repeating: "#", count: filled) + String(repeating: "-", count: width - filled) + "]"
         let rate = Double(done) * 1e9 / Double(max(1, now - writeStart))
-        var text = "\(head) \(bar) \(sizeText(done)) of \(sizeText(expected))"
-        if rate >= 1 { text += ", \(sizeText(UInt64(rate)))/s" }
-        if rate >= 1, phase == "memory" || phase == "write" { text += ", \(ageText(seconds: UInt64(Double(expected - done) / rate + 0.5))) left" }
-        return text
+        let text = "\(head) \(bar) \(sizeText(done)) of \(sizeText(expected))"
+        return rate < 1 ? text : text + ", \(sizeText(UInt64(rate)))/s, \(ageText(seconds: UInt64(Double(expected - done) / rate + 0.5))) left"
     }
 }
