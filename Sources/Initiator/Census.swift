@@ -16,6 +16,7 @@ final class CalledProcess {
     var depth: Int                      // pid namespaces between us and it
     var signalled: Set<Int32> = []      // tids as we see them
     var ownTids: [Int32: Int32] = [:]   // ours → its own
+    var workers: Set<Int32> = []        // threads of the kernel among its own
     var isStopped = false
     var leaderIsGone = false
     init(pid: Int32, startTime: UInt64, address: UInt64, ownPid: Int32, depth: Int) {
@@ -200,6 +201,8 @@ final class Census {
     private func call(_ p: CalledProcess) throws(CheckpointFailure) {
         for tid in Proc.threads(of: p.pid) where !p.signalled.contains(tid) {
             guard let stat = ProcStat(pid: p.pid, tid: tid) else { continue }
+            if stat.isRingWorker { p.workers.insert(tid); continue }
+            p.workers.remove(tid)
             if stat.isDead {
                 if tid == p.pid { p.leaderIsGone = true; p.signalled.insert(tid) }
                 continue
@@ -290,7 +293,7 @@ final class Census {
             if stat.isZombie { known[p.pid] = nil; continue }       // it ended before it arrived
             live.append(p)
             for tid in tids {
-                if tid == p.pid && p.leaderIsGone { continue }
+                if tid == p.pid && p.leaderIsGone || p.workers.contains(tid) { continue }
                 guard let own = p.ownTids[tid], arrivedTasks.contains(key(p.ownPid, own)) else { complete = false; break }
             }
         }
@@ -306,7 +309,7 @@ final class Census {
                                     remedy: "start it outside the session, or let it end"))
         }
         for p in processes {
-            for tid in Proc.threads(of: p.pid) where !(tid == p.pid && p.leaderIsGone) {
+            for tid in Proc.threads(of: p.pid) where !(tid == p.pid && p.leaderIsGone) && !p.workers.contains(tid) {
                 if let own = p.ownTids[tid], arrivedTasks.contains(key(p.ownPid, own)) { continue }
                 problems.append(problem(.temporary, "pid \(p.pid) tid \(tid): did not arrive in \(patience / 1000) s: " + whereItIs(p.pid, tid), remedy: "try again, or raise --timeout"))
             }

@@ -90,6 +90,7 @@ final class Operation {
             try recordQueues(tree, barrier)
             try recordSignals(tree, barrier)
             try recordSystemV(tree, barrier)
+            try recordRings(tree, barrier)
             let fetch = try fetchDescriptors(tree, barrier)
             phase("system")
             observeNamespaces(tree)

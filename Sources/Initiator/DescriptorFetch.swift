@@ -18,8 +18,8 @@ final class DescriptorFetch {
 }
 
 extension ObservedDescriptor {
-    /// /proc does not show all of it.
-    fileprivate var isLookedInto: Bool { ![FileType.regular, FileType.directory].contains(mode & FileType.mask) || link.hasPrefix("anon_inode:") }
+    /// /proc does not show all of it.  (An io_uring can't be sent; its leader looks into it.)
+    fileprivate var isLookedInto: Bool { (![FileType.regular, FileType.directory].contains(mode & FileType.mask) || link.hasPrefix("anon_inode:")) && !isRing }
 }
 
 private let notPermitted: Int32 = 1, perMessage = 64

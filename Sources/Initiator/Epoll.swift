@@ -33,11 +33,13 @@ extension SystemContent {
                 continue
             }
             var w = ckpt_watched_record(target: UInt32(target), number: number, events: events, process: ckpt_no_index(), data: data)
-            if files.all[target].sample.isSignalfd {
-                // It shows the signals of whoever added it, and nobody tells who that was.
+            let isRing = files.all[target].sample.isRing
+            if files.all[target].sample.isSignalfd || isRing {
+                // A signalfd shows the signals of whoever added it, and nobody tells who that was.  An io_uring is made by its process.
                 let both = f.users.intersection(files.all[target].users)
                 guard both.count == 1, let p = both.first else {
-                    refusals.add(pid: f.samplePid, fd: f.sample.number, both.isEmpty ? "epoll instance: it watches a signalfd of a process that does not have the instance" : "epoll instance: it watches a signalfd, and several processes have both",
+                    let what = isRing ? "an io_uring" : "a signalfd"
+                    refusals.add(pid: f.samplePid, fd: f.sample.number, both.isEmpty ? "epoll instance: it watches \(what) of a process that does not have the instance" : "epoll instance: it watches \(what), and several processes have both",
                                  "keep both open in one process (close-on-exec, or close them after fork)")
                     continue
                 }
@@ -48,7 +50,7 @@ extension SystemContent {
             }
             tables.watched.append(w)
             if events & edge != 0 { watchedByEdge.insert(target) }
-            if !files.all[target].sample.isEpoll && !files.all[target].sample.isPidfd { files.openInEngine(target) }
+            if !files.all[target].sample.isEpoll && !files.all[target].sample.isPidfd && !isRing { files.openInEngine(target) }
         }
     }
 
@@ -65,7 +67,7 @@ extension SystemContent {
     private func canFire(_ target: Int, _ segment: Segment) -> Bool {
         let c = files.all[target].sample
         // These are added late, when others of the instance may fire in their place.
-        if c.isSignalfd || c.isPidfd { return false }
+        if c.isSignalfd || c.isPidfd || c.isRing { return false }
         if c.isTimerfd || c.isEpoll { return true }
         let isOurs = files.all.contains { $0.sample.inode == c.inode && $0.sample.canWrite }
         if c.link.hasPrefix("pipe:") && c.canRead && isOurs { return true }

@@ -93,6 +93,7 @@ struct PipeEnds {
 extension SystemContent {
     private func object(of i: Int, _ f: OpenFile) -> UInt32? {
         let d = f.sample, pid = f.samplePid
+        if d.isRing { return ringObject(i, f) }
         if d.link.hasPrefix("anon_inode:") { return eventObject(i, f) }
         let place = "/proc/\(pid)/fd/\(d.number)"
         if d.link.hasPrefix("/"), Path.fileSystem(of: place) == FileSystem.proc {
@@ -242,7 +243,7 @@ extension SystemContent {
         if d.mode & FileType.mask == FileType.socket { return ("socket \(d.link)", "close it before the checkpoint, or use a pipe or a file") }
         if d.mode & FileType.mask == FileType.block { return ("block device \(d.link)", "close it before the checkpoint") }
         if d.mode & FileType.mask == FileType.directory { return ("directory \(d.link)", "close it before the checkpoint") }
-        let names = ["[fanotify]": "fanotify queue", "[io_uring]": "io_uring", "[userfaultfd]": "userfaultfd", "[perf_event]": "performance counter",
+        let names = ["[fanotify]": "fanotify queue", "[userfaultfd]": "userfaultfd", "[perf_event]": "performance counter",
                      "bpf-map": "BPF map", "bpf-prog": "BPF program"]
         for (key, name) in names where d.link == "anon_inode:" + key { return (name, "close it before the checkpoint") }
         return (d.link, "close it before the checkpoint")

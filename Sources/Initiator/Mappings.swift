@@ -78,7 +78,8 @@ extension SystemContent {
         if m.inode == segment.identity.inode && m.device == segment.identity.device { v.kind = CKPT_VMA_SESSION.rawValue; return v }
         if m.name == "[vdso]" { v.kind = CKPT_VMA_VDSO.rawValue; return v }
         if m.name.hasPrefix("[vvar") { v.kind = CKPT_VMA_VVAR.rawValue; return v }
-        if m.name.hasPrefix("/[aio]") { return asynchronousContext(m, v, p, segment) }
+        if m.isAsynchronousContext { return asynchronousContext(m, v, p) }
+        if m.name == "anon_inode:[io_uring]" { return ringMapping(m, v, p) }
         if refuse(m, p) { return nil }
         if m.isShared {
             v.object_offset = m.offset
@@ -107,18 +108,6 @@ extension SystemContent {
         guard let object = openDeleted(m) ?? objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { return nil }
         v.object = object
         tables.objects[Int(object)].flags |= CKPT_OBJECT_MAPPED.rawValue
-        return v
-    }
-
-    /// io_setup(2): restored while nothing was ever given to it.  What is in flight nobody can see.
-    private func asynchronousContext(_ m: ProcMapping, _ vma: ckpt_vma_record, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? {
-        let slot = segment.process(p.slot).pointee
-        guard slot.aio_used == 0, slot.aio_owner == p.ownPid, let ring = AsynchronousRing(pid: p.view, address: m.start), ring.isUntouched else {
-            refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): asynchronous I/O context (io_setup) that has been used, or was not made here", "destroy it before the checkpoint, or make the program use threads for its input and output")
-            return nil
-        }
-        var v = vma
-        v.kind = CKPT_VMA_AIO.rawValue; v.object_offset = UInt64(ring.events)
         return v
     }
 
@@ -221,7 +210,7 @@ extension MemoryPlan {
             return sharedRange(m, &v, r, draft, hasSwap: hasSwap)
         case CKPT_VMA_SHARED_FILE where content.isHeldByMappingsOnly(v.object):
             return sharedRange(m, &v, r, draft, hasSwap: hasSwap)
-        case CKPT_VMA_SHARED_FILE:
+        case CKPT_VMA_SHARED_FILE, CKPT_VMA_RING, CKPT_VMA_AIO:
             // Nothing of it is stored; the snapshot only lets go of it.
             r.kind = CKPT_RANGE_SHARED.rawValue
             return r

@@ -44,6 +44,9 @@ final class ObservedProcess {
     var personality: UInt32 = 0, oomScoreAdj: Int32 = 0, coredumpFilter: UInt64 = 0
     var limits = [ckpt_rlimit](repeating: ckpt_rlimit(), count: 16)
     var sharedPendingMask: UInt64 = 0   // ShdPnd
+    var ringNotes: RingNotes?
+    var ringContents: [UInt64: RingContents] = [:]      // of io_urings, by inode
+    var contexts: [UInt64: AsynchronousRing] = [:]      // of asynchronous I/O, by address
     init(pid: Int32, startTime: UInt64, ownPid: Int32, stat: ProcStat, status: ProcStatus) {
         self.pid = pid; view = pid; self.startTime = startTime; self.ownPid = ownPid; self.stat = stat; self.status = status
     }
@@ -82,6 +85,7 @@ final class ObservedTree {
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var systemV: [ObservedIPC] = []
     var queues: [ObservedQueue] = []
+    var ringGeneration: UInt32 = 0                      // of the checkpoint, as the runtime writes it into what it finds out
     var refusals = Refusals(session: "")
     var live: [ObservedProcess] { processes.filter { !$0.isZombie } }
 }

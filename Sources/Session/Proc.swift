@@ -14,6 +14,9 @@ public struct ProcStat: Sendable {
     /// What the parent gets when it ends (clone(2)).
     public var exitSignal: Int32
 
+    /// A thread of the kernel that does the work of an io_uring (PF_IO_WORKER): it takes no signals, and comes and goes.
+    public var isRingWorker: Bool { flags & 0x10 != 0 }
+
     public init?(_ text: String) {
         guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), let pid = Int32(text[..<open].dropLast()) else { return nil }
         let f = text[text.index(after: close)...].split(whereSeparator: { $0 == " " || $0 == "\n" })

@@ -44,6 +44,7 @@ public final class Statefile: @unchecked Sendable {
     public let semaphores: Table<ckpt_semaphore_record>
     public let adjustments: Table<ckpt_adjustment_record>
     public let queued: Table<ckpt_queued_record>
+    public let rings: Table<ckpt_ring_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -96,6 +97,7 @@ public final class Statefile: @unchecked Sendable {
         semaphores = try scan.optionalTable(notes[CKPT_TABLE_SEMAPHORE.rawValue], "SEMAPHORE")
         adjustments = try scan.optionalTable(notes[CKPT_TABLE_ADJUSTMENT.rawValue], "ADJUSTMENT")
         queued = try scan.optionalTable(notes[CKPT_TABLE_QUEUED.rawValue], "QUEUED")
+        rings = try scan.optionalTable(notes[CKPT_TABLE_RING.rawValue], "RING")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

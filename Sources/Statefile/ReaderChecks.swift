@@ -23,6 +23,7 @@ extension Statefile {
         try checkSaved()
         try checkEvents()
         try checkIPC()
+        try checkRings()
         for i in namespaces.indices {
             try checkText(namespaces[i].host, "NAMESPACE \(i)", namespaces.offset(of: i)); try checkText(namespaces[i].domain, "NAMESPACE \(i)", namespaces.offset(of: i))
         }
@@ -113,7 +114,7 @@ extension Statefile {
         let v = vmas[i], name = "VMA \(i)", at = vmas.offset(of: i)
         try check(v.start < v.end && v.start % 4096 == 0 && v.end % 4096 == 0 && v.end <= 1 << 47, name, at, "no sensible range of addresses")
         try check(index(v.process, processes), name, at, "its process is out of range")
-        try check(v.kind <= CKPT_VMA_AIO.rawValue, name, at, "unknown kind \(v.kind)")
+        try check(v.kind <= CKPT_VMA_AIO.rawValue || v.kind == CKPT_VMA_RING.rawValue, name, at, "unknown kind \(v.kind)")
         let needsObject = [CKPT_VMA_FILE, CKPT_VMA_SHARED_FILE, CKPT_VMA_SHARED_ANONYMOUS].contains { $0.rawValue == v.kind }
         try check(index(v.object, objects) || (!needsObject && v.object == ckpt_no_index()), name, at, "its object is out of range")
         try check(v.data_offset == 0 || (v.data_offset % 4096 == 0 && contains(v.data_offset, v.end - v.start)), name, at, "its memory lies outside of the file")
@@ -129,6 +130,7 @@ extension Statefile {
         switch ckpt_object_kind(rawValue: o.kind) {
         case CKPT_OBJECT_SOCKET: try check(index(o.detail, sockets), name, at, "its socket is out of range")
         case CKPT_OBJECT_EVENTFD, CKPT_OBJECT_TIMERFD, CKPT_OBJECT_SIGNALFD, CKPT_OBJECT_EPOLL, CKPT_OBJECT_INOTIFY, CKPT_OBJECT_PIDFD: try check(index(o.detail, events), name, at, "its event record is out of range")
+        case CKPT_OBJECT_RING: try check(index(o.detail, rings), name, at, "its ring is out of range")
         case CKPT_OBJECT_QUEUE: try check(index(o.detail, ipc) && ipc[Int(o.detail)].kind == CKPT_IPC_POSIX_QUEUE.rawValue, name, at, "its message queue is out of range")
         case CKPT_OBJECT_SEGMENT: try check(index(o.detail, ipc) && ipc[Int(o.detail)].kind == CKPT_IPC_SEGMENT.rawValue, name, at, "its System V shared memory is out of range")
         case CKPT_OBJECT_PTY_MASTER, CKPT_OBJECT_PTY_SLAVE, CKPT_OBJECT_PTY_CONTROLLING: try check(index(o.detail, terminals), name, at, "its terminal is out of range")
@@ -166,6 +168,15 @@ extension Statefile {
             try check(isRight && a.number < ipc[Int(a.set)].count, "ADJUSTMENT \(i)", adjustments.offset(of: i), "its process or semaphore is out of range")
         }
         for i in queued.indices { try check(contains(queued[i].content, queued[i].size), "QUEUED \(i)", queued.offset(of: i), "its contents lie outside of the file") }
+    }
+
+    private func checkRings() throws(Problem) {
+        for i in rings.indices {
+            let r = rings[i], name = "RING \(i)", at = rings.offset(of: i)
+            try check(index(r.object, objects) && index(r.process, processes), name, at, "its object or process is out of range")
+            try check(r.event == ckpt_no_index() || index(r.event, descriptions), name, at, "its eventfd is out of range")
+            try check(contains(r.rings, UInt64(r.rings_size)) && contains(r.entries, UInt64(r.entries_size)), name, at, "its contents lie outside of the file")
+        }
     }
 
     private func checkTerminals() throws(Problem) {

@@ -32,6 +32,7 @@ public final class Tables {
     public var semaphores: [ckpt_semaphore_record] = []
     public var adjustments: [ckpt_adjustment_record] = []
     public var queued: [ckpt_queued_record] = []
+    public var rings: [ckpt_ring_record] = []
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -70,6 +71,7 @@ public final class Tables {
         add(CKPT_TABLE_SAVED, saved, to: &out); add(CKPT_TABLE_EXTENT, extents, to: &out)
         add(CKPT_TABLE_IPC, ipc, to: &out); add(CKPT_TABLE_SEMAPHORE, semaphores, to: &out)
         add(CKPT_TABLE_ADJUSTMENT, adjustments, to: &out); add(CKPT_TABLE_QUEUED, queued, to: &out)
+        add(CKPT_TABLE_RING, rings, to: &out)
         add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }

@@ -41,19 +41,6 @@ extension Kernel {
     }
 }
 
-/// The ring of an asynchronous I/O context, as io_setup(2) maps it: number, events, head, tail, then marks and the events.
-public struct AsynchronousRing {
-    public let events: UInt32, isUntouched: Bool
-    public init?(pid: Int32, address: UInt64) {
-        let head = 8, tail = 12, magic = 16, firstEvent = 32, firstEnd = 64
-        guard let memory = try? File("/proc/\(pid)/mem"), let b = try? memory.read(at: address, count: firstEnd), b.count == firstEnd else { return nil }
-        func word(_ at: Int) -> UInt32 { b.withUnsafeBytes { $0.load(fromByteOffset: at, as: UInt32.self) } }
-        guard word(magic) == 0xa10a_10a1 else { return nil }
-        events = word(4)
-        isUntouched = word(head) == 0 && word(tail) == 0 && b[firstEvent...].allSatisfy { $0 == 0 }
-    }
-}
-
 /// struct file_handle: the size and the type as 32-bit words, then the bytes.
 public struct FileHandle {
     public let bytes: [UInt8]

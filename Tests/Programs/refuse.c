@@ -1,5 +1,6 @@
 // Holds one thing that cannot be restored in this version, says which descriptor it is (or -1), and runs on unharmed.
 #include "scenario.h"
+#include "ring.h"
 #include <arpa/inet.h>
 #include <linux/aio_abi.h>
 #include <linux/perf_event.h>
@@ -52,6 +53,42 @@ static int hold_datagrams(const char *kind) {
     must(send(s, &question, sizeof question, 0)); usleep(50000);
     return s;
 }
+static int hold_ring(const char *kind) {
+    static struct ring r;
+    int sqpoll = !strcmp(kind, "sqpoll"), pair[2];
+    if (!strcmp(kind, "unseen")) {      // made by a system call of its own
+        long fd; register long none __asm__("r10") = 0; static struct io_uring_params p;
+        __asm__ volatile("syscall" : "=a"(fd) : "a"(425), "D"(4), "S"(&p), "d"(0), "r"(none) : "rcx", "r11", "memory");
+        return (int)fd;
+    }
+    if (ring_try(&r, 8, sqpoll ? IORING_SETUP_SQPOLL : 0, 0)) return -2;
+    struct io_uring_sqe *e = NULL;
+    if (!strcmp(kind, "flight")) {      // a time-out that nobody sees
+        static struct __kernel_timespec hour = { 3600, 0 };
+        e = ring_entry(&r); e->opcode = IORING_OP_TIMEOUT; e->addr = (uintptr_t)&hour; e->len = 1;
+    }
+    if (!strcmp(kind, "poll") || !strcmp(kind, "multishot")) {
+        must(pipe(pair));
+        e = ring_entry(&r); e->opcode = IORING_OP_POLL_ADD; e->fd = pair[0]; e->poll32_events = 1; e->len = !strcmp(kind, "multishot") ? IORING_POLL_ADD_MULTI : 0;
+        if (e->len) { same(1, ring_enter(&r, 1, 0)); must(write(pair[1], "x", 1)); ring_enter(&r, 0, 1); e = NULL; }
+    }
+    if (!strcmp(kind, "buffers")) { static char room[4096]; struct iovec v = { room, sizeof room }; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &v, 1)); }
+    if (!strcmp(kind, "provided")) {
+        static char room[4096];
+        e = ring_entry(&r); e->opcode = IORING_OP_PROVIDE_BUFFERS; e->fd = 4; e->addr = (uintptr_t)room; e->len = 1024; e->buf_group = 54321;
+    }
+    if (!strcmp(kind, "files")) { int fd = must(open("/dev/null", O_RDWR)); must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_FILES, &fd, 1)); }
+    if (!strcmp(kind, "personality")) must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_PERSONALITY, NULL, 0));
+    if (!strcmp(kind, "workers")) { unsigned most[2] = { 1, 1 }; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2)); }
+    if (!strcmp(kind, "index")) { struct { unsigned offset, resv; uint64_t data; } update = { -1u, 0, r.fd }; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_RING_FDS, &update, 1)); }
+    if (!strcmp(kind, "event")) { int event = must(eventfd(0, 0)); must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_EVENTFD, &event, 1)); close(event); }
+    if (!strcmp(kind, "shared") && !must(fork())) { scenario_await("go"); _exit(0); }
+    if (e) same(1, ring_enter(&r, 1, 0));
+    if (!strcmp(kind, "provided")) { ring_enter(&r, 0, 1); ring_expect(&r, 0, 0); }
+    if (!strcmp(kind, "closed")) { close(r.fd); errno = 0; return -1; }
+    return r.fd;
+}
+
 static int hold(const char *kind) {
     int p[2], q;
     if (!strncmp(kind, "udp-", 4) || !strncmp(kind, "unix-", 5) || !strcmp(kind, "netlink-answer")) return hold_datagrams(kind);
@@ -110,7 +147,7 @@ static int hold(const char *kind) {
     }
     if (!strcmp(kind, "userfaultfd")) return syscall(323, 1);
     if (!strcmp(kind, "perf")) { struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_TASK_CLOCK }; return syscall(SYS_perf_event_open, &a, 0, -1, -1, 0); }
-    if (!strcmp(kind, "io_uring")) { char params[256] = { 0 }; return syscall(425, 4, params); }
+    if (!strncmp(kind, "ring-", 5)) return hold_ring(kind + 5);
     if (!strcmp(kind, "mqueue-thread")) {
         char name[64]; snprintf(name, sizeof name, "/ckpt-scenario-%d", getpid());
         struct mq_attr a = { .mq_maxmsg = 2, .mq_msgsize = 8 };
@@ -143,14 +180,21 @@ static int hold(const char *kind) {
         must(link(scenario_path("near"), name)); must(unlink(scenario_path("near")));
         return fd;
     }
-    if (!strcmp(kind, "aio")) {
+    if (!strcmp(kind, "aio-flight")) {      // a poll that nothing answers
         unsigned long context = 0;
         if (syscall(SYS_io_setup, 4, &context) < 0) return -2;
-        static char text[8]; static struct iocb request = { .aio_lio_opcode = IOCB_CMD_PREAD, .aio_buf = (uintptr_t)text, .aio_nbytes = 8 }, *requests[] = { &request };
-        request.aio_fildes = must(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+        static struct iocb request = { .aio_lio_opcode = 5, .aio_buf = 1 }, *requests[] = { &request };
+        must(pipe(p));
+        request.aio_fildes = p[0];
         must(syscall(SYS_io_submit, context, 1, requests));
-        close(request.aio_fildes);
+        errno = 0;
         return -1;
+    }
+    if (!strcmp(kind, "aio-unseen")) {
+        static unsigned long context; long r;
+        __asm__ volatile("syscall" : "=a"(r) : "a"(SYS_io_setup), "D"(4), "S"(&context) : "rcx", "r11", "memory");
+        errno = 0;
+        return r ? -2 : -1;
     }
     if (!strcmp(kind, "seccomp")) {
         struct { unsigned short code; unsigned char jt, jf; unsigned k; } allow = { 6, 0, 0, 0x7fff0000 };
@@ -225,7 +269,7 @@ int main(int argc, char **argv) {
     (void)argc;
     int fd = hold(argv[1]);
     int e = errno;
-    if (fd == -2 || (fd == -1 && e && strcmp(argv[1], "aio") && strcmp(argv[1], "seccomp"))) {
+    if (fd == -2 || (fd == -1 && e && strcmp(argv[1], "seccomp"))) {
         printf("unsupported %s\n", strerror(e));
         return 4;
     }

@@ -13,7 +13,7 @@ func openSharedDescriptions() {
         if kind == outside { descriptionFd[d].pointee = openOutside(d); continue }
         if isTerminalKind(kind) || isEventKind(kind) || kind == CKPT_OBJECT_SOCKET.rawValue { continue }       // made where the tree's pids are given
         if kind == CKPT_OBJECT_NAMESPACE.rawValue || isProcOfPid(Int(r.object)) { continue }
-        if kind == CKPT_OBJECT_QUEUE.rawValue { continue }
+        if kind == CKPT_OBJECT_QUEUE.rawValue || kind == CKPT_OBJECT_RING.rawValue { continue }
         if r.users > 1 || objectFd[Int(r.object)].pointee >= 0 { descriptionFd[d].pointee = lift(openDescription(d), "file of the tree") }
     }
 }

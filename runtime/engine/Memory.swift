@@ -19,6 +19,7 @@ func restoreMemory(_ i: Int) {
     restoreGuards(i)
     takeProtectionKeys(i)
     for k in 0..<p.pointee.vma_count { finishVma(Int(p.pointee.first_vma + k)) }
+    makeRings(i)
     restoreAsynchronousContexts(i)
 }
 

@@ -59,6 +59,7 @@ var ipc: Table<ckpt_ipc_record> { table(CKPT_TABLE_IPC, ckpt_ipc_record.self) }
 var semaphores: Table<ckpt_semaphore_record> { table(CKPT_TABLE_SEMAPHORE, ckpt_semaphore_record.self) }
 var adjustments: Table<ckpt_adjustment_record> { table(CKPT_TABLE_ADJUSTMENT, ckpt_adjustment_record.self) }
 var queued: Table<ckpt_queued_record> { table(CKPT_TABLE_QUEUED, ckpt_queued_record.self) }
+var rings: Table<ckpt_ring_record> { table(CKPT_TABLE_RING, ckpt_ring_record.self) }
 var groups: Table<UInt32> { table(CKPT_TABLE_GROUP, UInt32.self) }
 var tree: UnsafeMutablePointer<ckpt_tree> { table(CKPT_TABLE_TREE, ckpt_tree.self)[0] }
 

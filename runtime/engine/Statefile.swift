@@ -92,6 +92,7 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_SEMAPHORE.rawValue: MemoryLayout<ckpt_semaphore_record>.stride
     case CKPT_TABLE_ADJUSTMENT.rawValue: MemoryLayout<ckpt_adjustment_record>.stride
     case CKPT_TABLE_QUEUED.rawValue: MemoryLayout<ckpt_queued_record>.stride
+    case CKPT_TABLE_RING.rawValue: MemoryLayout<ckpt_ring_record>.stride
     case CKPT_TABLE_SAVED.rawValue: MemoryLayout<ckpt_saved_record>.stride
     case CKPT_TABLE_EXTENT.rawValue: MemoryLayout<ckpt_extent_record>.stride
     default: 0

@@ -70,6 +70,7 @@ func becomeTask(_ t: Int) -> Never {
     s.pointee.pid = ckpt_getpid()
     if r.pointee.is_leader != 0 { ckpt_process_slot(session, processes[r.pointee.process].pointee.process_slot).pointee.pid = ckpt_getpid() }
     restoreRegistrations(t, tid)
+    fillRings(t)
     restoreScheduling(t)
     restoreTaskPending(t)
     restoreTaskPolicy(t)

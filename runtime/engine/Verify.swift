@@ -40,6 +40,7 @@ func verifyTables(fileSize: UInt64) {
     verifySaved(fileSize)
     verifyEvents()
     verifyIPC(fileSize)
+    verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
         guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
@@ -137,12 +138,13 @@ private func verifyTask(_ i: Int) {
 
 private func verifyVma(_ i: Int, _ file: UInt64) {
     let v = vmas[i].pointee
-    guard v.start < v.end, inMemory(v.start, v.end - v.start), v.end & 4095 == 0, v.protection < 8, v.kind <= CKPT_VMA_AIO.rawValue else { bad("VMA", i, "its range or kind") }
+    guard v.start < v.end, inMemory(v.start, v.end - v.start), v.end & 4095 == 0, v.protection < 8, v.kind <= CKPT_VMA_AIO.rawValue || v.kind == CKPT_VMA_RING.rawValue else { bad("VMA", i, "its range or kind") }
     guard v.kind != CKPT_VMA_AIO.rawValue || (v.object_offset >= 4 && v.object_offset < 1 << 24) else { bad("VMA", i, "the size of its ring") }
     guard v.key < 16, v.page_shift == 0 || (v.page_shift >= 12 && v.page_shift < 40) else { bad("VMA", i, "its protection key or pages") }
     guard isText(v.name), v.data_offset < file || v.data_offset == 0 else { bad("VMA", i, "its name or data") }
-    let needsObject = v.kind == CKPT_VMA_FILE.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue || v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue
+    let needsObject = v.kind == CKPT_VMA_FILE.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue || v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue || v.kind == CKPT_VMA_RING.rawValue
     guard !needsObject || (v.object < objects.count && v.object_offset & 4095 == 0 && v.object_offset < 1 << 56) else { bad("VMA", i, "its object") }
+    guard v.kind != CKPT_VMA_RING.rawValue || objects[v.object].pointee.kind == CKPT_OBJECT_RING.rawValue else { bad("VMA", i, "its object is no io_uring") }
     if v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue {
         guard objects[v.object].pointee.kind == CKPT_OBJECT_SHMEM.rawValue || objects[v.object].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue else { bad("VMA", i, "its object is no shared memory") }
         guard v.object_offset + (v.end - v.start) <= (objects[v.object].pointee.size + 4095) & ~4095 else { bad("VMA", i, "larger than its shared memory") }
@@ -159,6 +161,7 @@ private func verifyObject(_ i: Int, _ file: UInt64) {
     case CKPT_OBJECT_EVENTFD.rawValue...CKPT_OBJECT_PIDFD.rawValue: guard o.detail < events.count, events[o.detail].pointee.object == i else { bad("OBJECT", i, "names no event record") }
     case CKPT_OBJECT_PTY_MASTER.rawValue, CKPT_OBJECT_PTY_SLAVE.rawValue, CKPT_OBJECT_PTY_CONTROLLING.rawValue:
         guard o.detail < terminals.count, terminals[o.detail].pointee.state.flags & CKPT_TERMINAL_OUTSIDE.rawValue == 0 else { bad("OBJECT", i, "names no pseudo-terminal") }
+    case CKPT_OBJECT_RING.rawValue: guard o.detail < rings.count, rings[o.detail].pointee.object == i else { bad("OBJECT", i, "names no io_uring") }
     case CKPT_OBJECT_QUEUE.rawValue: guard o.detail < ipc.count, ipc[o.detail].pointee.kind == CKPT_IPC_POSIX_QUEUE.rawValue else { bad("OBJECT", i, "names no message queue") }
     case CKPT_OBJECT_SEGMENT.rawValue:
         guard o.detail < ipc.count, ipc[o.detail].pointee.kind == CKPT_IPC_SEGMENT.rawValue, o.size == ipc[o.detail].pointee.size else { bad("OBJECT", i, "names no System V shared memory") }
@@ -189,6 +192,21 @@ private func verifyIPC(_ file: UInt64) {
               a.value >= -32768, a.value <= 32767 else { bad("ADJUSTMENT", i, "its process, semaphore or value") }
     }
     for i in 0..<queued.count where !isData(queued[i].pointee.content, queued[i].pointee.size, file) || queued[i].pointee.size > 1 << 31 { bad("QUEUED", i, "its contents") }
+}
+
+/// Its offsets are those that this kernel gives as well, or it is refused (Rings.swift).
+private func verifyRings(_ file: UInt64) {
+    let largest: UInt32 = 1 << 26, page: UInt32 = 4096
+    for i in 0..<rings.count {
+        let r = rings[i].pointee, p = r.parameters
+        guard r.object < objects.count, objects[r.object].pointee.kind == CKPT_OBJECT_RING.rawValue, objects[r.object].pointee.detail == i, r.process < processes.count,
+              isIndex(r.event, descriptions.count) else { bad("RING", i, "its object, process or eventfd") }
+        guard p.sq_entries > 0, p.sq_entries <= 32768, p.cq_entries > 0, p.cq_entries <= 65536, r.submitted <= UInt32(CKPT_RING_LIMIT), r.dropped <= r.submitted, r.files < largest else { bad("RING", i, "its size or counts") }
+        guard r.rings_size > 0, r.entries_size > 0, r.rings_size < largest, r.entries_size < largest, r.rings_size % page == 0, r.entries_size % page == 0 else { bad("RING", i, "the size of its parts") }
+        if p.flags & CKPT_RING_NO_MMAP.rawValue != 0 {
+            guard inMemory(p.cq.user_address, UInt64(r.rings_size)), inMemory(p.sq.user_address, UInt64(r.entries_size)) else { bad("RING", i, "its memory") }
+        } else { guard isData(r.rings, UInt64(r.rings_size), file), isData(r.entries, UInt64(r.entries_size), file) else { bad("RING", i, "its contents") } }
+    }
 }
 
 private func isProcess(_ pid: UInt64) -> Bool {

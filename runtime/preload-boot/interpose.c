@@ -80,36 +80,28 @@ long interpose_with_memory(size_t size, void *request) {
     return result;
 }
 
-// The kernel tells nobody what is in flight on an asynchronous I/O context: one may be restored when it was seen to be made here, and
-// nothing was seen to be given to it; and System V IPC that is asked for past the wrappers may be anybody's.  syscall(3) is left by a jump, so that it does for its caller what it always did.
+// Rings are noted as they are made (interpose_rings.c), and System V IPC that is asked for past the wrappers may be anybody's.  syscall(3) is left by
+// a jump, so that it does for its caller what it always did.
 extern uint64_t interpose_real(int entry);
 extern int interpose_fail(int code);
-enum { NR_io_setup = 206, NR_io_submit = 209 };
-__attribute__((visibility("hidden"))) void interpose_note_call(long number) {
-    if (number == NR_io_setup) interpose_state_.aio_owner = ckpt_getpid();
-    if (number == NR_io_submit) interpose_state_.aio_used = 1;
+enum { NR_io_submit = 209, NR_io_uring_setup = 425, NR_io_uring_register = 427 };
+__attribute__((visibility("hidden"))) void interpose_note_call(void) {
     struct ckpt_session *s = ckpt_runtime()->session;
-    if (s && (number == CKPT_SYS_shmget || number == CKPT_SYS_semget || number == CKPT_SYS_msgget)) s->ipc_unseen = 1;
+    if (s) s->ipc_unseen = 1;
 }
 #define ASIDE(call) "\tpushq %%rdi\n\tpushq %%rsi\n\tpushq %%rdx\n\tpushq %%rcx\n\tpushq %%r8\n\tpushq %%r9\n\tsubq $8, %%rsp\n" call \
     "\taddq $8, %%rsp\n\tpopq %%r9\n\tpopq %%r8\n\tpopq %%rcx\n\tpopq %%rdx\n\tpopq %%rsi\n\tpopq %%rdi\n"
+#define FORWARD(function) "\tmovq %%rsi, %%rdi\n\tmovq %%rdx, %%rsi\n\tmovq %%rcx, %%rdx\n\tmovq %%r8, %%rcx\n\tjmp " function "\n"
 EXPORT __attribute__((naked)) long syscall(long number, ...) {
-    __asm__("leaq -%c[first](%%rdi), %%rax\n\tcmpq $3, %%rax\n\tjbe 4f\n"
+    __asm__("cmpq %[make], %%rdi\n\tje 5f\n\tcmpq %[submit], %%rdi\n\tje 6f\n\tcmpq %[ring], %%rdi\n\tje 7f\n\tcmpq %[registration], %%rdi\n\tje 8f\n"
             "\tcmpq %[segment], %%rdi\n\tje 4f\n\tcmpq %[semaphores], %%rdi\n\tje 4f\n\tcmpq %[queue], %%rdi\n\tje 4f\n"
             "1:\tmovq interpose_state_+%c[entry](%%rip), %%rax\n\ttestq %%rax, %%rax\n\tjz 2f\n\tjmpq *%%rax\n"
             "2:\n" ASIDE("\tmovl %[index], %%edi\n\tcallq interpose_real\n") "\ttestq %%rax, %%rax\n\tjz 3f\n\tjmpq *%%rax\n"
             "3:\tsubq $8, %%rsp\n\tmovl $38, %%edi\n\tcallq interpose_fail\n\tcltq\n\taddq $8, %%rsp\n\tretq\n"       // ENOSYS
             "4:\n" ASIDE("\tcallq interpose_note_call\n") "\tjmp 1b\n"
-            :: [first] "i"(NR_io_setup), [segment] "i"(CKPT_SYS_shmget), [semaphores] "i"(CKPT_SYS_semget), [queue] "i"(CKPT_SYS_msgget), [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
-}
-// libaio's, which makes the calls itself and returns the error.
-EXPORT int io_setup(int count, void **context) {
-    interpose_note_call(NR_io_setup);
-    return (int)ckpt_syscall(NR_io_setup, count, (long)context, 0, 0, 0, 0);
-}
-EXPORT int io_submit(void *context, long count, void **blocks) {
-    interpose_note_call(NR_io_submit);
-    return (int)ckpt_syscall(NR_io_submit, (long)context, count, (long)blocks, 0, 0, 0);
+            "5:\n" FORWARD("interpose_context_setup") "6:\n" FORWARD("interpose_context_submit") "7:\n" FORWARD("interpose_ring_setup") "8:\n" FORWARD("interpose_ring_register")
+            :: [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register),
+               [segment] "i"(CKPT_SYS_shmget), [semaphores] "i"(CKPT_SYS_semget), [queue] "i"(CKPT_SYS_msgget), [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
 }
 
 extern int interpose_execve(const char *path, strings argv, strings envp);

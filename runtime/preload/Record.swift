@@ -23,6 +23,7 @@ func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
     recordTaskPolicy(slot)
     recordKeyrings(slot)
     recordRseq(slot)
+    probeOwnRings(threadPointer: slot.pointee.fs_base)
 }
 
 @inline(__always) private func address<T>(_ p: UnsafeMutablePointer<T>) -> Int { Int(bitPattern: p) }
@@ -72,8 +73,7 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     process.pointee.memory_merge = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getMemoryMerge, 0, 0, 0, 0))
     recordProtectionKeys(process)
     recordNames(process)
-    process.pointee.aio_used = ckpt_load(&interpose_state().pointee.aio_used)
-    process.pointee.aio_owner = interpose_state().pointee.aio_owner
+    probeSharedRings()
     _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)
     _ = ckpt_prctl(Prctl.getTsc, address(&process.pointee.tsc_mode), 0, 0, 0)
 }

@@ -13,8 +13,12 @@ func answerAsks(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsafe
             let value = ckpt_ask_argument(ask, n).pointee
             return ask.pointee.relative & 1 << UInt32(n) != 0 ? Int(bitPattern: ckpt_arena(session, UInt64(bitPattern: value))) : Int(value)
         }
-        if ask.pointee.number == Int64(CKPT_ASK_ADJUSTMENT) { ask.pointee.result = Int64(adjustment(argument(0), argument(1))) }
-        else { ask.pointee.result = Int64(ckpt_syscall(Int(ask.pointee.number), argument(0), argument(1), argument(2), argument(3), argument(4), argument(5))) }
+        switch ask.pointee.number {
+        case Int64(CKPT_ASK_ADJUSTMENT): ask.pointee.result = Int64(adjustment(argument(0), argument(1)))
+        case Int64(CKPT_ASK_RING_NOTES): ask.pointee.result = Int64(copyRingNotes(to: argument(0)))
+        case Int64(CKPT_ASK_RING): ask.pointee.result = Int64(copyRing(argument(0), argument(1), argument(2), to: argument(3)))
+        default: ask.pointee.result = Int64(ckpt_syscall(Int(ask.pointee.number), argument(0), argument(1), argument(2), argument(3), argument(4), argument(5)))
+        }
         i += 1
     }
 }

@@ -32,6 +32,10 @@ struct ObjectKind: Sendable {
             let e = s.events[Int(o.detail)]
             return e.flags & CKPT_EVENT_REAPED.rawValue != 0 ? "of a process that has ended" : "of process \(e.value)"
         },
+        CKPT_OBJECT_RING.rawValue: .init(name: "io_uring") { s, o, i in
+            let r = s.rings[Int(o.detail)]
+            return "\(r.parameters.sq_entries) and \(r.parameters.cq_entries) entries, flags 0x\(hex(UInt64(r.parameters.flags))), \(counted(Int(r.submitted), "operation"))"
+        },
         CKPT_OBJECT_QUEUE.rawValue: .init(name: "message queue") { s, o, i in "\(s.string(o.path)), \(counted(Int(s.ipc[Int(o.detail)].count), "message"))" },
         CKPT_OBJECT_SEGMENT.rawValue: .init(name: "System V shared memory") { s, o, i in "\(s.ipc[Int(o.detail)].id) (\(sizeText(o.size)))" },
         CKPT_OBJECT_PATH.rawValue: .init(name: "path", detail: path),

@@ -204,8 +204,7 @@ struct ckpt_process {
     uint64_t policies_count;
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
-    uint32_t aio_used;              // this image has given work to an asynchronous I/O context
-    int32_t  aio_owner;             // the process of this image that made one; 0: none was seen
+    uint32_t pad8[2];
     uint64_t terminals_offset, terminals_count;     // arena: struct ckpt_terminal_query[]
     uint64_t children_offset, children_count;       // arena: struct ckpt_child_query[]
     uint32_t home;                  // atomic, restart: tasks that have done all they do before the release

@@ -20,6 +20,7 @@
 #include "ckpt_terminals.h"
 #include "ckpt_files.h"
 #include "ckpt_ipc.h"
+#include "ckpt_rings.h"
 
 #define CKPT_STATEFILE_MAGIC 0x454c4946544b4b43ull
 #define CKPT_NO_INDEX 0xffffffffu
@@ -61,6 +62,7 @@ enum ckpt_table {
     CKPT_TABLE_GUARD = 26,
     CKPT_TABLE_NAMESPACE = 27, CKPT_TABLE_MOUNT = 30, CKPT_TABLE_SETTING = 31,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
+    CKPT_TABLE_RING = 34,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -193,7 +195,8 @@ enum ckpt_vma_kind {
     CKPT_VMA_SHARED_ANONYMOUS = 3,  // MAP_SHARED | MAP_ANONYMOUS: `object` is of kind SHMEM; shmat(2): of kind SEGMENT
     CKPT_VMA_SESSION = 4,           // the session segment: mapped anew
     CKPT_VMA_VDSO = 5, CKPT_VMA_VVAR = 6,
-    CKPT_VMA_AIO = 7,               // the ring of an asynchronous I/O context that nothing was given to; object_offset: how many events it holds
+    CKPT_VMA_AIO = 7,               // the ring of an asynchronous I/O context; object_offset: how many events it holds; data_offset: all of it
+    CKPT_VMA_RING = 34,             // a part of `object`, an io_uring
 };
 enum ckpt_vma_flags {
     CKPT_VMA_GROWSDOWN = 1, CKPT_VMA_NORESERVE = 2, CKPT_VMA_LOCKED = 4, CKPT_VMA_LOCKONFAULT = 8, CKPT_VMA_DONTFORK = 16, CKPT_VMA_WIPEONFORK = 32,
@@ -246,7 +249,8 @@ enum ckpt_object_kind {
     CKPT_OBJECT_PROC = 33,          // a file or folder of /proc; detail: the pid of the tree that it belongs to, or 0; opened when that is back
     CKPT_OBJECT_NAMESPACE = 34,     // /proc/PID/ns/`path`, one that the tree is in
     CKPT_OBJECT_DELETED_FOLDER = 35,
-    CKPT_OBJECT_KINDS = 36,
+    CKPT_OBJECT_RING = 48,          // io_uring; detail: RING
+    CKPT_OBJECT_KINDS = 49,
 };
 struct ckpt_object_record {
     uint32_t kind, mode;            // st_mode

@@ -5,6 +5,7 @@
 #include "ckpt_syscall.h"
 #include "ckpt_kernel.h"
 #include "ckpt_session.h"
+#include "ckpt_rings.h"
 
 // libc's own functions that wrappers go on to.  Looked up when first called, in the objects behind ours.
 #define INTERPOSE_ENTRIES(X) \
@@ -15,7 +16,12 @@
     X(execve) X(execvpe) X(fexecve) X(execveat) X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(popen) \
     X(posix_spawnattr_init) X(posix_spawnattr_destroy) X(posix_spawnattr_getflags) X(posix_spawnattr_setflags) \
     X(posix_spawnattr_getsigmask) X(posix_spawnattr_setsigmask) X(posix_spawnattr_setsigdefault) \
-    X(syscall) X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk)
+    X(syscall) X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk) \
+    X(io_uring_queue_init_params) X(io_uring_queue_init_mem) X(io_uring_setup) X(io_uring_register) \
+    X(io_uring_register_eventfd) X(io_uring_register_eventfd_async) X(io_uring_unregister_eventfd) X(io_uring_register_personality) \
+    X(io_uring_register_restrictions) X(io_uring_enable_rings) X(io_uring_register_iowq_aff) X(io_uring_register_iowq_max_workers) \
+    X(io_uring_register_ring_fd) X(io_uring_unregister_ring_fd) X(io_uring_register_file_alloc_range) X(io_uring_register_clock) \
+    X(io_uring_register_ifq) X(io_uring_resize_rings) X(io_uring_register_region) X(io_uring_register_buf_ring) X(io_uring_setup_buf_ring)
 enum {
 #define X(name) INTERPOSE_##name,
     INTERPOSE_ENTRIES(X)
@@ -54,8 +60,6 @@ struct interpose_state {
     uint32_t session_length, preload_length;    // without the NUL
     char session_entry[288];        // CKPT_SESSION=…
     char preload_entry[288];        // LD_PRELOAD=…
-    uint32_t aio_used;              // this image has given work to an asynchronous I/O context (io_submit(2))
-    int32_t aio_owner;              // the process that made one (io_setup(2)): a forked child has its ring, not the context
     // system(3): SIGINT and SIGQUIT are ignored while any thread is in it.
     uint32_t system_lock, system_depth;
     struct interpose_sigaction system_interrupt, system_quit;
@@ -96,6 +100,7 @@ _Static_assert(sizeof(struct interpose_call) == 136, "interpose_call");
 _Bool interpose_is_own_call(uint64_t rip);
 extern struct interpose_state interpose_state_;
 const char *_Nonnull interpose_entry_name(int entry);
+struct ckpt_ring_notes *_Nonnull interpose_ring_notes(void);
 uint64_t interpose_own_dynamic(void);           // address of our own dynamic section, which names us in the link map
 // Calls interpose_start_image(request, memory) with `size` bytes that live until it returns.
 long interpose_with_memory(size_t size, void *_Nonnull request);

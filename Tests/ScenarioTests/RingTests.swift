@@ -1,0 +1,17 @@
+// Rings: io_uring and contexts of asynchronous I/O.
+import Foundation
+import Glibc
+import Testing
+
+@Suite struct RingTests {
+    @Test func `idle io_urings of every make come back with their counts, completions and mappings`() { feature("ring-idle") }
+    @Test func `an io_uring that was used a million times goes on`() { feature("ring-used") }
+    @Test func `an io_uring is watched by epoll, tells its eventfd and keeps its empty table of files`() { feature("ring-events") }
+    @Test func `an io_uring of one thread stays that thread's`() { feature("ring-threads") }
+    @Test func `liburing's rings come back`() { feature("ring-liburing", flags: ["-luring"]) }
+    @Test(arguments: ["keep", "ns", "new"]) func `io_urings come back however pids are kept`(pids: String) {
+        for program in ["ring-idle", "ring-threads"] { feature(program, treatments: [.twice], users: [.root].filter(User.available.contains), pids: [pids]) }
+    }
+    @Test func `contexts of asynchronous I/O that were never used keep their names`() { feature("aio-idle") }
+    @Test func `contexts of asynchronous I/O that have been used go on where they were`() { feature("aio-used") }
+}
