@@ -30,7 +30,9 @@ final class Census {
     private(set) var firstSignal: UInt64 = 0            // CLOCK_MONOTONIC, ns: the pause starts here
     private let segment: Segment, barrier: Barrier, patience: Int, log: Logger
     private var known: [Int32: UInt64] = [:]            // pid → start time of members
-    private var strangers: [Int32: UInt64] = [:]        // pid → start time of processes that are none of ours
+    /// Processes that are none of ours: each is asked again after a while, since its pid may be another's by then.
+    private var strangers: [Int32: (startTime: UInt64, seen: UInt64)] = [:]
+    private var foundZombies: [ProcStat] = []           // by the last look
     private var waitingFor: [Int32: String] = [:]       // children that are on their way to becoming members
     private var arrivedTasks: Set<Int64> = []
     private var countedSlots = 0
@@ -44,27 +46,33 @@ final class Census {
         refusals = Refusals(session: segment.name)
     }
 
-    func callEverybody() throws(CheckpointFailure) {
-        let start = Kernel.clock(1), deadline = start + UInt64(patience) * 1_000_000
+    /// Who is in the session now; nobody notices.
+    func findMembers() throws(CheckpointFailure) {
         try look()
         // Between two images nobody maps the segment: look again before the session counts as ended.
         for _ in 1...50 where processes.isEmpty { Kernel.sleep(milliseconds: 5); try look() }
         try refuseAll()
         if processes.isEmpty { throw failure(.noSession, "no process is left in it") }
+    }
+
+    /// Calls them, and whoever is new.
+    func callEverybody() throws(CheckpointFailure) {
+        let start = Kernel.clock(1), deadline = start + UInt64(patience) * 1_000_000
         try reserveSlots()
         segment.pointer.pointee.ask_keyrings = userHasKeys(segment.pointer.pointee.uid) ? 1 : 0
         barrier.open()
         var idleRounds = 0
         while true {
-            for p in processes { try call(p) }
-            try refuseAll()
             collectArrivals()
+            // Looking for new threads costs a read of /proc for each process; while some that we know are on their way there is time.
+            let looksAtAll = idleRounds % 4 == 0 || knownAreIn
+            if looksAtAll { for p in processes { try call(p) }; try refuseAll() }
             if barrier.failed { throw failure(.refused, words(for: segment.pointer.pointee.failure)) }
-            if allIn() {
+            if looksAtAll && allIn() {
                 // Everybody known stands still, so nobody new can appear: one more look decides.
                 let before = processes.count
                 try look()
-                if processes.count == before && waitingFor.isEmpty && allIn() { break }
+                if processes.count == before && waitingFor.isEmpty && allIn() && processes.count == before { break }
             } else if idleRounds % 8 == 7 { try look() }
             let now = Kernel.clock(1)
             if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw CheckpointFailure([problem(.temporary, vforkCause)], passesSoon: true) }
@@ -73,21 +81,25 @@ final class Census {
             // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.
             if idleRounds % 150 == 0 { signalAgain() }
             if idleRounds % 100 == 50 { unblockSleepers() }
-            Kernel.wait(&segment.pointer.pointee.tasks_used, whileEqual: 0, milliseconds: 0)
-            Kernel.sleep(microseconds: idleRounds < 20 ? 100 : 1000)
+            Kernel.sleep(microseconds: idleRounds < 20 ? 50 : idleRounds < 40 ? 100 : 1000)
         }
-        try findZombies()
+        zombies = foundZombies.filter { known[$0.parent] != nil && !isSnapshot($0) }
     }
 
     // MARK: who there is
 
     private func look() throws(CheckpointFailure) {
         waitingFor = [:]
+        foundZombies = []
         var children: [ProcStat] = []
+        // Everybody waits while this runs: a pid is not given to a new process within so short a time.
+        let now = Kernel.clock(1), trusted: UInt64 = 20_000_000
         for pid in Proc.processes() where known[pid] == nil {
+            if let stranger = strangers[pid], now < stranger.seen + trusted { continue }
             guard let stat = ProcStat(pid: pid) else { continue }
-            if stat.isZombie || strangers[pid] == stat.startTime { continue }
-            if stat.flags & 0x200000 != 0 { strangers[pid] = stat.startTime; continue }     // PF_KTHREAD
+            if stat.isZombie { foundZombies.append(stat); continue }
+            if strangers[pid]?.startTime == stat.startTime { strangers[pid]!.seen = now; continue }
+            if stat.flags & 0x200000 != 0 { strangers[pid] = (stat.startTime, now); continue }     // PF_KTHREAD
             // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
             let view = Proc.view(of: stat)
             guard let status = ProcStatus(pid: view), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 else { children.append(stat); continue }
@@ -107,7 +119,7 @@ final class Census {
                 if let address = Proc.mapping(of: segment.identity, in: Proc.view(of: c)) { try add(c, address) } else { try examineChild(c) }
             }
         }
-        for c in children where !family.contains(c.pid) { strangers[c.pid] = c.startTime }
+        for c in children where !family.contains(c.pid) { strangers[c.pid] = (c.startTime, now) }
     }
 
     /// A process between two images: its new one has our session in its environment, loads the runtime first, and has SIGCKPT blocked until then.
@@ -187,13 +199,6 @@ final class Census {
             return
         }
         waitingFor[stat.pid] = "exec"
-    }
-
-    private func findZombies() throws(CheckpointFailure) {
-        for pid in Proc.processes() {
-            guard let stat = ProcStat(pid: pid), stat.isZombie, known[stat.parent] != nil, !isSnapshot(stat) else { continue }
-            zombies.append(stat)
-        }
     }
 
     // MARK: calling them
@@ -283,6 +288,10 @@ final class Census {
         }
     }
     private func key(_ pid: Int32, _ tid: Int32) -> Int64 { Int64(pid) << 32 | Int64(tid) }
+
+    private var knownAreIn: Bool {
+        processes.allSatisfy { p in p.signalled.allSatisfy { tid in (tid == p.pid && p.leaderIsGone) || p.ownTids[tid].map { arrivedTasks.contains(key(p.ownPid, $0)) } ?? false } }
+    }
 
     private func allIn() -> Bool {
         var live: [CalledProcess] = []

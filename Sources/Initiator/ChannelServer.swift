@@ -48,5 +48,5 @@ final class ChannelServer: @unchecked Sendable {
     /// Writers that have connected and are still connected, as we see their pids.
     var openWriters: [Int32] { state.open }
     var seenWriters: Set<Int32> { state.seen }
-    func stop() { state.stop(); worker.join() }
+    func stop() { state.stop(); for l in listeners { l.stop() }; worker.join() }
 }

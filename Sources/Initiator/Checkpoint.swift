@@ -42,17 +42,26 @@ public struct CheckpointFailure: Error, Sendable {
     public var problems: [Problem]
     /// What stands in the way goes by itself when the tasks run on: a moment between two steps of theirs.
     public let passesSoon: Bool
-    public init(_ problems: [Problem], passesSoon: Bool = false) { self.problems = problems; self.passesSoon = passesSoon }
+    /// What EarlyMappings took for true was not.
+    let mappingsChanged: Bool
+    public init(_ problems: [Problem], passesSoon: Bool = false) { self.problems = problems; self.passesSoon = passesSoon; mappingsChanged = false }
+    static var mappingsChanged: CheckpointFailure { CheckpointFailure(mappingsChanged: true) }
+    private init(mappingsChanged: Bool) {
+        problems = [Problem(.temporary, "checkpoint", cause: "its memory changes faster than it can be looked at", remedy: "try again")]
+        passesSoon = true; self.mappingsChanged = mappingsChanged
+    }
     /// Trying again helps only if it helps against all.
     public var status: ExitStatus { problems.first { $0.status != .temporary }?.status ?? problems.first?.status ?? .internal }
 }
 
 public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Logger) throws(CheckpointFailure) -> CheckpointReport {
     let attempts = 8
+    var reliesOnEarly = options.afterwards == .run
     for attempt in 1...attempts {
         do throws(CheckpointFailure) {
-            return try Operation(segment, options, log).run()
+            return try Operation(segment, options, log, reliesOnEarly: reliesOnEarly).run()
         } catch {
+            if error.mappingsChanged { reliesOnEarly = false; log.debug("memory was advised differently meanwhile: again, with smaps read in the pause"); continue }
             // A vfork child that waits for a stopped task, a connection that is about to be accepted: everybody goes on, and we come back.
             guard error.passesSoon, attempt < attempts else { throw error }
             Kernel.sleep(milliseconds: 20 * attempt)
@@ -72,19 +81,26 @@ final class Operation {
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 
-    init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger) { self.segment = segment; self.options = options; self.log = log }
+    private let reliesOnEarly: Bool
+
+    init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger, reliesOnEarly: Bool) {
+        self.segment = segment; self.options = options; self.log = log; self.reliesOnEarly = reliesOnEarly
+    }
 
     func run() throws(CheckpointFailure) -> CheckpointReport {
         let draft = try Draft(options.output, name: segment.name)
         let barrier = try Barrier(segment, log)
         let census = Census(segment, barrier, patience: options.patience, log)
         do throws(CheckpointFailure) {
+            phase("find")
+            try census.findMembers()
+            let early = reliesOnEarly ? EarlyMappings(of: census.processes, segment) : nil
             phase("call")
             try census.callEverybody()
             phase("stopped")
             try barrier.enter(CKPT_PHASE_STOPPED)
             phase("record")
-            let tree = try observe(census, segment, options)
+            let tree = try observe(census, early, segment)
             // First: what was typed may still become a signal.
             try recordTerminals(tree, barrier)
             try recordQueues(tree, barrier)
@@ -114,6 +130,11 @@ final class Operation {
                 barrier.release(except: census.stoppedTasks)
                 report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
+                do throws(CheckpointFailure) { try proveMappings(tree, writtenInPlace: false) } catch {
+                    try awaitSnapshots(tree, plan, barrier, server)
+                    reapSnapshots(tree, barrier)
+                    throw error
+                }
                 try awaitSnapshots(tree, plan, barrier, server)
             }
             phase("commit")

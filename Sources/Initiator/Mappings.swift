@@ -112,7 +112,7 @@ extension SystemContent {
     }
 
     private func vmaFlags(_ m: ProcMapping) -> UInt32 {
-        let bits: [(String, ckpt_vma_flags)] = [
+        let bits: [(StaticString, ckpt_vma_flags)] = [
             ("gd", CKPT_VMA_GROWSDOWN), ("nr", CKPT_VMA_NORESERVE), ("lo", CKPT_VMA_LOCKED), ("lf", CKPT_VMA_LOCKONFAULT), ("dc", CKPT_VMA_DONTFORK), ("wf", CKPT_VMA_WIPEONFORK),
             ("dd", CKPT_VMA_DONTDUMP), ("hg", CKPT_VMA_HUGEPAGE), ("nh", CKPT_VMA_NOHUGEPAGE), ("mg", CKPT_VMA_MERGEABLE), ("sr", CKPT_VMA_SEQUENTIAL), ("rr", CKPT_VMA_RANDOM),
             ("sl", CKPT_VMA_SEALED), ("dp", CKPT_VMA_DROPPABLE)]

@@ -16,6 +16,7 @@ extension Operation {
             let inPlace = (options.afterwards != .run || onHugePages) && room
             if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
             if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
+            segment.process(p.slot).pointee.hold = p.areMappingsProven ? 0 : 1
             segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
         }
         let slots = tree.live.map { segment.process($0.slot) }
@@ -25,6 +26,7 @@ extension Operation {
             let e = SystemError("clone", errno: segment.process(p.slot).pointee.snapshot_clone_errno)
             report.remarks.append("pid \(p.pid): no snapshot could be cloned (\(e.text)); its memory was written while it waited")
         }
+        try proveMappings(tree, writtenInPlace: true)
         if options.afterwards != .run { try awaitSnapshots(tree, plan, barrier, server) }
     }
 
@@ -65,7 +67,7 @@ extension Operation {
     }
 
     /// The snapshot's pid as we see it: in our own pid namespace it is the same, else a child of the process says so in NSpid.
-    private func snapshotPid(_ p: ObservedProcess) -> Int32? {
+    func snapshotPid(_ p: ObservedProcess) -> Int32? {
         let own = segment.process(p.slot).pointee.snapshot_pid
         if own == 0 { return nil }
         if p.pid == p.ownPid { return own }

@@ -4,14 +4,16 @@ import CkptReport
 import CkptSession
 import CkptSystem
 
-func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions) throws(CheckpointFailure) -> ObservedTree {
+func observe(_ census: Census, _ early: EarlyMappings?, _ segment: Segment) throws(CheckpointFailure) -> ObservedTree {
     let tree = ObservedTree()
     let refusals = Refusals(session: segment.name)
-    for called in census.processes {
+    let called = census.processes
+    let seen = inParallel(called.count) { i in Result { () throws(SystemError) in try observeProcess(called[i], early) } }
+    for (i, result) in seen.enumerated() {
         do throws(SystemError) {
-            if let p = try observeProcess(called) { tree.processes.append(p) }
+            if let p = try result.get() { tree.processes.append(p) }
         } catch {
-            refusals.add(pid: called.pid, "/proc can't be read: \(error.call): \(error.text)", "run ckptctl as the user who owns it, or as root")
+            refusals.add(pid: called[i].pid, "/proc can't be read: \(error.call): \(error.text)", "run ckptctl as the user who owns it, or as root")
         }
     }
     attachSlots(tree, segment, refusals)
@@ -26,16 +28,18 @@ func observe(_ census: Census, _ segment: Segment, _ options: CheckpointOptions)
     return tree
 }
 
-private func observeProcess(_ called: CalledProcess) throws(SystemError) -> ObservedProcess? {
+func observeProcess(_ called: CalledProcess, _ early: EarlyMappings?) throws(SystemError) -> ObservedProcess? {
     guard var stat = ProcStat(pid: called.pid) else { return nil }
     let pid = called.pid, view = Proc.view(of: stat), base = "/proc/\(view)"
     if view != pid, let alive = ProcStat(pid: view) { stat.takeMemory(from: alive) }
-    let p = ObservedProcess(pid: pid, startTime: called.startTime, ownPid: called.ownPid, stat: stat, status: ProcStatus(try Path.text(base + "/status")))
+    let p = ObservedProcess(pid: pid, startTime: called.startTime, ownPid: called.ownPid, stat: stat, status: ProcStatus(try Path.contents(base + "/status")))
     p.view = view
     p.isStopped = called.isStopped
     p.leaderIsGone = called.leaderIsGone
-    p.mappings = try ProcMapping.all(of: view, withFlags: true)
-    p.guards = try observeGuards(view, p.mappings)
+    if let now = early?.now(pid, view: view, p.status) { p.mappings = now; p.areMappingsProven = false } else {
+        p.mappings = try ProcMapping.all(of: view, withFlags: true)
+        p.guards = try observeGuards(view, p.mappings)
+    }
     p.exe = try Path.link(base + "/exe"); p.cwd = try Path.link(base + "/cwd"); p.root = try Path.link(base + "/root")
     p.auxv = try Path.contents(base + "/auxv")
     p.commandLine = try Path.contents(base + "/cmdline")

@@ -34,6 +34,7 @@ final class ObservedProcess {
     var uncollected: (code: Int32, signal: Int32) = (0, 0)      // what its parent has not collected yet: CLD_STOPPED or CLD_CONTINUED
     var mappings: [ProcMapping] = []
     var policies: [UInt64: ckpt_policy_query] = [:]     // by address; only mappings that have a memory policy
+    var areMappingsProven = true                        // false: partly from before the call (EarlyMappings)
     var guards: [(start: UInt64, end: UInt64)] = []
     var descriptors: [ObservedDescriptor] = []
     var owners: [Int32: ckpt_owner_query] = [:]         // by descriptor; only those that have one

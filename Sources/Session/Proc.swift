@@ -17,26 +17,33 @@ public struct ProcStat: Sendable {
     /// A thread of the kernel that does the work of an io_uring (PF_IO_WORKER): it takes no signals, and comes and goes.
     public var isRingWorker: Bool { flags & 0x10 != 0 }
 
-    public init?(_ text: String) {
-        guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), let pid = Int32(text[..<open].dropLast()) else { return nil }
-        let f = text[text.index(after: close)...].split(whereSeparator: { $0 == " " || $0 == "\n" })
-        guard f.count >= 20 else { return nil }
-        func field(_ n: Int) -> UInt64 { n - 3 < f.count ? UInt64(f[n - 3]) ?? UInt64(bitPattern: Int64(f[n - 3]) ?? 0) : 0 }     // numbered as in proc(5)
-        self.pid = pid
-        comm = String(text[text.index(after: open)..<close])
-        state = f[0].first ?? "?"
-        parent = Int32(truncatingIfNeeded: field(4)); group = Int32(truncatingIfNeeded: field(5)); terminalSession = Int32(truncatingIfNeeded: field(6))
-        terminal = field(7) & 0xffff_ffff; foreground = Int32(truncatingIfNeeded: field(8))
-        flags = field(9); nice = Int(truncatingIfNeeded: field(19)); threads = Int(field(20)); startTime = field(22)
-        startCode = field(26); endCode = field(27); startStack = field(28)
-        startData = field(45); endData = field(46); startBrk = field(47)
-        argStart = field(48); argEnd = field(49); envStart = field(50); envEnd = field(51)
-        exitSignal = Int32(truncatingIfNeeded: field(38))
-        exitCode = Int32(truncatingIfNeeded: field(52))
+    public init?(_ text: [UInt8]) {
+        guard let open = text.firstIndex(of: UInt8(ascii: "(")), let close = text.lastIndex(of: UInt8(ascii: ")")), open < close else { return nil }
+        // Numbered as in proc(5); the state, a letter, is field 3.
+        var fields = InlineArray<53, UInt64>(repeating: 0), count = 2, at = close + 1
+        while at < text.count && count < 52 {
+            while at < text.count && text[at] <= 32 { at += 1 }
+            if at == text.count { break }
+            count += 1
+            fields[count] = count == 3 ? UInt64(text[at]) : Digits.signed(text, from: at)
+            while at < text.count && text[at] > 32 { at += 1 }
+        }
+        guard count >= 22 else { return nil }
+        pid = Int32(truncatingIfNeeded: Digits.signed(text, from: 0))
+        comm = String(decoding: text[(open + 1)..<close], as: UTF8.self)
+        state = Character(UnicodeScalar(UInt8(fields[3])))
+        parent = Int32(truncatingIfNeeded: fields[4]); group = Int32(truncatingIfNeeded: fields[5]); terminalSession = Int32(truncatingIfNeeded: fields[6])
+        terminal = fields[7] & 0xffff_ffff; foreground = Int32(truncatingIfNeeded: fields[8])
+        flags = fields[9]; nice = Int(truncatingIfNeeded: fields[19]); threads = Int(truncatingIfNeeded: fields[20]); startTime = fields[22]
+        startCode = fields[26]; endCode = fields[27]; startStack = fields[28]
+        startData = fields[45]; endData = fields[46]; startBrk = fields[47]
+        argStart = fields[48]; argEnd = fields[49]; envStart = fields[50]; envEnd = fields[51]
+        exitSignal = Int32(truncatingIfNeeded: fields[38])
+        exitCode = Int32(truncatingIfNeeded: fields[52])
     }
     public init?(pid: Int32, tid: Int32? = nil) {
         let path = tid.map { "/proc/\(pid)/task/\($0)/stat" } ?? "/proc/\(pid)/stat"
-        guard let text = try? Path.text(path) else { return nil }
+        guard let text = try? Path.contents(path) else { return nil }
         self.init(text)
     }
     /// A main thread that is gone shows no memory any more; another of the process does.
@@ -52,36 +59,51 @@ public struct ProcStat: Sendable {
     public var isStopped: Bool { state == "T" }
 }
 
-/// /proc/PID/status, as a dictionary with typed access.
+/// /proc/PID/status, with typed access; a line is looked for when it is asked for.
 public struct ProcStatus: Sendable {
-    private var fields: [String: String] = [:]
-    public init(_ text: String) {
-        for line in text.split(separator: "\n") {
-            guard let colon = line.firstIndex(of: ":") else { continue }
-            fields[String(line[..<colon])] = String(line[line.index(after: colon)...].drop { $0 == "\t" || $0 == " " })
-        }
-    }
+    private let text: [UInt8]
+    public init(_ text: [UInt8]) { self.text = text }
     public init?(pid: Int32, tid: Int32? = nil) {
         let path = tid.map { "/proc/\(pid)/task/\($0)/status" } ?? "/proc/\(pid)/status"
-        guard let text = try? Path.text(path) else { return nil }
+        guard let text = try? Path.contents(path) else { return nil }
         self.init(text)
     }
-    public subscript(_ key: String) -> String? { fields[key] }
-    public func hex(_ key: String) -> UInt64 { fields[key].flatMap { UInt64($0, radix: 16) } ?? 0 }
-    public func numbers(_ key: String) -> [Int] { (fields[key] ?? "").split(whereSeparator: { $0 == "\t" || $0 == " " }).compactMap { Int($0) } }
+    /// What stands behind "key:" and white space.
+    private func value(_ key: String) -> ArraySlice<UInt8>? {
+        var key = key
+        return key.withUTF8 { k in
+            text.withUnsafeBufferPointer { t in
+                var line = 0
+                while line + k.count < t.count {
+                    var end = line
+                    while end < t.count && t[end] != 10 { end += 1 }
+                    if end - line > k.count && t[line + k.count] == UInt8(ascii: ":") && k.indices.allSatisfy({ k[$0] == t[line + $0] }) {
+                        var start = line + k.count + 1
+                        while start < end && t[start] <= 32 { start += 1 }
+                        return text[start..<end]
+                    }
+                    line = end + 1
+                }
+                return nil
+            }
+        }
+    }
+    public subscript(_ key: String) -> String? { value(key).map { String(decoding: $0, as: UTF8.self) } }
+    public func hex(_ key: String) -> UInt64 { value(key).map { Digits.hex($0) } ?? 0 }
+    public func numbers(_ key: String) -> [Int] { (value(key) ?? []).split(whereSeparator: { $0 <= 32 }).compactMap { Int(String(decoding: $0, as: UTF8.self)) } }
     /// Pids of one task from the outermost namespace that we see to its own.
     public var namespacePids: [Int32] { numbers("NSpid").map { Int32($0) } }
     /// The same for its process: a thread shows its own id in NSpid.
     public var namespaceProcessPids: [Int32] { numbers("NStgid").map { Int32($0) } }
-    public var octalUmask: UInt32 { fields["Umask"].flatMap { UInt32($0, radix: 8) } ?? 0o022 }
-    public func kilobytes(_ key: String) -> UInt64 { UInt64((fields[key] ?? "0").split(separator: " ").first ?? "0") ?? 0 }
+    public var octalUmask: UInt32 { self["Umask"].flatMap { UInt32($0, radix: 8) } ?? 0o022 }
+    public func kilobytes(_ key: String) -> UInt64 { value(key).map { Digits.decimal($0) } ?? 0 }
 }
 
 /// One line of /proc/PID/maps, or one block of smaps.
 public struct ProcMapping: Sendable {
     public var start: UInt64, end: UInt64, protection: UInt32, isShared: Bool, offset: UInt64
     public var device: UInt64, inode: UInt64, name: String
-    public var flags: Set<String> = []      // VmFlags of smaps
+    public var flags = VmFlags()            // of smaps
     public var anonymousBytes: UInt64 = 0   // smaps: Anonymous + Swap, the pages that are this process's own
     public var residentBytes: UInt64 = 0    // smaps: Rss + Swap
     public var hugeBytes: UInt64 = 0        // smaps: Private_Hugetlb + Shared_Hugetlb
@@ -89,27 +111,37 @@ public struct ProcMapping: Sendable {
     public var protectionKey: UInt8 = 0     // 0 as well where the CPU has none
     public var size: UInt64 { end - start }
 
-    public init?(_ line: Substring) {
-        let parts = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
-        guard parts.count >= 5, let dash = parts[0].firstIndex(of: "-"), let start = UInt64(parts[0][..<dash], radix: 16),
-              let end = UInt64(parts[0][parts[0].index(after: dash)...], radix: 16), let offset = UInt64(parts[2], radix: 16),
-              let inode = UInt64(parts[4]) else { return nil }
-        let p = Array(parts[1].utf8)
-        guard p.count >= 4 else { return nil }
-        self.start = start; self.end = end; self.offset = offset; self.inode = inode
-        protection = (p[0] == UInt8(ascii: "r") ? 1 : 0) | (p[1] == UInt8(ascii: "w") ? 2 : 0) | (p[2] == UInt8(ascii: "x") ? 4 : 0)
-        isShared = p[3] == UInt8(ascii: "s")
-        let d = parts[3].split(separator: ":")
-        guard d.count == 2, let major = UInt64(d[0], radix: 16), let minor = UInt64(d[1], radix: 16) else { return nil }
+    /// "start-end rwxp offset major:minor inode   name"
+    public init?(_ line: ArraySlice<UInt8>) {
+        var at = line.startIndex, ok = true
+        func digits(_ radix: UInt64, until stop: UInt8) -> UInt64 {
+            var n: UInt64 = 0
+            while at < line.endIndex, line[at] != stop, let d = Digits.value(line[at]), d < radix { n = n &* radix &+ d; at += 1 }
+            if at < line.endIndex && line[at] == stop { at += 1 } else { ok = at == line.endIndex && ok }
+            return n
+        }
+        let space = UInt8(ascii: " ")
+        start = digits(16, until: UInt8(ascii: "-")); end = digits(16, until: space)
+        guard ok, at + 5 <= line.endIndex else { return nil }
+        protection = (line[at] == UInt8(ascii: "r") ? 1 : 0) | (line[at + 1] == UInt8(ascii: "w") ? 2 : 0) | (line[at + 2] == UInt8(ascii: "x") ? 4 : 0)
+        isShared = line[at + 3] == UInt8(ascii: "s")
+        at += 5
+        offset = digits(16, until: space)
+        let major = digits(16, until: UInt8(ascii: ":")), minor = digits(16, until: space)
+        guard at < line.endIndex else { return nil }
+        inode = digits(10, until: space)
+        guard ok else { return nil }
         device = (major & 0xfff) << 8 | (minor & 0xff) | (minor & 0xfff00) << 12 | (major & ~0xfff) << 32
-        name = parts.count == 6 ? ProcMapping.unescape(parts[5].drop { $0 == " " }) : ""
+        while at < line.endIndex && line[at] == space { at += 1 }
+        name = at == line.endIndex ? "" : ProcMapping.unescape(line[at...])
     }
     /// A newline in a file's name shows as \012.
-    private static func unescape(_ s: Substring) -> String {
-        let bytes = Array(s.utf8), escape = Array("\\012".utf8)
+    private static func unescape(_ bytes: ArraySlice<UInt8>) -> String {
+        guard bytes.contains(UInt8(ascii: "\\")) else { return String(decoding: bytes, as: UTF8.self) }
+        let escape = Array("\\012".utf8)
         var out: [UInt8] = []
-        var i = 0
-        while i < bytes.count {
+        var i = bytes.startIndex
+        while i < bytes.endIndex {
             if bytes[i...].starts(with: escape) { out.append(10); i += 4 } else { out.append(bytes[i]); i += 1 }
         }
         return String(decoding: out, as: UTF8.self)
@@ -130,12 +162,12 @@ public struct ProcMapping: Sendable {
             from = end + 1
             switch line.first ?? 0 {
             case 0x30...0x39, 0x61...0x66:
-                if let m = ProcMapping(Substring(decoding: line, as: UTF8.self)) { result.append(m) }
+                if let m = ProcMapping(line) { result.append(m) }
             case UInt8(ascii: "A"), UInt8(ascii: "K"), UInt8(ascii: "P"), UInt8(ascii: "R"), UInt8(ascii: "S"):
                 if !result.isEmpty { result[result.count - 1].take(line) }
             case UInt8(ascii: "V"):
                 if !result.isEmpty, line.starts(with: flagsLabel) {
-                    result[result.count - 1].flags = Set(line.dropFirst(8).split(separator: 32).map { String(decoding: $0, as: UTF8.self) })
+                    result[result.count - 1].flags = VmFlags(line.dropFirst(8))
                 }
             default: break
             }
@@ -163,9 +195,57 @@ public struct ProcMapping: Sendable {
         line.reduce(0) { $1 >= 48 && $1 <= 57 ? $0 &* 10 &+ UInt64($1 - 48) : $0 }
     }
 }
+
+/// The two-letter codes of a VmFlags line.
+public struct VmFlags: Sendable, Equatable {
+    private var bits = InlineArray<11, UInt64>(repeating: 0)        // one for each pair of letters
+    public init() {}
+    public init(_ codes: ArraySlice<UInt8>) {
+        var at = codes.startIndex
+        while at + 1 < codes.endIndex {
+            if let i = VmFlags.index(codes[at], codes[at + 1]) { bits[i >> 6] |= 1 << UInt64(i & 63); at += 2 } else { at += 1 }
+        }
+    }
+    private static func index(_ a: UInt8, _ b: UInt8) -> Int? {
+        guard (97...122).contains(a), (97...122).contains(b) else { return nil }
+        return Int(a - 97) * 26 + Int(b - 97)
+    }
+    public func contains(_ code: StaticString) -> Bool {
+        guard let i = VmFlags.index(code.utf8Start[0], code.utf8Start[1]) else { return false }
+        return bits[i >> 6] >> UInt64(i & 63) & 1 == 1
+    }
+    public static func == (a: VmFlags, b: VmFlags) -> Bool { (0..<11).allSatisfy { a.bits[$0] == b.bits[$0] } }
+}
+
+/// Numbers in the kernel's text.
+enum Digits {
+    static func value(_ c: UInt8) -> UInt64? {
+        switch c {
+        case 48...57: UInt64(c - 48)
+        case 97...102: UInt64(c - 87)
+        case 65...70: UInt64(c - 55)
+        default: nil
+        }
+    }
+    static func hex(_ s: ArraySlice<UInt8>) -> UInt64 {
+        var n: UInt64 = 0
+        for c in s { guard let d = value(c) else { break }; n = n &* 16 &+ d }
+        return n
+    }
+    static func decimal(_ s: ArraySlice<UInt8>) -> UInt64 {
+        var n: UInt64 = 0
+        for c in s { guard let d = value(c), d < 10 else { break }; n = n &* 10 &+ d }
+        return n
+    }
+    /// A number that may be negative, as its 64 bits.
+    static func signed(_ s: [UInt8], from: Int) -> UInt64 {
+        s[from] == UInt8(ascii: "-") ? 0 &- decimal(s[(from + 1)...]) : decimal(s[from...])
+    }
+}
+
 public enum Proc {
-    public static func processes() -> [Int32] { ((try? Path.names(in: "/proc")) ?? []).compactMap { Int32($0) } }
-    public static func threads(of pid: Int32) -> [Int32] { ((try? Path.names(in: "/proc/\(pid)/task")) ?? []).compactMap { Int32($0) }.sorted() }
+    public static func processes() -> [Int32] { (try? Path.numbers(in: "/proc")) ?? [] }
+    public static func threads(of pid: Int32) -> [Int32] { ((try? Path.numbers(in: "/proc/\(pid)/task")) ?? []).sorted() }
     /// The id under which /proc shows a process's memory and descriptors: a main thread that has left by pthread_exit shows none, another does.
     public static func view(of stat: ProcStat) -> Int32 {
         guard stat.isDead, stat.threads > 1 else { return stat.pid }
@@ -176,7 +256,7 @@ public enum Proc {
         guard let bytes = try? Path.contents("/proc/\(pid)/maps"), contains(bytes, Array(" rw-s ".utf8)) else { return [:] }
         let wanted = Dictionary(identities.enumerated().map { ($1, $0) }, uniquingKeysWith: { a, _ in a })
         var found: [Int: (start: UInt64, size: UInt64)] = [:]
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+        for line in bytes.split(separator: 10) {
             guard let m = ProcMapping(line), m.isShared, let i = wanted[FileIdentity(device: m.device, inode: m.inode)] else { continue }
             found[i] = (found[i]?.start ?? m.start, (found[i]?.size ?? 0) + m.size)
         }
@@ -189,7 +269,7 @@ public enum Proc {
         let needle = Array(" \(identity.inode) ".utf8)
         guard contains(bytes, needle) else { return nil }
         var start: UInt64?, size: UInt64 = 0
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+        for line in bytes.split(separator: 10) {
             if let m = ProcMapping(line), m.inode == identity.inode, m.device == identity.device { start = start ?? m.start; size += m.size }
         }
         return size == ckpt_session_size() ? start : nil

@@ -46,8 +46,9 @@ public enum Path {
     /// The whole of a file that may have no size of its own (/proc).
     public static func contents(_ path: String) throws(SystemError) -> [UInt8] {
         let file = try File(path)
-        var bytes: [UInt8] = []
-        var chunk = 16384
+        var bytes = try streamRead(file, 4096), chunk = 16384
+        // /proc gives what it has at a time, up to a page: only an empty read is the end.
+        if bytes.isEmpty { return bytes }
         while true {
             let part = try streamRead(file, chunk)
             if part.isEmpty { return bytes }
@@ -88,6 +89,20 @@ public enum Path {
             if name != "." && name != ".." { names.append(name) }
         }
         return names
+    }
+    /// The names that are numbers: processes, tasks, descriptors.
+    public static func numbers(in directory: String) throws(SystemError) -> [Int32] {
+        guard let d = opendir(Path.seen(directory)) else { throw SystemError("open \(directory)", errno: errno) }
+        defer { closedir(d) }
+        var numbers: [Int32] = []
+        while let entry = readdir(d) {
+            withUnsafeBytes(of: &entry.pointee.d_name) { name in
+                var n: Int32 = 0, i = 0
+                while i < 10, name[i] >= 48, name[i] <= 57 { n = n &* 10 &+ Int32(name[i] - 48); i += 1 }
+                if i > 0 && name[i] == 0 { numbers.append(n) }
+            }
+        }
+        return numbers
     }
     /// Writes a short text in one go, as /proc wants it.
     public static func write(_ text: String, to path: String) throws(SystemError) {

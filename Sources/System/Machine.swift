@@ -5,6 +5,9 @@ import Glibc
 public enum Machine {
     private static let newNamespace = 0x20000, newUser = 0x10000000, newPid = 0x20000000, newTime = 0x80
 
+    /// That this process may run on.
+    public static var cores: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
     /// clone3(2) with a pid of our choice, in this pid namespace.
     public static var canChoosePids: Bool {
         // From the top: a pid up there is rarely taken, and another attempt follows if it is.

@@ -55,9 +55,11 @@ public final class Listener: @unchecked Sendable {
         try socket.bind(abstract: String(decoding: name.utf8.prefix(62), as: UTF8.self))
         try retrying("listen") { listen(socket.number, 4096) }
     }
+    /// Ends a wait in accept, and all later ones.
+    public func stop() { shutdown(socket.number, Int32(SHUT_RDWR)) }
     public func accept(milliseconds: Int32) -> Connection? {
         var p = pollfd(fd: socket.number, events: Int16(POLLIN), revents: 0)
-        guard poll(&p, 1, milliseconds) > 0 else { return nil }
+        guard poll(&p, 1, milliseconds) > 0, p.revents & Int16(POLLHUP) == 0 else { return nil }
         let acceptFour = 288, closeOnExec = 0o2000000
         let n = Int32(ckpt_syscall(acceptFour, Int(socket.number), 0, 0, closeOnExec, 0, 0))
         return n < 0 ? nil : Connection(File(adopting: n))
@@ -75,6 +77,31 @@ public final class Worker: @unchecked Sendable {
         }, Unmanaged.passRetained(Box(body)).toOpaque())
     }
     public func join() { pthread_join(thread, nil) }
+}
+
+private final class WorkCursor: @unchecked Sendable { var next: UInt32 = 0 }
+private struct SharedWork<T>: @unchecked Sendable { let results: UnsafeMutablePointer<T>, body: (Int) -> T }
+
+/// `body` for each of 0..<count, on all cores when there are many; the results in their order.
+public func inParallel<T>(_ count: Int, _ body: (Int) -> T) -> [T] {
+    let cores = min(Machine.cores, count / 4)
+    if cores < 2 { return (0..<count).map(body) }
+    return withoutActuallyEscaping(body) { body in
+        [T](unsafeUninitializedCapacity: count) { buffer, initialized in
+            let cursor = WorkCursor(), shared = SharedWork(results: buffer.baseAddress!, body: body)
+            let work: @Sendable () -> Void = {
+                while true {
+                    let i = Int(ckpt_add(&cursor.next, 1))
+                    if i >= count { return }
+                    (shared.results + i).initialize(to: shared.body(i))
+                }
+            }
+            let workers = (1..<cores).map { _ in Worker(work) }
+            work()
+            for w in workers { w.join() }
+            initialized = count
+        }
+    }
 }
 
 /// What the serving thread and the initiator tell each other.

@@ -39,7 +39,7 @@ func fork(pid: Int32, flags: UInt64 = 0, exitSignal: Int32 = 17, argument: UInt6
         a.stack = state.pointee.stacks
         a.stack_size = UInt64(ENGINE_MAIN_STACK)
         if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
-        return boot_clone3(&a, entry, argument)
+        return ckpt_clone3(&a, entry, argument)
     }
 }
 

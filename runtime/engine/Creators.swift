@@ -42,7 +42,7 @@ private func bear(_ pid: Int32) -> Int {
         a.flags = sharesMemory | sharesFiles | sharesFolder | waits
         a.stack = state.pointee.chunk; a.stack_size = 65536
         if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
-        return boot_clone3(&a, childEntry, 0)
+        return ckpt_clone3(&a, childEntry, 0)
     }
 }
 

@@ -30,7 +30,7 @@ private func createTask(_ t: Int, _ stack: UInt64) {
         a.stack = stack
         a.stack_size = UInt64(ENGINE_TASK_STACK)
         if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
-        return boot_clone3(&a, taskEntry, UInt64(t))
+        return ckpt_clone3(&a, taskEntry, UInt64(t))
     }
     if r == -17 || r == -1 || r == -22 { refuseTaken(pid: tasks[t].pointee.tid, r) }
     guard r > 0 else {

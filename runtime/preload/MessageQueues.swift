@@ -83,7 +83,7 @@ private func learnNotification(_ q: UnsafeMutablePointer<ckpt_posix_query>, _ fd
 }
 private func forget(_ fd: Int, _ largest: UInt64) {
     // Its buffer must be as large as any message: the page writer's is unused now.
-    _ = ckpt_syscall(CKPT_SYS_mq_timedreceive, fd, Int(bitPattern: ckpt_chunk_buffer()), Int(max(largest, 1)), 0, 0, 0)
+    _ = ckpt_syscall(CKPT_SYS_mq_timedreceive, fd, Int(bitPattern: ckpt_chunk_buffer(ckpt_own_workspace())), Int(max(largest, 1)), 0, 0, 0)
 }
 
 private func register(_ q: UnsafeMutablePointer<ckpt_posix_query>) {

@@ -124,7 +124,17 @@ private let snapshotBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = 
     _ = ckpt_syscall(Int(CKPT_SYS_close_range), 0, Int(UInt32.max), 0, 0, 0, 0)
     raiseFileSizeLimit()
     writeProcess(session, process, isSnapshot: true)
+    stay(session, process)
     ckpt_exit_group(0)
+}
+
+/// While the initiator looks at what the snapshot has inherited; bounded, as every wait.
+private func stay(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
+    var timeout = ckpt_timespec(sec: 0, nsec: 100_000_000), rounds = 0
+    while ckpt_load(&process.pointee.hold) != 0 && !initiatorIsGone(session) && rounds < 300 {
+        _ = ckpt_futex_wait(&process.pointee.hold, 1, &timeout)
+        rounds += 1
+    }
 }
 
 private let writerInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in

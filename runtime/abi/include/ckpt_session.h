@@ -214,7 +214,9 @@ struct ckpt_process {
     uint8_t  pad7[2];
     uint32_t ipc_objects;           // System V segments, semaphore sets and queues in its ipc namespace
     uint64_t queues_offset, queues_count;           // arena: struct ckpt_posix_query[]
-    uint64_t spare[190];
+    uint32_t writers;               // how many write its memory, at most CKPT_MAX_WRITERS
+    uint32_t hold;                  // atomic: not 0: a snapshot that has finished waits, since the initiator still looks at it
+    uint64_t spare[189];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

@@ -125,8 +125,6 @@ struct engine_board {
 
 struct engine_state *_Nonnull engine_state(void);
 
-// Creates a process or a task by clone3(2); the child runs `entry(argument)` on the stack that `arguments` names and never returns.
-long boot_clone3(struct ckpt_clone_args *_Nonnull arguments, void (*_Nonnull entry)(uint64_t), uint64_t argument);
 // Goes on with `entry(argument)` in the image copy at `to`, on a new stack.
 _Noreturn void boot_continue_at(void (*_Nonnull entry)(uint64_t), uint64_t from, uint64_t to, uint64_t stack_top, uint64_t argument);
 // Leaves the engine: into the runtime's signal handler, in restored memory.

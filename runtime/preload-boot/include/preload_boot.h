@@ -23,16 +23,41 @@ struct ckpt_runtime {
     uint64_t rseq_offset_address;   // address of libc's __rseq_offset; 0: none
     uint64_t rseq_size_address, rseq_flags_address;
 };
+// What one writer of memory needs beside its stack.
+struct ckpt_workspace {
+    uint8_t chunk[CKPT_CHUNK_SIZE] __attribute__((aligned(64)));
+    struct ckpt_page_region regions[CKPT_REGIONS];
+    uint64_t pagemap[CKPT_REGIONS];
+    uint8_t resident[65536];
+};
+// A further writer: a process that shares the memory which it writes.  In a mapping of its own, which is in nobody's list of ranges.
+struct ckpt_writer {
+    uint8_t stack[CKPT_STACK_SIZE];
+    struct ckpt_workspace space;
+    uint64_t first_chunk, chunk_offset;     // its chain of runs, whose last chunk is still in `space`
+    uint32_t runs;
+    int32_t pid;
+    struct ckpt_crew *_Nullable crew;
+};
+// What the writers of one process share.  On the first one's stack.
+struct ckpt_crew {
+    uint64_t next;                  // atomic: the piece that nobody has taken
+    struct ckpt_session *_Nonnull session;
+    struct ckpt_process *_Nonnull process;
+    struct ckpt_range *_Nonnull ranges;
+    uint64_t range_count;
+    int32_t statefile, pagemap;
+    uint32_t is_shared, is_snapshot;
+    uint32_t failed;                // 0, 1: being written, 2: written
+    uint32_t code; int32_t error; uint64_t detail;
+};
 struct ckpt_buffers {
     // The leader leaves the application's stack for `leader_stack`; the snapshot runs on `writer_stack`, so that the frames in which the leader is
     // parked stay as they are in the memory that is being written.
     uint8_t leader_stack[CKPT_STACK_SIZE] __attribute__((aligned(64)));
     // From here on: the writer's own scratch memory.  It changes while it is written, and nobody needs it after: whole pages, left out.
     uint8_t writer_stack[CKPT_STACK_SIZE] __attribute__((aligned(4096)));
-    uint8_t chunk[CKPT_CHUNK_SIZE] __attribute__((aligned(64)));
-    struct ckpt_page_region regions[CKPT_REGIONS];
-    uint64_t pagemap[CKPT_REGIONS];
-    uint8_t resident[65536];
+    struct ckpt_workspace space;
     uint8_t end[0] __attribute__((aligned(4096)));
 };
 #pragma GCC visibility push(hidden)
@@ -53,10 +78,12 @@ CKPT_INLINE void *_Nonnull ckpt_leader_stack_top(void) { return ckpt_buffers_.le
 CKPT_INLINE uint64_t ckpt_scratch_start(void) { return (uint64_t)ckpt_buffers_.writer_stack; }
 CKPT_INLINE uint64_t ckpt_scratch_end(void) { return (uint64_t)(&ckpt_buffers_ + 1); }
 CKPT_INLINE void *_Nonnull ckpt_writer_stack_top(void) { return ckpt_buffers_.writer_stack + CKPT_STACK_SIZE; }
-CKPT_INLINE uint8_t *_Nonnull ckpt_chunk_buffer(void) { return ckpt_buffers_.chunk; }
-CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(void) { return ckpt_buffers_.regions; }
-CKPT_INLINE uint64_t *_Nonnull ckpt_pagemap_buffer(void) { return ckpt_buffers_.pagemap; }
-CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(void) { return ckpt_buffers_.resident; }
+CKPT_INLINE struct ckpt_workspace *_Nonnull ckpt_own_workspace(void) { return &ckpt_buffers_.space; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_chunk_buffer(struct ckpt_workspace *_Nonnull w) { return w->chunk; }
+CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(struct ckpt_workspace *_Nonnull w) { return w->regions; }
+CKPT_INLINE uint64_t *_Nonnull ckpt_pagemap_buffer(struct ckpt_workspace *_Nonnull w) { return w->pagemap; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(struct ckpt_workspace *_Nonnull w) { return w->resident; }
+CKPT_INLINE struct ckpt_workspace *_Nonnull ckpt_writer_workspace(struct ckpt_writer *_Nonnull w) { return &w->space; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_led_word(void) { return &ckpt_runtime_.led; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_timers_word(void) { return &ckpt_runtime_.timers_run; }
 #endif
