@@ -11,6 +11,8 @@ final class MemoryPlan {
     var sessionAddress: [ObjectIdentifier: UInt64] = [:]
     var memoryEnd: UInt64 = 0
     var totalBytes: UInt64 = 0
+    fileprivate var expected: [ObjectIdentifier: UInt64] = [:]
+    func bytes(of p: ObservedProcess) -> UInt64 { expected[ObjectIdentifier(p)] ?? 0 }
     var expectedBytes: UInt64 = 0                   // at most: pages that turn out to be zero are not written
     var segmentsWritten: Set<UInt32> = []           // System V shared memory
     fileprivate var dumpedParts: [UInt32: [(UInt64, UInt64)]] = [:]
@@ -23,14 +25,14 @@ extension Operation {
         content.addSharedDeletedFiles(tree, segment)
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             let first = content.tables.vmas.count
-            var ranges: [ckpt_range] = []
+            var ranges: [ckpt_range] = [], own: UInt64 = 0
             for m in p.mappings {
                 guard let vma = content.vma(m, p, segment) else { continue }
                 var v = vma
                 v.process = UInt32(i)
                 if let range = plan.range(m, &v, content, draft, p, hasSwap: hasSwap) {
                     ranges.append(range)
-                    if range.file_offset != 0 { plan.expectedBytes += m.isShared ? m.residentBytes : max(m.anonymousBytes, m.hugeBytes) }
+                    if range.file_offset != 0 { own += m.isShared ? m.residentBytes : max(m.anonymousBytes, m.hugeBytes) }
                 }
                 if v.kind == CKPT_VMA_SESSION.rawValue { plan.sessionAddress[ObjectIdentifier(p)] = m.start }
                 content.tables.vmas.append(v)
@@ -38,13 +40,15 @@ extension Operation {
             ranges += plan.unattached(content, tree, i, draft, hasSwap: hasSwap)
             plan.vmaRange[ObjectIdentifier(p)] = (first, content.tables.vmas.count - first)
             plan.ranges[ObjectIdentifier(p)] = ranges
+            plan.expected[ObjectIdentifier(p)] = own
+            plan.expectedBytes += own
             plan.totalBytes += ranges.reduce(0) { $0 + ($1.end - $1.start) }
         }
         try content.refusals.check()
         plan.memoryEnd = (draft.end + 65535) & ~65535
         draft.moveEnd(to: plan.memoryEnd)
         try handOut(plan, tree, segment)
-        do throws(SystemError) { try draft.file.truncate(to: plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4) * 131072) } catch {
+        do throws(SystemError) { try draft.file.truncate(to: plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4 + 2 * Machine.cores) * 131072) } catch {
             throw CheckpointFailure([problem(.system, "\(options.output)", "\(error.text)", remedy: "a process reserves more address space than this file system's largest file; choose another with -o")])
         }
         return plan

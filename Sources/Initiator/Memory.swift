@@ -16,6 +16,7 @@ extension Operation {
             let inPlace = (options.afterwards != .run || onHugePages) && room
             if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
             if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
+            segment.process(p.slot).pointee.writers = writers(for: p, plan)
             segment.process(p.slot).pointee.hold = p.areMappingsProven ? 0 : 1
             segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
         }
@@ -28,6 +29,12 @@ extension Operation {
         }
         try proveMappings(tree, writtenInPlace: true)
         if options.afterwards != .run { try awaitSnapshots(tree, plan, barrier, server) }
+    }
+
+    /// As many as there are cores, shared between processes by the size of their memory.
+    private func writers(for p: ObservedProcess, _ plan: MemoryPlan) -> UInt32 {
+        let cores = UInt64(Machine.cores), own = plan.bytes(of: p), all = max(1, plan.expectedBytes)
+        return UInt32(min(cores, max(1, (own * cores + all / 2) / all), UInt64(CKPT_MAX_WRITERS)))
     }
 
     private func written(_ slots: [UnsafeMutablePointer<ckpt_process>], _ plan: MemoryPlan) -> UInt64 {

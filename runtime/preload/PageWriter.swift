@@ -14,39 +14,41 @@ struct WriteError: Error {
 struct PageWriter {
     let session: UnsafeMutablePointer<ckpt_session>
     let process: UnsafeMutablePointer<ckpt_process>
-    private var channel: Channel?
-    private var pagemap = Descriptor(-1)
+    private let space: UnsafeMutablePointer<ckpt_workspace>
+    private let statefile: Descriptor, pagemap: Descriptor
+    private let isShared: Bool, isSnapshot: Bool
     private var canScan = true, knowsGuards = true
-    private var chunkOffset: UInt64 = 0     // where the chunk being filled goes
-    private var firstChunk: UInt64 = 0
-    private var runs = 0                    // in the chunk being filled
-    private var isShared = false
+    private(set) var chunkOffset: UInt64 = 0        // where the chunk being filled goes
+    private(set) var firstChunk: UInt64 = 0
+    private(set) var runs = 0                       // in the chunk being filled
 
-    init(session: UnsafeMutablePointer<ckpt_session>, process: UnsafeMutablePointer<ckpt_process>) {
-        self.session = session; self.process = process
+    init(_ crew: UnsafeMutablePointer<ckpt_crew>, _ space: UnsafeMutablePointer<ckpt_workspace>) {
+        session = crew.pointee.session; process = crew.pointee.process
+        self.space = space
+        statefile = Descriptor(crew.pointee.statefile); pagemap = Descriptor(crew.pointee.pagemap)
+        isShared = crew.pointee.is_shared != 0; isSnapshot = crew.pointee.is_snapshot != 0
+    }
+    /// Goes on with the chain that another writer has begun.
+    init(_ crew: UnsafeMutablePointer<ckpt_crew>, continuing writer: UnsafeMutablePointer<ckpt_writer>) {
+        self.init(crew, ckpt_writer_workspace(writer))
+        firstChunk = writer.pointee.first_chunk; chunkOffset = writer.pointee.chunk_offset; runs = Int(writer.pointee.runs)
     }
 
-    mutating func connect() throws(WriteError) {
-        do throws(Errno) { channel = try openChannel(session) } catch { throw WriteError(code: CKPT_ERROR_CONNECT, errno: error, detail: 0) }
-        pagemap = channel!.pagemap
-    }
-
-    mutating func disconnect() {
-        pagemap = Descriptor(-1)
-        channel?.close()
-        channel = nil
-    }
-
-    /// Writes all ranges of one sort; returns the statefile offset of the chain's first chunk, 0 if there is nothing.
-    mutating func write(_ list: UnsafeMutablePointer<ckpt_range>, _ count: Int, shared: Bool) throws(WriteError) -> UInt64 {
-        firstChunk = 0; chunkOffset = 0; runs = 0; isShared = shared
-        var i = 0
-        while i < count {
-            if isSharedKind(list[i].kind) == shared && list[i].file_offset != 0 { try writeRange(list[i]) }
-            i += 1
+    /// Writes the pieces that nobody else has taken; the last chunk of the chain stays in the workspace.
+    mutating func write(_ crew: UnsafeMutablePointer<ckpt_crew>) throws(WriteError) {
+        let list = crew.pointee.ranges, count = Int(crew.pointee.range_count)
+        var i = 0, before: UInt64 = 0
+        while ckpt_load(&crew.pointee.failed) == 0 {
+            let piece = ckpt_add64(&crew.pointee.next, 1)
+            while i < count {
+                let here = isWanted(list[i], shared: isShared) ? pieces(of: list[i]) : 0
+                if piece < before + here { break }
+                before += here
+                i += 1
+            }
+            if i == count { return }
+            try writeRange(part(of: list[i], piece - before))
         }
-        if runs > 0 { try flushChunk(next: 0) }
-        return firstChunk
     }
 
     /// `object` of a private range: 1 + its protection when it can't be read as it is.
@@ -70,7 +72,7 @@ struct PageWriter {
 
     /// Pages behind the end of a mapped file raise SIGBUS when they are touched; process_vm_readv(2) of oneself fails instead.
     private mutating func writeWhole(_ range: ckpt_range) throws(WriteError) {
-        let bounce = UInt64(UInt(bitPattern: ckpt_resident_buffer())), step: UInt64 = 65536, pid = Int(ckpt_getpid())
+        let bounce = UInt64(UInt(bitPattern: ckpt_resident_buffer(space))), step: UInt64 = 65536, pid = Int(ckpt_getpid())
         var at = range.start
         while at < range.end {
             let length = min(step, range.end - at)
@@ -98,7 +100,7 @@ struct PageWriter {
             var argument = ckpt_pm_scan_arg()
             argument.size = UInt64(MemoryLayout<ckpt_pm_scan_arg>.size)
             argument.start = at; argument.end = range.end
-            argument.vec = UInt64(UInt(bitPattern: ckpt_region_buffer())); argument.vec_len = UInt64(CKPT_REGIONS)
+            argument.vec = UInt64(UInt(bitPattern: ckpt_region_buffer(space))); argument.vec_len = UInt64(CKPT_REGIONS)
             // Guards (MADV_GUARD_INSTALL) count as swapped; Linux 6.13 and 6.14 have them and don't tell them apart.
             let unwanted = UInt64(CKPT_PAGE_IS_FILE) | (knowsGuards ? UInt64(CKPT_PAGE_IS_GUARD) : 0)
             argument.category_mask = unwanted; argument.category_inverted = unwanted
@@ -112,7 +114,7 @@ struct PageWriter {
             if got < 0 { throw WriteError(code: CKPT_ERROR_PAGEMAP, errno: Errno(Int32(truncatingIfNeeded: -got)), detail: at) }
             var i = 0
             while i < got {
-                let region = ckpt_region_buffer()[i]
+                let region = ckpt_region_buffer(space)[i]
                 if !knowsGuards && region.categories & UInt64(CKPT_PAGE_IS_SWAPPED) != 0 { try requireReadable(region.start, region.end) }
                 try writePages(range, from: region.start, to: region.end, flags: region.categories & UInt64(CKPT_PAGE_IS_HUGE) != 0 ? CKPT_RUN_HUGE.rawValue : 0)
                 i += 1
@@ -139,7 +141,7 @@ struct PageWriter {
 
     /// pagemap(5): bit 63 present, 62 swapped, 61 file or shared anonymous, 58 a guard.
     private mutating func scanPagemap(_ range: ckpt_range, from: UInt64) throws(WriteError) {
-        let entries = ckpt_pagemap_buffer()
+        let entries = ckpt_pagemap_buffer(space)
         var at = from
         while at < range.end {
             let pages = min((range.end - at) / 4096, UInt64(CKPT_REGIONS))
@@ -161,7 +163,7 @@ struct PageWriter {
     /// Shared memory: other processes' pages need not be in this one's page table.  mincore(2) knows all that is in memory; `copy` says
     /// that there is swap, where mincore would miss some: then every page is read.
     private mutating func writeResident(_ range: ckpt_range) throws(WriteError) {
-        let resident = ckpt_resident_buffer()
+        let resident = ckpt_resident_buffer(space)
         var at = range.start
         while at < range.end {
             let pages = min((range.end - at) / 4096, 65536)
@@ -187,8 +189,6 @@ struct PageWriter {
         part.end = part.start + range.end
         try writeResident(part)
     }
-
-    private func isSharedKind(_ kind: UInt32) -> Bool { kind == CKPT_RANGE_SHARED.rawValue || kind == CKPT_RANGE_SEGMENT.rawValue }
 
     /// Splits a stretch of pages into runs; zero pages of anonymous memory stay holes.
     private mutating func writePages(_ range: ckpt_range, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
@@ -225,20 +225,21 @@ struct PageWriter {
             if chunkOffset == 0 { firstChunk = next } else { try flushChunk(next: next) }
             chunkOffset = next; runs = 0
         }
-        let run = UnsafeMutableRawPointer(ckpt_chunk_buffer() + 32 + runs * 32).assumingMemoryBound(to: ckpt_run.self)
+        let run = UnsafeMutableRawPointer(ckpt_chunk_buffer(space) + 32 + runs * 32).assumingMemoryBound(to: ckpt_run.self)
         let address = isShared ? range.object_offset + (from - base) : range.start + (from - base)
         run.pointee = ckpt_run(address: address, file_offset: offset, pages: UInt32((to - from) / 4096),
                                crc: crc, flags: flags, object: isShared ? range.object : 0)
         runs += 1
-        process.pointee.pages_written += (to - from) / 4096
-        ckpt_store64(&process.pointee.bytes_done, process.pointee.bytes_done + (to - from))
+        _ = ckpt_add64(&process.pointee.pages_written, (to - from) / 4096)
+        _ = ckpt_add64(&process.pointee.bytes_done, to - from)
     }
 
     /// Even parked tasks change memory: the kernel writes a task's CPU into its rseq area, and whoever waits wakes now and then.
-    /// So the checksum is taken before and after, until what was written is what it says.
+    /// So the checksum is taken before and after, until what was written is what it says.  In a snapshot only its own rseq area changes.
     private func putSteady(_ from: UInt64, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
         let pages = UnsafeRawPointer(bitPattern: UInt(from))!
         var crc = ckpt_crc32c_hw(0, pages, count)
+        if isSnapshot && !holdsRseq(from, UInt64(count)) { try put(from, count, at: offset); return crc }
         var tries = 0
         while tries < 64 {
             try put(from, count, at: offset)
@@ -250,8 +251,13 @@ struct PageWriter {
         throw WriteError(code: CKPT_ERROR_WRITE, errno: .again, detail: from)
     }
 
-    private mutating func flushChunk(next: UInt64) throws(WriteError) {
-        let buffer = ckpt_chunk_buffer()
+    private func holdsRseq(_ from: UInt64, _ count: UInt64) -> Bool {
+        let slot = ckpt_task_slot(session, process.pointee.leader_task)
+        return slot.pointee.rseq_address != 0 && slot.pointee.rseq_address &+ UInt64(slot.pointee.rseq_length) > from && slot.pointee.rseq_address < from + count
+    }
+
+    func flushChunk(next: UInt64) throws(WriteError) {
+        let buffer = ckpt_chunk_buffer(space)
         let header = UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: ckpt_chunk.self)
         let bytes = runs * MemoryLayout<ckpt_run>.size
         header.pointee = ckpt_chunk(magic: UInt32(CKPT_CHUNK_MAGIC), count: UInt32(runs), next: next, crc: ckpt_crc32c_hw(0, buffer + 32, bytes), pad: 0, pad2: 0)
@@ -259,7 +265,6 @@ struct PageWriter {
     }
 
     private func put(_ from: UInt64, _ count: Int, at: UInt64) throws(WriteError) {
-        guard let statefile = channel?.statefile else { throw WriteError(code: CKPT_ERROR_DESCRIPTOR, errno: Errno(9), detail: at) }
         var done = 0
         while done < count {
             let got = ckpt_pwrite(statefile.value, UnsafeRawPointer(bitPattern: UInt(from) + UInt(done))!, count - done, at + UInt64(done))

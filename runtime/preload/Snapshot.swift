@@ -147,12 +147,11 @@ private let writerInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 =
 private let sharedInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { argument in
     let process = argument!.assumingMemoryBound(to: ckpt_process.self)
     guard let session = ckpt_runtime().pointee.session else { return 0 }
-    var writer = PageWriter(session: session, process: process)
     do throws(WriteError) {
-        try writer.connect()
-        process.pointee.shared_runs = try writer.write(ranges(session, process), Int(process.pointee.ranges_count), shared: true)
+        let channel = try connect(session)
+        defer { channel.close() }
+        process.pointee.shared_runs = try writeRanges(session, process, channel, shared: true, isSnapshot: false)
     } catch { ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail) }
-    writer.disconnect()
     process.pointee.ranges_early = 0
     return 0
 }
@@ -170,24 +169,28 @@ private func raiseFileSizeLimit() {
 /// Writes the shared ranges, lets go of what is shared, tells the leader, then writes the private ranges.
 private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>, isSnapshot: Bool) {
     let list = ranges(session, process), count = Int(process.pointee.ranges_count)
-    var writer = PageWriter(session: session, process: process)
     do throws(WriteError) {
-        if process.pointee.ranges_early != 0 || !isSnapshot { try writer.connect() }
-        if process.pointee.ranges_early != 0 { process.pointee.shared_runs = try writer.write(list, count, shared: true) }
+        var channel: Channel?
+        defer { channel?.close() }
+        if process.pointee.ranges_early != 0 || !isSnapshot { channel = try connect(session) }
+        if process.pointee.ranges_early != 0 { process.pointee.shared_runs = try writeRanges(session, process, channel!, shared: true, isSnapshot: false) }
         if isSnapshot {
             unmapShared(list, count)
             ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_DETACHED.rawValue)
             _ = ckpt_futex_wake(&process.pointee.snapshot_state, Int32.max)
-            if process.pointee.ranges_early == 0 { try writer.connect() }
+            if channel == nil { channel = try connect(session) }
         }
-        process.pointee.runs = try writer.write(list, count, shared: false)
-        writer.disconnect()
-        finish(session, process, CKPT_SNAPSHOT_DONE)
+        process.pointee.runs = try writeRanges(session, process, channel!, shared: false, isSnapshot: isSnapshot)
     } catch {
         ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail)
-        writer.disconnect()
         finish(session, process, CKPT_SNAPSHOT_FAILED)
+        return
     }
+    finish(session, process, CKPT_SNAPSHOT_DONE)
+}
+
+private func connect(_ session: UnsafeMutablePointer<ckpt_session>) throws(WriteError) -> Channel {
+    do throws(Errno) { return try openChannel(session) } catch { throw WriteError(code: CKPT_ERROR_CONNECT, errno: error, detail: 0) }
 }
 
 private func unmapShared(_ list: UnsafeMutablePointer<ckpt_range>, _ count: Int) {

@@ -13,7 +13,7 @@ enum {
     // SIGCKPT.  The highest real-time signal is dequeued last: when an application's signal is pending with it, that one's frame lies below ours.
     CKPT_SIGCKPT = 64,
     CKPT_MAX_PROCESSES = 2048,
-    CKPT_MAX_TASKS = 8192,
+    CKPT_MAX_TASKS = 8192, CKPT_MAX_WRITERS = 64,
     CKPT_PAGE = 4096,
     CKPT_SESSION_IPC = 400,
 };

@@ -25,7 +25,7 @@ struct ckpt_runtime {
 };
 // What one writer of memory needs beside its stack.
 struct ckpt_workspace {
-    uint8_t chunk[CKPT_CHUNK_SIZE] __attribute__((aligned(64)));
+    uint8_t chunk[CKPT_CHUNK_SIZE];
     struct ckpt_page_region regions[CKPT_REGIONS];
     uint64_t pagemap[CKPT_REGIONS];
     uint8_t resident[65536];
