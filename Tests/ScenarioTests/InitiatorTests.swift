@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct InitiatorTests {
     /// The names that CKPT_PAUSE knows; the initiator stops itself there with a line on stderr.
-    static let phases = ["call", "stopped", "record", "system", "memory", "release", "write", "commit"]
+    static let phases = ["find", "call", "stopped", "record", "system", "memory", "release", "write", "commit"]
 
     @Test(arguments: phases) func `a dead initiator cancels its checkpoint`(phase: String) {
         for signal in [SIGINT, SIGKILL] {

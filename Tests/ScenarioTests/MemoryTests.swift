@@ -1,4 +1,6 @@
 // Memory comes back with its contents and as what it was: anonymous, shared, of a file, locked, advised, growing.
+import Foundation
+import Glibc
 import Testing
 
 @Suite struct MemoryTests {
@@ -15,4 +17,31 @@ import Testing
     @Test func `the memory map is the same, line by line`() { feature("memory-maps") }
     @Test func `memory on huge pages is unchanged`() { feature("memory-huge") }
     @Test func `a memfd is restored`() { feature("memory-memfd") }
+
+    /// What is known before the call must be found out again when it has changed meanwhile.
+    @Test(arguments: ["nothing", "dontfork", "wipeonfork", "dontdump", "hugepage", "random", "lock", "protect", "drop", "touch", "unmap", "shared", "new"])
+    func `memory that changes just before a checkpoint is saved as it is then`(kind: String) {
+        scenario("memory-early-\(kind)") { s in
+            try s.start([try s.installation.program("memory-early"), kind])
+            try s.waitUntilReady()
+            s.generation += 1
+            s.environment["CKPT_PAUSE"] = "call"
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile], output: "initiator.out", errors: "initiator.err")
+            s.environment["CKPT_PAUSE"] = nil
+            guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause") }
+            FileManager.default.createFile(atPath: s.path("advise"), contents: nil)
+            guard eventually(10, { access(s.path("advised"), F_OK) == 0 }) else { throw Failure("the program hangs") }
+            // It pauses once more if it has to begin again.
+            var status: Status?
+            for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
+            if status != .exited(0) { throw Failure("checkpoint: \(status.map(String.init(describing:)) ?? "hangs"): \(read(s.path("initiator.err")))") }
+            kill(s.pid, SIGKILL)
+            _ = Children.wait(s.pid, limit: 5)
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `memory of many sizes, written by all cores at once, is unchanged`() { feature("memory-pieces") }
 }
