@@ -1,173 +1,278 @@
-# Called by tools/bench: measures ckpt, gcore and criu on the same program, and prints a table of times and ratios.
-import os, shutil, signal, struct, subprocess, sys, tempfile, time
+# Called by tools/bench: measures, prints a table of ratios, and draws it.  Nothing here passes or fails: a target stands beside its figure.
+import argparse, json, os, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
 
-build, sizes = sys.argv[1], [int(a) for a in sys.argv[2:]] or [64, 512, 2048]
-PROGRAM = r"""
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
-// Holds memory, and writes down the longest time for which it stood still.
-int main(int argc, char **argv) {
-    size_t n = strtoul(argv[1], NULL, 10) << 20;
-    uint64_t *m = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), x = 88172645463325252ull;
-    for (size_t i = 0; i < n / 8; i++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; m[i] = x; }
-    int fd = open("state", O_RDWR | O_CREAT, 0600);
-    double last = 0, worst = 0;
-    for (uint64_t k = 0;; k++) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        double now = t.tv_sec + t.tv_nsec / 1e9;
-        if (last && now - last > worst) worst = now - last;
-        last = now;
-        double out[2] = { now, worst };
-        pwrite(fd, out, 16, 0);
-        if (access("reset", F_OK) == 0) { unlink("reset"); worst = 0; }
-        struct timespec pause = { 0, 200000 };
-        nanosleep(&pause, NULL);
-    }
-}
-"""
+HERE = os.path.dirname(os.path.abspath(__file__))
+CORES = os.cpu_count()
 
-def state(folder):
-    with open(folder + "/state", "rb") as f:
-        data = f.read(16)
-    return struct.unpack("dd", data) if len(data) == 16 else (0, 0)
+class Sample(list):
+    """Times of one thing, in seconds."""
+    @property
+    def median(self): return statistics.median(self)
+    def __str__(self):
+        if not self: return "-"
+        unit, scale = ("ms", 1e3) if self.median < 10 else ("s", 1)
+        return "%.*f %s [%.*f-%.*f]" % (1 if unit == "ms" else 2, self.median * scale, unit, 1, min(self) * scale, 1, max(self) * scale)
 
-def wait_until(condition, limit=120):
+class Program:
+    """tools/bench.c in one of its modes, in a folder of its own."""
+    def __init__(self, bench, mode, argument, *more, session=True, disk=False):
+        self.bench, self.folder = bench, tempfile.mkdtemp(prefix="ckpt-bench-", dir=bench.disk if disk else bench.memory)
+        self.name, self.file = os.path.basename(self.folder), os.path.join(self.folder, "bench.ckpt")
+        argv = [bench.program, mode, str(argument), self.folder] + [str(m) for m in more]
+        self.process = spawn(([bench.build + "/ckrun", "--name", self.name, "--"] if session else []) + argv, self.folder)
+        wait_until(lambda: self.state()[0] > 0)
+        time.sleep(0.1)
+    def state(self):
+        """(time now, longest standstill, when it last went on, time of a fork, steps)"""
+        try:
+            with open(self.folder + "/state", "rb") as f: data = f.read(40)
+        except OSError: data = b""
+        return struct.unpack("ddddQ", data) if len(data) == 40 else (0, 0, 0, 0, 0)
+    def ask(self, word):
+        path = os.path.join(self.folder, word)
+        open(path, "w").close()
+        wait_until(lambda: not os.path.exists(path))
+        time.sleep(0.02)
+        return self.state()
+    def fork(self): return self.ask("fork")[3]
+    def checkpoint(self, *options):
+        """(how long it stood still, time of the command, its phases)"""
+        self.ask("reset")
+        start = time.monotonic()
+        r = subprocess.run([self.bench.build + "/ckptctl", "checkpoint", self.name, "-o", self.file, "--timing", *options], cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        took = time.monotonic() - start
+        if r.returncode: raise Missing("ckptctl checkpoint: " + r.stderr.strip())
+        time.sleep(0.05)
+        return self.state()[1], took
+    def restart(self, *options):
+        """Time from executing the file to the program's first step."""
+        self.end()
+        before = self.state()[2]
+        start = time.time()
+        self.process = spawn([self.file, *options], self.folder)
+        if not wait_until(lambda: self.state()[2] > max(before, start), 60): raise Missing("the restarted program does not run")
+        return self.state()[2] - start
+    def end(self):
+        for pid in filter(str.isdigit, os.listdir("/proc")):       # restarted trees have groups of their own
+            try:
+                if os.readlink("/proc/%s/cwd" % pid).startswith(self.folder): os.kill(int(pid), signal.SIGKILL)
+            except OSError: pass
+        self.process.kill(); self.process.wait()
+        time.sleep(0.02)
+    def __enter__(self): return self
+    def __exit__(self, *_):
+        self.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+class Missing(Exception): pass
+
+def spawn(argv, folder): return subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+def wait_until(condition, limit=300):
     end = time.monotonic() + limit
     while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.0005)
+        if condition(): return True
+        time.sleep(0.001)
     return False
-
-def alive(folder):
-    first = state(folder)[0]
-    return lambda: state(folder)[0] > first
-
-def reset(folder):
-    open(folder + "/reset", "w").close()
-    wait_until(lambda: not os.path.exists(folder + "/reset"))
-    time.sleep(0.05)
-
-def spawn(argv, folder):
-    return subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-def timed(argv, folder):
+def timed(argv, **more):
     start = time.monotonic()
-    result = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return time.monotonic() - start, result
+    r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, **more)
+    if r.returncode: raise Missing("%s: %s" % (argv[0], r.stderr.decode(errors="replace").strip()[-300:]))
+    return time.monotonic() - start
 
-def size(path):
-    if os.path.isdir(path):
-        return sum(size(os.path.join(path, f)) for f in os.listdir(path))
-    return os.stat(path).st_blocks * 512
+class Bench:
+    def __init__(self, build, options):
+        self.build, self.options, self.runs = build, options, options.runs
+        self.memory, self.disk, self.rows = "/dev/shm", os.path.abspath(os.path.join(HERE, "..", ".build")), []
+        self.scratch = tempfile.mkdtemp(prefix="ckpt-bench-")
+        os.chmod(self.scratch, 0o755)
+        self.program = self.scratch + "/bench"
+        subprocess.run(["gcc", "-O2", "-pthread", "-o", self.program, HERE + "/bench.c"], check=True)
+    def sample(self, measure): return Sample(measure() for _ in range(self.runs))
+    def inner(self, *argv): return Sample(float(subprocess.run([self.program, *map(str, argv)], check=True, capture_output=True, text=True).stdout) for _ in range(self.runs))
+    def row(self, figure, ours, reference, beside, target, ratio=None):
+        ratio = ratio if ratio is not None else (ours.median / reference.median if ours and reference else None)
+        self.rows.append({"figure": figure, "ours": list(ours), "reference": list(reference or []), "beside": beside, "target": target, "ratio": ratio})
+        print("| %s | %s | %s | %s | %s | %s |" % (figure, ours, beside, reference if reference else "-", "-" if ratio is None else "%.2f" % ratio, target), flush=True)
 
-def end(process):
-    process.kill()
-    process.wait()
+    # Figures, in the order of the table.
 
-def end_all(folder):
-    """Whatever runs in the folder: the restarted trees have groups of their own."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink("/proc/%s/cwd" % pid).startswith(folder):
-                os.kill(int(pid), signal.SIGKILL)
-        except OSError:
-            pass
+    def pause(self):
+        for pages in ("small", "huge"):
+            for mib in self.options.sizes:
+                with Program(self, "hold", mib, pages) as p:
+                    fork, ours = self.sample(p.fork), self.sample(lambda: p.checkpoint()[0])
+                    self.row("pause, %s MiB, %s pages" % (mib, "2 MiB" if pages == "huge" else "4 KiB"), ours, fork, "fork of it", "<= 1.5" if pages == "small" else "<= 5 ms at 8 GiB")
+        if not shutil.which("criu") or os.geteuid(): return
+        with Program(self, "hold", 1024, "small") as p: ours = self.sample(lambda: p.checkpoint()[0])
+        with Program(self, "hold", 1024, "small", session=False) as p:
+            def freeze():
+                shutil.rmtree(p.folder + "/images", ignore_errors=True); os.mkdir(p.folder + "/images"); p.ask("reset")
+                timed(["criu", "dump", "-t", str(p.process.pid), "-D", p.folder + "/images", "--leave-running", "-v0"])
+                time.sleep(0.05)
+                return p.state()[1]
+            self.row("pause, 1024 MiB", ours, self.sample(freeze), "criu dump", "<= 0.05")
 
-def measure_ckpt(mib, folder):
-    row, name = {}, os.path.basename(folder)
-    p = spawn([build + "/ckrun", "--name", name, "--", folder + "/program", str(mib)], folder)
-    wait_until(lambda: os.path.exists(folder + "/state") and state(folder)[0] > 0)
-    reset(folder)
-    row["checkpoint"], r = timed([build + "/ckptctl", "checkpoint", name, "-o", folder + "/bench.ckpt"], folder)
-    if r.returncode:
-        sys.exit("bench: ckptctl checkpoint: " + r.stdout.decode())
-    time.sleep(0.05)
-    row["pause"] = state(folder)[1]
-    row["size"] = size(folder + "/bench.ckpt")
-    end(p)
-    ready = alive(folder)
-    start = time.monotonic()
-    q = spawn([folder + "/bench.ckpt"], folder)
-    if wait_until(ready):
-        row["restart"] = time.monotonic() - start
-    end_all(folder)
-    q.wait()
-    return row
+    def trees(self):
+        with Program(self, "processes", 1) as p: one = self.sample(lambda: p.checkpoint()[0])
+        for mode, count, target in (("processes", 100, "<= 50 ms more"), ("threads", 500, "<= 30 ms more")):
+            with Program(self, mode, count) as p: self.row("pause, %d %s" % (count, mode), self.sample(lambda: p.checkpoint()[0]), one, "with one", target)
+        with Program(self, "processes", 100) as p:
+            p.checkpoint()
+            self.row("restart, 100 processes", self.sample(p.restart), None, "", "<= 100 ms")
 
-def measure_gcore(mib, folder):
-    if not shutil.which("gcore"):
-        return {}
-    p = spawn([folder + "/program", str(mib)], folder)
-    wait_until(lambda: os.path.exists(folder + "/state") and state(folder)[0] > 0)
-    reset(folder)
-    seconds, r = timed(["gcore", "-o", folder + "/core", str(p.pid)], folder)
-    time.sleep(0.05)
-    row = {"checkpoint": seconds, "pause": state(folder)[1], "size": size(folder + "/core.%d" % p.pid)} if r.returncode == 0 else {}
-    end(p)
-    return row
+    def checkpoint(self):
+        for place, disk, sync in (("tmpfs", False, "none"), ("disk", True, "fsync")):
+            mib = min(1024, max(self.options.sizes))
+            with Program(self, "hold", mib, "small", disk=disk) as p:
+                def write():
+                    path = p.folder + "/reference"
+                    seconds = float(subprocess.run([self.program, "write", str(mib), path, sync], check=True, capture_output=True, text=True).stdout)
+                    os.unlink(path)
+                    return seconds
+                def commit():
+                    if os.path.exists(p.file): os.unlink(p.file)
+                    return p.checkpoint()[1]
+                reference, ours = self.sample(write), self.sample(commit)
+                self.row("rate of a checkpoint of %d MiB, %s" % (mib, place), ours, reference, "parallel pwrite", ">= 0.9", reference.median / ours.median)
+        with Program(self, "sparse", 640) as p:
+            p.checkpoint()
+            stored, touched = os.stat(p.file).st_blocks * 512, 64 << 20
+            with Program(self, "sparse", 0) as q:
+                q.checkpoint()
+                stored -= os.stat(q.file).st_blocks * 512
+            self.row("size, 90%% zero or untouched (%.1f MiB)" % (stored / 1048576), Sample(), None, "what is touched and not zero", "<= 1.02", stored / touched)
 
-def measure_criu(mib, folder):
-    if not shutil.which("criu") or os.geteuid():
-        return {}
-    p = spawn([folder + "/program", str(mib)], folder)
-    wait_until(lambda: os.path.exists(folder + "/state") and state(folder)[0] > 0)
-    reset(folder)
-    os.mkdir(folder + "/images")
-    seconds, r = timed(["criu", "dump", "-t", str(p.pid), "-D", folder + "/images", "--leave-running", "-v1"], folder)
-    time.sleep(0.05)
-    if r.returncode:
-        print("bench: criu cannot dump here:", (r.stdout.decode().strip().splitlines() or ["no reason given"])[0], file=sys.stderr)
-        end(p)
-        return {}
-    row = {"checkpoint": seconds, "pause": state(folder)[1], "size": size(folder + "/images")}
-    end(p)
-    ready = alive(folder)
-    start = time.monotonic()
-    q = spawn(["criu", "restore", "-D", folder + "/images", "-v0"], folder)
-    if wait_until(ready, 60):
-        row["restart"] = time.monotonic() - start
-    end_all(folder)
-    q.wait()
-    return row
+    def restart(self):
+        with Program(self, "processes", 1) as p:
+            p.checkpoint()
+            empty = self.sample(p.restart)
+            self.row("restart, one small process", empty, None, "", "<= 10 ms")
+        for mib in self.options.sizes:
+            for pages in ("small", "huge"):
+                with Program(self, "hold", mib, pages) as p:
+                    p.checkpoint()
+                    reference, ours = self.inner("read", mib, p.file), self.sample(p.restart)
+                    self.row("rate of a restart, %d MiB, %s pages" % (mib, "2 MiB" if pages == "huge" else "4 KiB"), ours, reference, "parallel read", ">= 0.9", reference.median / ours.median)
+                    if self.has("--lazy"):
+                        self.row("lazy restart, %d MiB, %s pages" % (mib, pages), self.sample(lambda: p.restart("--lazy")), empty, "one small process", "<= 15 ms more")
+    def has(self, option):
+        with Program(self, "processes", 1) as p:
+            p.checkpoint()
+            return option in subprocess.run([p.file, "--help"], capture_output=True, text=True).stdout
 
-def launch():
-    def best(argv):
-        times = []
-        for _ in range(60):
-            start = time.monotonic()
-            subprocess.run(argv)
-            times.append(time.monotonic() - start)
-        return sorted(times)[len(times) // 2]
-    plain, ours = best(["/bin/true"]), best([build + "/ckrun", "/bin/true"])
-    print("launch: /bin/true %.2f ms, under ckrun %.2f ms: %.2f ms more" % (plain * 1e3, ours * 1e3, (ours - plain) * 1e3))
+    def application(self):
+        with Program(self, "hold", 1024, "huge", 64) as p:
+            def steps(seconds):
+                before = p.state()[4]; time.sleep(seconds); return (p.state()[4] - before) / seconds
+            undisturbed = Sample(1 / steps(2) for _ in range(self.runs))
+            after = []
+            for _ in range(3):
+                p.checkpoint(); after.append(1 / steps(10))
+            self.row("its own speed in the 10 s after a checkpoint (time of a step)", Sample(after), undisturbed, "undisturbed", "reported")
+
+    def session(self):
+        ckrun = self.build + "/ckrun"
+        plain, ours = self.sample(lambda: timed(["/bin/true"])), self.sample(lambda: timed([ckrun, "/bin/true"]))
+        self.row("launch of /bin/true", ours, plain, "without ckrun", "<= 3 ms more")
+        for kind, count, target in (("exec", 500, "<= 1.25"), ("open", 2_000_000, "<= 1.01"), ("thread", 20_000, "<= 1.01"), ("malloc", 20_000_000, "<= 1.01"), ("cpu", 300_000_000, "<= 1.005")):
+            without, within = Sample(), Sample()
+            for _ in range(self.runs):              # alternating: the machine's mood is the same for both
+                for sample, prefix in ((without, []), (within, [ckrun, "--"])):
+                    sample.append(float(subprocess.run(prefix + [self.program, "loop", kind, str(count)], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout))
+            self.row("a loop of %s, in a session" % kind, within, without, "outside", target)
+
+    def warm(self):
+        code = self.scratch + "/warm.py"
+        with open(code, "w") as f:
+            f.write("import sys, os, time\nimport numpy\nimport " + ", ".join(MODULES) + "\n"
+                    "while os.path.exists(sys.argv[1] + '/wait'): time.sleep(0.001)\nprint(len(sys.modules), flush=True)\n")
+        folder = tempfile.mkdtemp(prefix="ckpt-bench-", dir=self.memory)
+        cold = self.sample(lambda: timed(["/usr/bin/python3", code, folder]))
+        open(folder + "/wait", "w").close()
+        name = os.path.basename(folder)
+        job = spawn([self.build + "/ckrun", "--name", name, "--", "/usr/bin/python3", code, folder], folder)
+        time.sleep(2)
+        timed([self.build + "/ckptctl", "checkpoint", name, "-o", folder + "/warm.ckpt", "--kill"])
+        job.wait()
+        os.unlink(folder + "/wait")
+        self.row("warm start, python3 with numpy and 200 modules", self.sample(lambda: timed([folder + "/warm.ckpt"], cwd=folder)), cold, "cold start", "<= 0.2")
+        if self.has("--lazy"): self.row("the same, --lazy", self.sample(lambda: timed([folder + "/warm.ckpt", "--lazy"], cwd=folder)), cold, "cold start", "<= 0.05")
+        if self.has("--warm"):
+            timed([self.build + "/ckptctl", "warm", folder + "/warm.ckpt"])
+            self.row("the same, from a template", self.sample(lambda: timed([folder + "/warm.ckpt", "--warm"], cwd=folder)), cold, "cold start", "<= 0.05")
+            timed([self.build + "/ckptctl", "warm", "--drop", folder + "/warm.ckpt"])
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def growth(self):
+        """Each thing a hundredfold: what is linear stays at about 100."""
+        for mode, few, many in (("processes", 10, 1000), ("threads", 20, 2000), ("mappings", 600, 60000), ("descriptors", 200, 20000)):
+            try:
+                with Program(self, mode, few) as p:
+                    pause_few = self.sample(lambda: p.checkpoint()[0]); restart_few = self.sample(p.restart)
+                with Program(self, mode, many) as p:
+                    pause, commit, restart = Sample(), Sample(), Sample()
+                    for _ in range(min(self.runs, 3)):
+                        a, b = p.checkpoint(); pause.append(a); commit.append(b)
+                    for _ in range(min(self.runs, 3)): restart.append(p.restart())
+                self.row("pause, %d %s" % (many, mode), pause, pause_few, "%d" % few, "linear: <= 100")
+                self.row("checkpoint, %d %s" % (many, mode), commit, None, "", "")
+                self.row("restart, %d %s" % (many, mode), restart, restart_few, "%d" % few, "linear: <= 100")
+            except Missing as e: print("bench: %d %s: %s" % (many, mode, e), file=sys.stderr)
+
+    def run(self):
+        figures = ["pause", "trees", "checkpoint", "restart", "application", "session", "warm", "growth"]
+        print("%d cores, %d runs each: median [least-most]\n\n| figure | ours | reference | its time | ratio | target |\n|---|---|---|---|---|---|" % (CORES, self.runs))
+        for figure in figures:
+            if self.options.only and figure not in self.options.only: continue
+            try: getattr(self, figure)()
+            except Missing as e: print("bench: %s: %s" % (figure, e), file=sys.stderr)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+MODULES = """abc argparse array ast asyncio base64 bdb binascii bisect bz2 calendar cgi cmath cmd code codecs codeop collections colorsys compileall concurrent.futures configparser
+contextlib contextvars copy cProfile csv ctypes curses dataclasses datetime dbm decimal difflib dis doctest email email.mime.text enum errno faulthandler fcntl filecmp fileinput fnmatch fractions
+ftplib functools gc getopt getpass gettext glob graphlib grp gzip hashlib heapq hmac html html.parser http.client http.cookiejar http.server imaplib importlib.metadata inspect io ipaddress itertools
+json keyword linecache locale logging logging.handlers lzma mailbox marshal math mimetypes mmap modulefinder multiprocessing multiprocessing.pool netrc numbers operator optparse pathlib pdb pickle
+pickletools pkgutil platform plistlib poplib posixpath pprint profile pstats pty pwd py_compile pyclbr pydoc queue quopri random re readline reprlib resource sched secrets select selectors shelve
+shlex shutil signal smtplib socket socketserver sqlite3 ssl stat statistics string stringprep struct subprocess symtable sysconfig syslog tabnanny tarfile tempfile termios textwrap threading timeit
+token tokenize trace traceback tracemalloc tty types typing unicodedata unittest unittest.mock urllib.request urllib.robotparser uuid venv warnings wave weakref webbrowser wsgiref.simple_server
+xml.dom.minidom xml.etree.ElementTree xml.sax xmlrpc.client xmlrpc.server zipapp zipfile zipimport zlib zoneinfo""".split()
+
+def draw(rows, path):
+    try:
+        import matplotlib
+        matplotlib.use("svg")
+        from matplotlib import pyplot
+    except ImportError:
+        print("bench: python3-matplotlib is missing: no drawing", file=sys.stderr)
+        return
+    rows = [r for r in rows if r["ours"] and r["reference"]][::-1]
+    if not rows: return
+    figure, axes = pyplot.subplots(figsize=(10, 0.32 * len(rows) + 1.2))
+    for y, r in enumerate(rows):
+        ours, reference = r["ours"], statistics.median(r["reference"])
+        axes.barh(y, statistics.median(ours) / reference, color="#4878a8", height=0.6)
+        axes.plot([min(ours) / reference, max(ours) / reference], [y, y], color="black", linewidth=1)
+    axes.axvline(1, color="#a84848", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), ["%s / %s" % (r["figure"], r["beside"]) for r in rows], fontsize=7)
+    axes.set_xlabel("time, as a multiple of the reference's (median; line: least to most)")
+    figure.tight_layout()
+    figure.savefig(path)
 
 def main():
-    launch()
-    print("%9s %-6s %14s %14s %14s %12s" % ("MiB", "", "pause ms", "checkpoint ms", "restart ms", "file MiB"))
-    for mib in sizes:
-        rows = {}
-        for name, measure in (("ckpt", measure_ckpt), ("gcore", measure_gcore), ("criu", measure_criu)):
-            folder = tempfile.mkdtemp(prefix="ckpt-bench-")
-            with open(folder + "/program.c", "w") as f:
-                f.write(PROGRAM)
-            subprocess.run(["gcc", "-O2", "-o", folder + "/program", folder + "/program.c"], check=True)
-            try:
-                rows[name] = measure(mib, folder)
-            finally:
-                end_all(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-        for name, row in rows.items():
-            cells = []
-            for key, scale in (("pause", 1e3), ("checkpoint", 1e3), ("restart", 1e3), ("size", 1 / 1048576)):
-                value, ours = row.get(key), rows["ckpt"].get(key)
-                cells.append("-" if value is None else "%.1f%s" % (value * scale, "" if name == "ckpt" or not ours else " (%.1fx)" % (value / ours)))
-            print("%9s %-6s %14s %14s %14s %12s" % ((mib, name) + tuple(cells)))
+    parser = argparse.ArgumentParser(prog="tools/bench")
+    parser.add_argument("build")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="three runs, small sizes")
+    parser.add_argument("--sizes", type=lambda s: [int(n) for n in s.split(",")], default=[64, 512, 1024, 4096])
+    parser.add_argument("--only", type=lambda s: s.split(","), help="pause, trees, checkpoint, restart, application, session, warm, growth")
+    options = parser.parse_args()
+    if options.quick: options.runs, options.sizes = 3, [64, 512]
+    bench = Bench(options.build, options)
+    bench.run()
+    figures = os.path.join(HERE, "..", "figures")
+    os.makedirs(figures, exist_ok=True)
+    with open(figures + "/bench.json", "w") as f: json.dump({"cores": CORES, "runs": options.runs, "rows": bench.rows}, f, indent=1)
+    draw(bench.rows, figures + "/bench.svg")
 
 main()

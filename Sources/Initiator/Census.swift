@@ -32,6 +32,8 @@ final class Census {
     private var known: [Int32: UInt64] = [:]            // pid → start time of members
     /// Processes that are none of ours: each is asked again after a while, since its pid may be another's by then.
     private var strangers: [Int32: (startTime: UInt64, seen: UInt64)] = [:]
+    /// Everybody waits while we look: a pid is not given to another process within so short a time (ns).
+    private let trusted: UInt64 = 20_000_000
     private var foundZombies: [ProcStat] = []           // by the last look
     private var waitingFor: [Int32: String] = [:]       // children that are on their way to becoming members
     private var arrivedTasks: Set<Int64> = []
@@ -66,7 +68,7 @@ final class Census {
             collectArrivals()
             // Looking for new threads costs a read of /proc for each process; while some that we know are on their way there is time.
             let looksAtAll = idleRounds % 4 == 0 || knownAreIn
-            if looksAtAll { for p in processes { try call(p) }; try refuseAll() }
+            if looksAtAll { try callNew(); try refuseAll() }
             if barrier.failed { throw failure(.refused, words(for: segment.pointer.pointee.failure)) }
             if looksAtAll && allIn() {
                 // Everybody known stands still, so nobody new can appear: one more look decides.
@@ -80,7 +82,7 @@ final class Census {
             idleRounds += 1
             // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.
             if idleRounds % 150 == 0 { signalAgain() }
-            if idleRounds % 100 == 50 { unblockSleepers() }
+            if idleRounds % 100 == 50 { try reachHeldBack() }
             Kernel.sleep(microseconds: idleRounds < 20 ? 50 : idleRounds < 40 ? 100 : 1000)
         }
         zombies = foundZombies.filter { known[$0.parent] != nil && !isSnapshot($0) }
@@ -92,8 +94,7 @@ final class Census {
         waitingFor = [:]
         foundZombies = []
         var children: [ProcStat] = []
-        // Everybody waits while this runs: a pid is not given to a new process within so short a time.
-        let now = Kernel.clock(1), trusted: UInt64 = 20_000_000
+        let now = Kernel.clock(1)
         for pid in Proc.processes() where known[pid] == nil {
             if let stranger = strangers[pid], now < stranger.seen + trusted { continue }
             guard let stat = ProcStat(pid: pid) else { continue }
@@ -203,35 +204,51 @@ final class Census {
 
     // MARK: calling them
 
-    private func call(_ p: CalledProcess) throws(CheckpointFailure) {
-        for tid in Proc.threads(of: p.pid) where !p.signalled.contains(tid) {
-            guard let stat = ProcStat(pid: p.pid, tid: tid) else { continue }
-            if stat.isRingWorker { p.workers.insert(tid); continue }
-            p.workers.remove(tid)
+    /// All that nobody has called yet: first each is looked at, then they are signalled together, so that the first does not wait while the last is looked at.
+    private func callNew() throws(CheckpointFailure) {
+        struct Candidate { var p: CalledProcess, tid: Int32 }
+        let new = processes.flatMap { p in Proc.threads(of: p.pid).filter { !p.signalled.contains($0) }.map { Candidate(p: p, tid: $0) } }
+        let start = Kernel.clock(1)
+        let seen = inParallel(new.count) { i in (stat: ProcStat(pid: new[i].p.pid, tid: new[i].tid), status: ProcStatus(pid: new[i].p.pid, tid: new[i].tid)) }
+        for (i, c) in new.enumerated() {
+            guard let stat = seen[i].stat else { continue }
+            if stat.isRingWorker { c.p.workers.insert(c.tid); continue }
+            c.p.workers.remove(c.tid)
             if stat.isDead {
-                if tid == p.pid { p.leaderIsGone = true; p.signalled.insert(tid) }
+                if c.tid == c.p.pid { c.p.leaderIsGone = true; c.p.signalled.insert(c.tid) }
                 continue
             }
+            guard let status = seen[i].status else { continue }
             // The pid must still be the one we looked at, and what we learned about it still true.
-            guard ProcStat(pid: p.pid)?.startTime == p.startTime, let status = ProcStatus(pid: p.pid, tid: tid) else { continue }
-            // The signal stays pending through the exec and is delivered by the new image's constructor.
-            if isBetweenImages(status) { guard willLoadRuntime(p.pid) else { continue } } else if try !mayBeSignalled(p.pid, status) { continue }
-            if stat.state == "t" { refuse(p.pid, "it is stopped by a debugger", "detach the debugger"); continue }
-            if firstSignal == 0 { firstSignal = Kernel.clock(1) }
-            do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {
-                if error.errno == 3 { continue }
-                refuse(p.pid, "SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")
-                continue
-            }
-            p.signalled.insert(tid)
-            p.ownTids[tid] = p.depth > 1 ? status.namespacePids.last ?? tid : tid
-            if stat.isStopped { try runStopped(p, tid) }
+            let isRecent = Kernel.clock(1) < start + trusted
+            if !isRecent || i == 0 || new[i - 1].p !== c.p { guard ProcStat(pid: c.p.pid)?.startTime == c.p.startTime else { continue } }
+            guard let status = isRecent ? status : ProcStatus(pid: c.p.pid, tid: c.tid) else { continue }
+            try call(c.p, c.tid, stat, status)
         }
     }
 
+    private func call(_ p: CalledProcess, _ tid: Int32, _ stat: ProcStat, _ status: ProcStatus) throws(CheckpointFailure) {
+        // The signal stays pending through the exec and is delivered by the new image's constructor.
+        if isBetweenImages(status) { guard willLoadRuntime(p.pid) else { return } } else if try !mayBeSignalled(p.pid, status) { return }
+        if stat.state == "t" { return refuse(p.pid, "it is stopped by a debugger", "detach the debugger") }
+        if firstSignal == 0 { firstSignal = Kernel.clock(1) }
+        do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {
+            if error.errno == 3 { return }
+            return refuse(p.pid, "SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")
+        }
+        p.signalled.insert(tid)
+        p.ownTids[tid] = p.depth > 1 ? status.namespacePids.last ?? tid : tid
+        if stat.isStopped { try runStopped(p, tid) }
+    }
+
+    /// A task that was stopped after it had been looked at gets no signal before it runs.
     /// libc's thread for SIGEV_THREAD timers blocks every signal with a system call of its own, and sleeps.  (A task in execve keeps SIGCKPT blocked for good reason.)
-    private func unblockSleepers() {
+    private func reachHeldBack() throws(CheckpointFailure) {
         for p in processes where !p.isStopped {
+            if let stat = ProcStat(pid: p.pid), stat.isStopped {
+                for tid in p.signalled { if let stat = ProcStat(pid: p.pid, tid: tid), stat.isStopped { try runStopped(p, tid) } }
+                continue
+            }
             for (tid, own) in p.ownTids where !arrivedTasks.contains(key(p.ownPid, own)) && !unblocked.contains(tid) {
                 guard let stat = ProcStat(pid: p.pid, tid: tid), stat.state == "S", let status = ProcStatus(pid: p.pid, tid: tid),
                       status.hex("SigBlk") & status.hex("SigCgt") & ckpt_sigckpt_bit() != 0,

@@ -16,6 +16,8 @@ public struct CheckpointOptions: Sendable {
     public var selfContained = false
     /// Files that the tree writes are stored up to this size; nil: none.
     public var saveFiles: UInt64?
+    /// Memory is written with O_DIRECT.
+    public var direct = false
     public var outside = OutsideConnections.auto
     /// How long tasks may take to arrive, in milliseconds.
     public var patience = 10_000
@@ -120,7 +122,7 @@ final class Operation {
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
             visit?.end()
-            let server = try ChannelServer(segment, draft.file, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
+            let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
                                            networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" })
             defer { server.stop() }
             try saveMemory(tree, plan, barrier, server)

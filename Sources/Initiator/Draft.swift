@@ -39,6 +39,15 @@ final class Draft {
     }
     deinit { if let temporary { Path.remove(temporary) } }
 
+    /// What writers of memory write to.  O_DIRECT (open(2)) is asked of a second opening: our own writes are not aligned.
+    func forWriters(direct: Bool) throws(CheckpointFailure) -> File {
+        if !direct { return file }
+        let directly: Int32 = 0o40000
+        do throws(SystemError) { return try File("/proc/self/fd/\(file.number)", flags: directly | Draft.readWrite) } catch {
+            throw CheckpointFailure([Problem(.lacking, "checkpoint", object: name, cause: "\(path): its file system has no direct writes: \(error.text)", remedy: "leave --direct out, or choose another place with -o")])
+        }
+    }
+
     func put(_ bytes: [UInt8], at offset: UInt64) throws(SystemError) {
         var failure: SystemError?
         bytes.withUnsafeBytes { b in do throws(SystemError) { try file.write(b, at: offset) } catch { failure = error } }
@@ -57,6 +66,9 @@ final class Draft {
         try file.synchronize()
         let linked = temporary ?? "\(path).\(Kernel.processID).part"
         if temporary == nil { try Path.linkOpenFile(file, to: linked) }
+        // Whoever works in this folder waits while rename frees the older file; an open file is freed by the close.
+        let pathOnly: Int32 = 0o10400000, older = try? File(path, flags: pathOnly)
+        defer { _ = consume older }
         do throws(SystemError) { try Path.rename(linked, to: path) } catch { Path.remove(linked); throw error }
         temporary = nil
         try Path.synchronizeFolder(folder)

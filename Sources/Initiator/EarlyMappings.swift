@@ -56,7 +56,7 @@ extension ProcMapping {
     }
     /// What a record says of the mapping beyond its line in maps.
     fileprivate func isAdvised(like m: ProcMapping) -> Bool {
-        let codes: [StaticString] = ["gd", "nr", "dc", "wf", "dd", "hg", "nh", "mg", "sr", "rr", "sl", "dp", "ht", "ss", "io", "pf", "mw"]
+        let codes: [StaticString] = ["gd", "nr", "dc", "wf", "dd", "hg", "nh", "mg", "sr", "rr", "sl", "dp", "ht", "ss", "io", "pf"]
         return protectionKey == m.protectionKey && codes.allSatisfy { flags.contains($0) == m.flags.contains($0) }
     }
 }

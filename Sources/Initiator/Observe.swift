@@ -51,19 +51,22 @@ func observeProcess(_ called: CalledProcess, _ early: EarlyMappings?) throws(Sys
     // The kernel shows a timer's thread as we see it, in another pid namespace than its own.
     for i in p.timers.indices { p.timers[i].tid = called.ownTids[p.timers[i].tid] ?? p.timers[i].tid }
     p.descriptors = try observeDescriptors(view)
-    for tid in called.signalled.sorted() where !(tid == pid && called.leaderIsGone) {
-        guard let own = called.ownTids[tid] else { continue }
-        guard let status = ProcStatus(pid: pid, tid: tid) else { continue }
-        var t = ObservedTask(tid: own, view: tid, slot: -1, status: status)
-        // One that ended before it arrived is no part of the tree; those that arrived can't end.
-        guard let comm = try present({ () throws(SystemError) in try Path.text("/proc/\(pid)/task/\(tid)/comm") }) else { continue }
-        t.comm = String(comm.dropLast())
-        t.sched = try Kernel.schedule(of: tid)
-        do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
-        t.ioprio = Kernel.ioPriority(of: tid)
-        p.tasks.append(t)
+    let tids = called.signalled.sorted().filter { !($0 == pid && called.leaderIsGone) && called.ownTids[$0] != nil }
+    for task in inParallel(tids.count, atLeast: 32, { i in Result { () throws(SystemError) in try observeTask(tids[i], of: pid, own: called.ownTids[tids[i]]!) } }) {
+        if let t = try task.get() { p.tasks.append(t) }
     }
     return p
+}
+
+/// nil: one that ended before it arrived is no part of the tree; those that arrived can't end.
+private func observeTask(_ tid: Int32, of pid: Int32, own: Int32) throws(SystemError) -> ObservedTask? {
+    guard let status = ProcStatus(pid: pid, tid: tid), let comm = try present({ () throws(SystemError) in try Path.text("/proc/\(pid)/task/\(tid)/comm") }) else { return nil }
+    var t = ObservedTask(tid: own, view: tid, slot: -1, status: status)
+    t.comm = String(comm.dropLast())
+    t.sched = try Kernel.schedule(of: tid)
+    do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
+    t.ioprio = Kernel.ioPriority(of: tid)
+    return t
 }
 
 /// nil when what is asked for is not there any more.

@@ -83,8 +83,8 @@ private final class WorkCursor: @unchecked Sendable { var next: UInt32 = 0 }
 private struct SharedWork<T>: @unchecked Sendable { let results: UnsafeMutablePointer<T>, body: (Int) -> T }
 
 /// `body` for each of 0..<count, on all cores when there are many; the results in their order.
-public func inParallel<T>(_ count: Int, _ body: (Int) -> T) -> [T] {
-    let cores = min(Machine.cores, count / 4)
+public func inParallel<T>(_ count: Int, atLeast: Int = 8, _ body: (Int) -> T) -> [T] {
+    let cores = count < atLeast ? 1 : Machine.cores
     if cores < 2 { return (0..<count).map(body) }
     return withoutActuallyEscaping(body) { body in
         [T](unsafeUninitializedCapacity: count) { buffer, initialized in

@@ -44,4 +44,23 @@ import Testing
     }
 
     @Test func `memory of many sizes, written by all cores at once, is unchanged`() { feature("memory-pieces") }
+
+    @Test func `memory written past the page cache is unchanged`() {
+        for user in User.available {
+            scenario("memory-direct", as: user) { s in
+                try s.start([try s.installation.program("memory-pieces")])
+                try s.waitUntilReady(limit: 60)
+                let probe = open(s.path("probe"), O_RDWR | O_CREAT | O_DIRECT, 0o600)
+                if probe < 0 {
+                    let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--direct"])
+                    if refused.status != .exited(69) || !refused.errors.contains("no direct writes") { throw Failure("\(refused.status) \(refused.errors)") }
+                }
+                close(probe)
+                try s.checkpoint(kill: true, options: probe < 0 ? [] : ["--direct"])
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n", limit: 60)
+            }
+        }
+    }
 }

@@ -261,7 +261,8 @@ struct PageWriter {
         let header = UnsafeMutableRawPointer(buffer).assumingMemoryBound(to: ckpt_chunk.self)
         let bytes = runs * MemoryLayout<ckpt_run>.size
         header.pointee = ckpt_chunk(magic: UInt32(CKPT_CHUNK_MAGIC), count: UInt32(runs), next: next, crc: ckpt_crc32c_hw(0, buffer + 32, bytes), pad: 0, pad2: 0)
-        try put(UInt64(UInt(bitPattern: buffer)), 32 + bytes, at: chunkOffset)
+        // Whole pages, also of memory: direct writes want it.
+        try put(UInt64(UInt(bitPattern: buffer)), (32 + bytes + 4095) & ~4095, at: chunkOffset)
     }
 
     private func put(_ from: UInt64, _ count: Int, at: UInt64) throws(WriteError) {

@@ -35,6 +35,7 @@ struct Checkpoint: ParsableCommand {
     @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
     @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
+    @Flag(help: "Write memory past the page cache (O_DIRECT): for storage that is slower than memory, and to keep the cache for others.") var direct = false
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
     @Flag(help: "Print how long each phase took.") var timing = false
     @Flag(help: "Print JSON.") var json = false
@@ -53,6 +54,7 @@ struct Checkpoint: ParsableCommand {
         options.selfContained = selfContained
         options.saveFiles = saveFiles?.bytes
         options.outside = tcp
+        options.direct = direct
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
         let bar = quiet ? nil : ProgressBar(found.segment.name)

@@ -25,7 +25,7 @@ struct ckpt_runtime {
 };
 // What one writer of memory needs beside its stack.
 struct ckpt_workspace {
-    uint8_t chunk[CKPT_CHUNK_SIZE];
+    uint8_t chunk[CKPT_CHUNK_SIZE];         // first, so that it lies at a page's beginning like the stack before it
     struct ckpt_page_region regions[CKPT_REGIONS];
     uint64_t pagemap[CKPT_REGIONS];
     uint8_t resident[65536];
