@@ -50,7 +50,8 @@ import Testing
             scenario("memory-direct", as: user) { s in
                 try s.start([try s.installation.program("memory-pieces")])
                 try s.waitUntilReady(limit: 60)
-                let probe = open(s.path("probe"), O_RDWR | O_CREAT | O_DIRECT, 0o600)
+                // O_DIRECT
+                let probe = open(s.path("probe"), O_RDWR | O_CREAT | 0o40000, 0o600)
                 if probe < 0 {
                     let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--direct"])
                     if refused.status != .exited(69) || !refused.errors.contains("no direct writes") { throw Failure("\(refused.status) \(refused.errors)") }
