@@ -23,7 +23,7 @@ extern void interpose_strip_context(void *context);
 EXPORT int wait(int *status) {
     int (*real)(int *) = REAL(wait, int (*)(int *));
     if (!real) return interpose_fail(ENOSYS_);
-    UNTIL_SHOWN(0, 0, real(status))
+    UNTIL_SHOWN(0, 1, real(status))
 }
 EXPORT int __wait(int *status) { return wait(status); }
 EXPORT int waitpid(int which, int *status, int options) {

@@ -13,20 +13,26 @@ import Freestanding
         runtime.pointee.snapshot_pid = 0        // taken away here instead of in the handler
         return 1
     }
+    return isListed(session, pid) ? 1 : 0
+}
+/// The snapshot of any process of the session.
+private func isListed(_ session: UnsafeMutablePointer<ckpt_session>, _ pid: Int32) -> Bool {
     let used = min(ckpt_load(&session.pointee.processes_used), UInt32(CKPT_MAX_PROCESSES))
     var i: UInt32 = 0
     while i < used {
-        if ckpt_process_slot(session, i).pointee.snapshot_pid == pid { return 1 }
+        if ckpt_process_slot(session, i).pointee.snapshot_pid == pid { return true }
         i &+= 1
     }
-    return 0
+    return false
 }
 
-/// Whether a snapshot that still writes is this process's only child: a wait with __WALL would sleep until it ends, instead of
-/// failing with ECHILD.
+/// Whether snapshots that still write are this process's only children: a wait would sleep until they end, instead of failing with ECHILD.
+/// Its own counts with __WALL; one that a sub-reaper has adopted, in any wait.
 @c(interpose_has_only_snapshot) func hasOnlySnapshot(_ options: UInt32) -> Int32 {
     let runtime = ckpt_runtime(), wall: UInt32 = 0x4000_0000
-    guard options & wall != 0, runtime.pointee.snapshot_pid != 0, runtime.pointee.snapshot_owner == ckpt_getpid() else { return 0 }
+    guard let session = runtime.pointee.session else { return 0 }
+    let ownCounts = options & wall != 0 && runtime.pointee.snapshot_pid != 0 && runtime.pointee.snapshot_owner == ckpt_getpid()
+    guard ownCounts || session.pointee.has_subreaper != 0 else { return 0 }
     let fd = ckpt_open(StaticString("/proc/self/task").cString, 0o2200000 /* O_DIRECTORY | O_CLOEXEC */, 0)
     if fd < 0 { return 0 }
     let tasks = OwnedDescriptor(adopting: Descriptor(Int32(truncatingIfNeeded: fd)))
@@ -39,33 +45,35 @@ import Freestanding
             var at = 0
             while at < n {
                 let name = (b.baseAddress! + (at &+ 19)).assumingMemoryBound(to: CChar.self)      // struct linux_dirent64: d_name
-                if name[0] != 46 && hasOtherChild(task: name, than: runtime.pointee.snapshot_pid) { return 0 }
+                if name[0] != 46 && hasRealChild(task: name, session) { return 0 }
                 at &+= Int(b.load(fromByteOffset: at &+ 16, as: UInt16.self))
             }
         }
     }
 }
-/// The first two children of the task tell: only one is the snapshot.
-private func hasOtherChild(task: UnsafePointer<CChar>, than snapshot: Int32) -> Bool {
+/// A child that is no snapshot.
+private func hasRealChild(task: UnsafePointer<CChar>, _ session: UnsafeMutablePointer<ckpt_session>) -> Bool {
     var path = Line()
     path.put("/proc/self/task/"); path.put(text: task); path.put("/children")
     let fd = path.withCString { ckpt_open($0, 0o2000000, 0) }
     if fd < 0 { return true }                       // unknown: the wait is the kernel's
     let file = OwnedDescriptor(adopting: Descriptor(Int32(truncatingIfNeeded: fd)))
-    var text = InlineArray<4, UInt64>(repeating: 0)
+    var text = InlineArray<16, UInt64>(repeating: 0), pid: Int32 = 0
     var span = text.mutableSpan
     return span.withUnsafeMutableBytes { b in
-        let n = ckpt_read(file.raw.value, b.baseAddress!, b.count)
-        var pid: Int32 = 0, i = 0
-        while i < n {
-            let c = b[i]
-            if c >= 48 && c <= 57 { pid = pid &* 10 &+ Int32(c &- 48) } else {
-                if pid != 0 && pid != snapshot { return true }
-                pid = 0
+        while true {
+            let n = ckpt_read(file.raw.value, b.baseAddress!, b.count)
+            if n <= 0 { return n < 0 }
+            var i = 0
+            while i < n {
+                let c = b[i]
+                if c >= 48 && c <= 57 { pid = pid &* 10 &+ Int32(c &- 48) } else {
+                    if pid != 0 && !isListed(session, pid) { return true }
+                    pid = 0
+                }
+                i &+= 1
             }
-            i &+= 1
         }
-        return n < 0
     }
 }
 
