@@ -16,8 +16,10 @@ class Sample(list):
 class Program:
     """tools/bench.c in one of its modes, in a folder of its own."""
     def __init__(self, bench, mode, argument, *more, session=True, disk=False):
-        self.bench, self.folder = bench, tempfile.mkdtemp(prefix="ckpt-bench-", dir=bench.disk if disk else bench.memory)
-        self.name, self.file = os.path.basename(self.folder), os.path.join(self.folder, "bench.ckpt")
+        # Its own files lie on the disk: of those in /dev/shm a statefile holds the contents, too.
+        self.bench, self.folder = bench, tempfile.mkdtemp(prefix="ckpt-bench-", dir=bench.disk)
+        self.name = os.path.basename(self.folder)
+        self.file = os.path.join(bench.disk if disk else bench.memory, self.name + ".ckpt")
         argv = [bench.program, mode, str(argument), self.folder] + [str(m) for m in more]
         self.process = spawn(([bench.build + "/ckrun", "--name", self.name, "--"] if session else []) + argv, self.folder)
         wait_until(lambda: self.state()[0] > 0)
@@ -62,6 +64,7 @@ class Program:
     def __enter__(self): return self
     def __exit__(self, *_):
         self.end()
+        if os.path.exists(self.file): os.unlink(self.file)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 class Missing(Exception): pass
@@ -125,7 +128,7 @@ class Bench:
             mib = min(1024, max(self.options.sizes))
             with Program(self, "hold", mib, "small", disk=disk) as p:
                 def write():
-                    path = p.folder + "/reference"
+                    path = p.file + ".reference"
                     seconds = float(subprocess.run([self.program, "write", str(mib), path, sync], check=True, capture_output=True, text=True).stdout)
                     os.unlink(path)
                     return seconds
