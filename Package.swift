@@ -16,6 +16,9 @@ let freestandingLink: [String] = ["-use-ld=lld", "-Xclang-linker", "-nostdlib", 
                                   "-Xlinker", "-z", "-Xlinker", "noexecstack", "-Xlinker", "--build-id",
                                   "-Xlinker", "-T", "-Xlinker", "\(Context.packageDirectory)/runtime/drop-debug-names.ld"]
 
+// Debian's static libraries of the decoders.  What they mention and our calls never reach (a heap) ends in stand-ins of runtime/decompress.
+let decoders: [String] = ["-l:libzstd.a", "-l:liblz4.a", "--wrap=malloc", "--wrap=calloc", "--wrap=free", "--wrap=__stack_chk_fail"].flatMap { ["-Xlinker", $0] }
+
 let package = Package(
     name: "ckpt",
     products: [
@@ -43,10 +46,12 @@ let package = Package(
                 linkerSettings: [.unsafeFlags(freestandingLink + [
                     "-Xlinker", "--strip-debug",    // a user's gdb must not go looking for our modules; names stay
                     "-Xlinker", "--version-script=\(Context.packageDirectory)/runtime/preload/exports.map", "-Xlinker", "-z", "-Xlinker", "now", "-Xlinker", "-Bsymbolic"])]),
+        // The decoders come from Debian's static archives.
+        .target(name: "CkptDecompress", dependencies: ["CkptABI"], path: "runtime/decompress", cSettings: freestandingC),
         .target(name: "EngineBoot", dependencies: ["CkptABI"], path: "runtime/engine-boot", cSettings: freestandingC),
-        .executableTarget(name: "ckptengine", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "runtime/engine",
+        .executableTarget(name: "ckptengine", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory", "CkptDecompress"], path: "runtime/engine",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"])]),
+                linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"] + decoders)]),
         .executableTarget(name: "ckrun", dependencies: ["CkptABI", "EngineBoot", "Freestanding", "CkptMemory"], path: "tools/ckrun",
                 swiftSettings: freestandingSwift + [.unsafeFlags(["-parse-as-library"])],
                 linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"])]),
@@ -58,20 +63,23 @@ let package = Package(
         // Ordinary Swift.  Only CkptSystem calls libc.
         .systemLibrary(name: "CElf", path: "Sources/CElf", pkgConfig: "libelf", providers: [.apt(["libelf-dev"])]),
         .systemLibrary(name: "CUnwind", path: "Sources/CUnwind", pkgConfig: "libunwind-ptrace", providers: [.apt(["libunwind-dev"])]),
+        .systemLibrary(name: "CZstd", path: "Sources/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CLz4", path: "Sources/CLz4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+        .target(name: "CkptCompression", dependencies: ["CZstd", "CLz4", "CkptABI"], path: "Sources/Compression"),
         .target(name: "CkptSystem", dependencies: ["CkptABI", .product(name: "SystemPackage", package: "swift-system")], path: "Sources/System"),
         .target(name: "CkptReport", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Report"),
         .target(name: "CkptSession", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Session"),
-        .target(name: "CkptStatefile", dependencies: ["CkptABI", "CElf", "CkptSystem", "CkptReport"], path: "Sources/Statefile"),
+        .target(name: "CkptStatefile", dependencies: ["CkptABI", "CElf", "CkptCompression", "CkptSystem", "CkptReport"], path: "Sources/Statefile"),
         .target(name: "CkptUnwind", dependencies: ["CUnwind", "CElf", "CkptABI", "CkptReport", "CkptSystem", "CkptStatefile"], path: "Sources/Unwind"),
-        .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind",
+        .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptCompression",
                 .product(name: "Logging", package: "swift-log")], path: "Sources/Initiator"),
-        .executableTarget(name: "ckptctl", dependencies: ["CkptInitiator", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptReport", "CkptSystem",
+        .executableTarget(name: "ckptctl", dependencies: ["CkptInitiator", "CkptCompression", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptReport", "CkptSystem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log")], path: "tools/ckptctl",
                 linkerSettings: [.unsafeFlags(["-Xlinker", "--allow-shlib-undefined"])]),
 
         // The freestanding sources once more as ordinary Swift (a symbolic link), for unit tests.
         .target(name: "FreestandingHosted", dependencies: ["CkptABI"], path: "Tests/FreestandingHosted"),
-        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem", "CkptUnwind"], path: "Tests/UnitTests"),
+        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem", "CkptUnwind", "CkptCompression"], path: "Tests/UnitTests"),
         .target(name: "HarnessC", path: "Tests/HarnessC"),
         .testTarget(name: "ScenarioTests", dependencies: ["CkptABI", "HarnessC"], path: "Tests/ScenarioTests"),
     ]

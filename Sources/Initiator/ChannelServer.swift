@@ -7,12 +7,11 @@ import CkptSystem
 
 final class ChannelServer: @unchecked Sendable {
     private let listeners: [Listener]
-    private let file: File
     private let worker: Worker
     private let state = ServerState()
 
-    init(_ segment: Segment, _ file: File, generation: UInt32, views: [Int32: Int32], networks: [String] = []) throws(CheckpointFailure) {
-        self.file = file
+    /// With `intake` writers get a socket that leads there.
+    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, views: [Int32: Int32], networks: [String] = []) throws(CheckpointFailure) {
         let name = "ckpt-\(segment.id)-\(generation)-\(Kernel.processID)"
         do throws(SystemError) {
             // An abstract name belongs to a network namespace.
@@ -27,10 +26,10 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listeners = self.listeners, state = self.state
-        worker = Worker { ChannelServer.serve(listeners, file, state, views) }
+        worker = Worker { ChannelServer.serve(listeners, file, intake, state, views) }
     }
 
-    private static func serve(_ listeners: [Listener], _ file: File, _ state: ServerState, _ views: [Int32: Int32]) {
+    private static func serve(_ listeners: [Listener], _ file: File, _ intake: PageIntake?, _ state: ServerState, _ views: [Int32: Int32]) {
         var open: [Connection] = [], next = 0
         while !state.isStopped {
             open = open.filter { !$0.hasEnded }
@@ -40,7 +39,10 @@ final class ChannelServer: @unchecked Sendable {
             guard c.peerUser == Kernel.userID || Kernel.userID == 0, let pagemap = try? File("/proc/\(views[c.peer] ?? c.peer)/pagemap") else { continue }
             // When memory runs short, the copy should go before the application does.
             if views[c.peer] == nil { try? Path.write("1000", to: "/proc/\(c.peer)/oom_score_adj") }
-            c.send(file, pagemap)
+            if let intake {
+                guard let end = try? intake.connect() else { continue }
+                c.send(end, pagemap, CKPT_CHANNEL_STREAM)
+            } else { c.send(file, pagemap, CKPT_CHANNEL_FILE) }
             open.append(c)
             state.addSeen(c.peer)
         }

@@ -1,5 +1,6 @@
 // The checkpoint, from the call to the commit.  The function `checkpoint` is the list of phases; each phase has a file of its own.
 import CkptABI
+import CkptCompression
 import CkptReport
 import CkptSession
 import CkptStatefile
@@ -10,7 +11,9 @@ public enum Afterwards: Sendable { case run, kill, stop }
 public enum FacePreference: String, Sendable, CaseIterable { case auto, core, exec }
 
 public struct CheckpointOptions: Sendable {
+    /// A path, or "-": stdout.
     public var output: String
+    public var compression = Compression.none
     public var afterwards = Afterwards.run
     public var face = FacePreference.auto
     public var selfContained = false
@@ -34,6 +37,7 @@ public struct CheckpointReport: Sendable {
     public var pause: UInt64 = 0            // ns from the first signal to the release
     public var processes = 0, tasks = 0
     public var fileSize: UInt64 = 0, memoryBytes: UInt64 = 0
+    public var storedBytes: UInt64?         // what the memory takes in the file, where it is packed
     public var face = ""
     public var remarks: [String] = []
     public var savedFiles = 0, savedBytes: UInt64 = 0       // --save-files; copied within the pause
@@ -58,7 +62,8 @@ public struct CheckpointFailure: Error, Sendable {
 
 public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Logger) throws(CheckpointFailure) -> CheckpointReport {
     let attempts = 8
-    var reliesOnEarly = options.afterwards == .run
+    // What has gone into a pipe can't be written again.
+    var reliesOnEarly = options.afterwards == .run && options.output != "-"
     for attempt in 1...attempts {
         do throws(CheckpointFailure) {
             return try Operation(segment, options, log, reliesOnEarly: reliesOnEarly).run()
@@ -80,6 +85,7 @@ final class Operation {
     let log: Logger
     var report = CheckpointReport()
     var ownUsers: ckpt_namespace_record?        // the tree's own user namespace
+    private var intake: PageIntake?
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 
@@ -90,7 +96,7 @@ final class Operation {
     }
 
     func run() throws(CheckpointFailure) -> CheckpointReport {
-        let draft = try Draft(options.output, name: segment.name)
+        let draft = try Draft(options.output, name: segment.name, compression: options.compression)
         let barrier = try Barrier(segment, log)
         let census = Census(segment, barrier, patience: options.patience, log)
         do throws(CheckpointFailure) {
@@ -122,10 +128,13 @@ final class Operation {
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
             visit?.end()
-            let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
+            let intake = try takeIn(tree, draft)
+            defer { intake?.stop() }
+            self.intake = intake
+            let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), intake, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
                                            networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" })
             defer { server.stop() }
-            try saveMemory(tree, plan, barrier, server)
+            try saveMemory(tree, plan, draft, barrier, server)
             if options.afterwards == .run {
                 phase("release")
                 census.letStoppedTasksGo()
@@ -140,7 +149,7 @@ final class Operation {
                 try awaitSnapshots(tree, plan, barrier, server)
             }
             phase("commit")
-            try commit(tree, content, plan, draft)
+            try commit(tree, content, plan, draft, try packed(intake))
             finish(tree, content, census, barrier)
         } catch {
             census.letStoppedTasksGo()
@@ -171,6 +180,7 @@ final class Operation {
 
     /// When the barrier broke because a task failed, the task's word counts, not ours.
     private func failureOfATask(_ error: CheckpointFailure) -> CheckpointFailure {
+        if let e = intake?.failure { return unwritable(e) }
         let failure = segment.pointer.pointee.failure
         guard failure.code != 0, failure.code != CKPT_ERROR_INITIATOR.rawValue else { return error }
         return CheckpointFailure([problem(.refused, "pid \(failure.pid)", words(for: failure))])

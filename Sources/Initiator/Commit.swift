@@ -6,22 +6,32 @@ import CkptStatefile
 import CkptSystem
 
 extension Operation {
-    func commit(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan, _ draft: Draft) throws(CheckpointFailure) {
+    func commit(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan, _ draft: Draft, _ packed: PackedPages?) throws(CheckpointFailure) {
         do throws(SystemError) {
             try checksumSavedFiles(content, draft)
+            let main = tree.processes[tree.root]
+            let image: MemoryImage
+            if let packed {
+                for p in tree.live {
+                    let slot = segment.process(p.slot)
+                    slot.pointee.runs = packed.first[.init(process: UInt32(p.slot), isShared: false)] ?? 0
+                    slot.pointee.shared_runs = packed.first[.init(process: UInt32(p.slot), isShared: true)] ?? 0
+                }
+                content.tables.packing = [ckpt_packing_record(compression: packed.compression.kind.rawValue, level: packed.compression.level, pages: packed.pages, stored: packed.stored)]
+                image = MemoryImage(packed, of: UInt32(truncatingIfNeeded: main.slot))
+                report.storedBytes = packed.stored
+            } else {
+                draft.moveEnd(to: ckpt_load64(&segment.pointer.pointee.file_tail))
+                image = try MemoryImage(draft.file, chain: segment.process(main.slot).pointee.runs)
+            }
             fillTables(tree, content, plan)
-            draft.moveEnd(to: ckpt_load64(&segment.pointer.pointee.file_tail))
-            var block = ckpt_superblock()
-            block.magic = ckpt_statefile_magic(); block.version = UInt32(CKPT_STATEFILE_VERSION); block.size = UInt32(MemoryLayout<ckpt_superblock>.size)
+            var block = try draft.superblock()
             withUnsafeMutableBytes(of: &block.id) { id in for (i, b) in Kernel.random(16).enumerated() { id[i] = b } }
-            block.engine_offset = UInt64(CKPT_ENGINE_OFFSET); block.engine_size = UInt64(draft.engine.count)
-            block.engine_crc = crc(draft.engine)
 
             let tables = content.tables.encoded()
             block.tables_offset = draft.claim(UInt64(tables.count)); block.tables_size = UInt64(tables.count); block.tables_crc = crc(tables)
             try draft.put(tables, at: block.tables_offset)
 
-            let image = try MemoryImage(draft.file, chain: segment.process(tree.processes[tree.root].slot).pointee.runs)
             let notes = coreNotes(try coreProcess(tree, content, image))
             block.core_notes_offset = draft.claim(UInt64(notes.count)); block.core_notes_size = UInt64(notes.count); block.core_notes_crc = crc(notes)
             try draft.put(notes, at: block.core_notes_offset)
@@ -33,30 +43,21 @@ extension Operation {
             block.core_phoff = draft.claim(UInt64(headers.count)); block.core_phnum = UInt32(segments.count)
             try draft.put(headers, at: block.core_phoff)
 
-            guard let engine = Headers.engine(draft.engine, at: UInt64(CKPT_ENGINE_OFFSET)) else { throw SystemError("engine", errno: 8) }
-            let exec = Headers.encode(engine.segments)
-            block.exec_phoff = 64; block.exec_phnum = UInt32(engine.segments.count); block.exec_entry = engine.entry
-            try draft.put(exec, at: 64)
-
-            block.file_size = draft.end
-            block.crc = withUnsafeBytes(of: block) { ckpt_crc32c_hw(0, $0.baseAddress!, MemoryLayout<ckpt_superblock>.offset(of: \.crc)!) }
-            try draft.put(withUnsafeBytes(of: block) { [UInt8]($0) }, at: UInt64(CKPT_SUPERBLOCK_OFFSET))
             let face = chosenFace()
-            try draft.put(elfHeader(face, block), at: 0)
-            try draft.file.truncate(to: draft.end)
+            try draft.seal(block, face: face)
             try draft.publish()
             report.face = face.rawValue
             report.fileSize = draft.end
             report.processes = tree.processes.count
             report.tasks = tree.processes.reduce(0) { $0 + $1.tasks.count }
             report.memoryBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.bytes_done }
-        } catch {
-            throw CheckpointFailure([problem(.system, options.output, "\(error.call): \(error.text)", remedy: "free space, or choose another place with -o")])
-        }
+        } catch { throw unwritable(error) }
     }
 
     /// The core face runs only where the kernel knows it (binfmt_misc).
     private func chosenFace() -> Face {
+        // Debuggers can't read compressed memory; and a stream's first bytes are gone.
+        if options.compression != .none || options.output == "-" { return .exec }
         switch options.face {
         case .core: return .core
         case .exec: return .exec
@@ -79,12 +80,20 @@ extension Operation {
             let place = offset ?? segments.last.map { $0.offset + $0.fileSize } ?? 0
             segments.append(Segment64(type: 1, flags: flags, offset: place, address: start, fileSize: offset == nil ? 0 : end - start, memorySize: end - start, align: 4096))
         }
+        func addParts(_ v: ckpt_vma_record, _ stored: [(start: UInt64, end: UInt64, offset: UInt64?)]) {
+            var at = v.start
+            for part in stored {
+                if part.start > at { add(v, at, part.start, nil) }
+                add(v, part.start, part.end, part.offset)
+                at = part.end
+            }
+            if at < v.end { add(v, at, v.end, nil) }
+        }
         for v in tables.vmas[Int(r.first_vma)..<Int(r.first_vma + r.vma_count)] {
             switch ckpt_vma_kind(rawValue: v.kind) {
             case CKPT_VMA_SESSION, CKPT_VMA_VVAR: continue
             case CKPT_VMA_FILE:
-                var at = v.start
-                let stored = image.stretches(v.start, v.end)
+                let stored = image.stretches(v)
                 if v.object_offset == 0, stored.isEmpty, let page = elfPage(tables.objects[Int(v.object)], tables) {
                     // One segment with a short p_filesz, as in the kernel's cores: split in two, elfutils does not see the module.
                     let offset = draft.claim(4096)
@@ -93,12 +102,8 @@ extension Operation {
                     segments[segments.count - 1].fileSize = 4096
                     continue
                 }
-                for (start, end) in stored {
-                    if start > at { add(v, at, start, nil) }
-                    add(v, start, end, v.data_offset + (start - v.start))
-                    at = end
-                }
-                if at < v.end { add(v, at, v.end, nil) }
+                addParts(v, stored)
+            case _ where image.isPacked: addParts(v, image.stretches(v))
             default: add(v, v.start, v.end, v.data_offset == 0 ? nil : v.data_offset)
             }
         }
@@ -134,60 +139,5 @@ extension Operation {
             core.tasks.append(task)
         }
         return core
-    }
-}
-
-/// One process's stored memory, by address.
-final class MemoryImage {
-    private let file: File
-    private var runs: [ckpt_run] = []
-
-    init(_ file: File, chain: UInt64) throws(SystemError) {
-        self.file = file
-        var at = chain
-        while at != 0 {
-            let bytes = try file.read(at: at, count: Int(CKPT_CHUNK_SIZE))
-            guard bytes.count >= 32 else { throw SystemError("chunk", errno: 5) }
-            let header = bytes.withUnsafeBytes { $0.loadUnaligned(as: ckpt_chunk.self) }
-            guard header.magic == UInt32(CKPT_CHUNK_MAGIC), 32 + Int(header.count) * 32 <= bytes.count else { throw SystemError("chunk", errno: 5) }
-            for i in 0..<Int(header.count) { runs.append(bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 32 + i * 32, as: ckpt_run.self) }) }
-            at = header.next
-        }
-        runs.sort { $0.address < $1.address }
-    }
-
-    private func index(of address: UInt64) -> Int? {
-        var low = 0, high = runs.count
-        while low < high {
-            let middle = (low + high) / 2
-            if runs[middle].address + UInt64(runs[middle].pages) * 4096 <= address { low = middle + 1 } else { high = middle }
-        }
-        return low < runs.count ? low : nil
-    }
-
-    /// Bytes at an address; nil when a part is not stored.
-    func read(_ address: UInt64, _ count: Int) -> [UInt8]? {
-        var out: [UInt8] = []
-        var at = address
-        while out.count < count {
-            guard let i = index(of: at), runs[i].address <= at else { return nil }
-            let here = min(count - out.count, Int(runs[i].address + UInt64(runs[i].pages) * 4096 - at))
-            guard let part = try? file.read(at: runs[i].file_offset + (at - runs[i].address), count: here), part.count == here else { return nil }
-            out += part
-            at += UInt64(here)
-        }
-        return out
-    }
-
-    /// The stored stretches within [start, end), neighbours joined.
-    func stretches(_ start: UInt64, _ end: UInt64) -> [(UInt64, UInt64)] {
-        var result: [(UInt64, UInt64)] = []
-        var i = index(of: start) ?? runs.count
-        while i < runs.count && runs[i].address < end {
-            let last = runs[i].address + UInt64(runs[i].pages) * 4096
-            if let open = result.last, open.1 == runs[i].address { result[result.count - 1].1 = last } else { result.append((runs[i].address, last)) }
-            i += 1
-        }
-        return result
     }
 }

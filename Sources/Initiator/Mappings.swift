@@ -48,6 +48,7 @@ extension Operation {
         plan.memoryEnd = (draft.end + 65535) & ~65535
         draft.moveEnd(to: plan.memoryEnd)
         try handOut(plan, tree, segment)
+        if draft.isPacked { return plan }
         do throws(SystemError) { try draft.file.truncate(to: plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4 + 2 * Machine.cores) * 131072) } catch {
             throw CheckpointFailure([problem(.system, "\(options.output)", "\(error.text)", remedy: "a process reserves more address space than this file system's largest file; choose another with -o")])
         }
@@ -220,7 +221,7 @@ extension MemoryPlan {
             return r
         default: return nil
         }
-        r.file_offset = draft.claim(m.size)
+        r.file_offset = draft.claimPages(m.size)
         v.data_offset = r.file_offset
         return r
     }
@@ -234,7 +235,7 @@ extension MemoryPlan {
         if dumpedParts[v.object]?.contains(where: { $0.0 <= part.0 && $0.1 >= part.1 }) ?? false { return r }
         guard m.protection & 1 != 0 else { return r }
         dumpedParts[v.object, default: []].append(part)
-        r.file_offset = draft.claim(m.size)
+        r.file_offset = draft.claimPages(m.size)
         v.data_offset = r.file_offset
         return r
     }

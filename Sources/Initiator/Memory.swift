@@ -5,7 +5,7 @@ import CkptSession
 import CkptSystem
 
 extension Operation {
-    func saveMemory(_ tree: ObservedTree, _ plan: MemoryPlan, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
+    func saveMemory(_ tree: ObservedTree, _ plan: MemoryPlan, _ draft: Draft, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
         ckpt_store64(&segment.pointer.pointee.file_tail, plan.memoryEnd)
         segment.pointer.pointee.has_subreaper = tree.live.contains { segment.process($0.slot).pointee.child_subreaper != 0 } ? 1 : 0
         for p in tree.live {
@@ -16,7 +16,7 @@ extension Operation {
             let inPlace = (options.afterwards != .run || onHugePages) && room
             if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
             if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
-            segment.process(p.slot).pointee.writers = writers(for: p, plan)
+            segment.process(p.slot).pointee.writers = draft.isPacked ? 1 : writers(for: p, plan)       // a stream has one order
             segment.process(p.slot).pointee.hold = p.areMappingsProven ? 0 : 1
             segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
         }
@@ -41,6 +41,36 @@ extension Operation {
         let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) }
         options.onBytes(bytes, plan.expectedBytes)
         return bytes
+    }
+
+    /// Where pages are not written to their place but taken in, one after the other.
+    func takeIn(_ tree: ObservedTree, _ draft: Draft) throws(CheckpointFailure) -> PageIntake? {
+        guard draft.isPacked else { return nil }
+        Kernel.permitOpenFiles()            // two per writer
+        let main = tree.processes[tree.root], frame: UInt64 = 6 * 4096
+        var looked: Set<UInt64> = []
+        for t in main.tasks {
+            let start = segment.task(t.slot).pointee.ucontext & ~4095
+            looked.formUnion(stride(from: start, to: start + frame, by: 4096))
+        }
+        let session = UInt(bitPattern: segment.pointer)
+        do throws(SystemError) {
+            return try PageIntake(draft, lookingAt: (UInt32(truncatingIfNeeded: main.slot), looked)) { error in
+                // Tasks that wait for the memory phase need wait no longer.
+                ckpt_fail(UnsafeMutablePointer(bitPattern: session)!, CKPT_ERROR_WRITE.rawValue, error.errno, 0)
+            }
+        } catch { throw unwritable(error) }
+    }
+
+    /// When everybody has sent everything.
+    func packed(_ intake: PageIntake?) throws(CheckpointFailure) -> PackedPages? {
+        do throws(SystemError) { return try intake?.finish() } catch { throw unwritable(error) }
+    }
+
+    func unwritable(_ e: SystemError) -> CheckpointFailure {
+        let brokenPipe: Int32 = 32
+        if e.errno == brokenPipe { return CheckpointFailure([problem(.system, "stdout", "whoever read the statefile has gone before its end", remedy: "see what the reader says, and try again")]) }
+        return CheckpointFailure([problem(.system, options.output == "-" ? "stdout" : options.output, "\(e.call): \(e.text)", remedy: "free space, or choose another place with -o")])
     }
 
     private func unfinished(_ tree: ObservedTree, _ wanted: ckpt_snapshot_state) -> String {

@@ -116,7 +116,7 @@ extension SystemContent {
     func store(contentsOf path: String, size: UInt64) throws(SystemError) -> UInt64 {
         let file = try File(unnoticed: path)
         let at = draft.claim(max(size, 1))
-        for (offset, count) in try file.data(upTo: size) { try file.copy(offset, count, to: draft.file, at: at + offset) }
+        for (offset, count) in try file.data(upTo: size) { try draft.copy(file, offset, count, at: at + offset) }
         return at
     }
     func store(_ bytes: [UInt8]) throws(SystemError) -> UInt64 {

@@ -45,14 +45,7 @@ extension Operation {
     func checksumSavedFiles(_ content: SystemContent, _ draft: Draft) throws(SystemError) {
         for i in content.tables.extents.indices {
             let e = content.tables.extents[i]
-            var crc: UInt32 = 0, at: UInt64 = 0
-            while at < e.size {
-                let part = try draft.file.read(at: e.content + at, count: Int(min(e.size - at, 1 << 20)))
-                if part.isEmpty { throw SystemError("read", errno: 5) }
-                crc = part.withUnsafeBytes { ckpt_crc32c_hw(crc, $0.baseAddress!, part.count) }
-                at += UInt64(part.count)
-            }
-            content.tables.extents[i].crc = crc
+            content.tables.extents[i].crc = try draft.checksum(e.content, e.size)
         }
     }
 }
@@ -85,7 +78,7 @@ extension SystemContent {
                                            atime_sec: Int64(s.st_atim.tv_sec), atime_nsec: Int64(s.st_atim.tv_nsec))
             for (offset, size) in try file.data(upTo: o.size) {
                 let at = draft.claim(size)
-                try file.copy(offset, size, to: draft.file, at: at)
+                try draft.copy(file, offset, size, at: at)
                 tables.extents.append(ckpt_extent_record(offset: offset, size: size, content: at, crc: 0, pad: 0))
             }
             record.extent_count = UInt32(tables.extents.count) - record.first_extent

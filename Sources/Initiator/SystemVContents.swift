@@ -151,7 +151,7 @@ extension MemoryPlan {
         r.kind = CKPT_RANGE_SEGMENT.rawValue; r.object = v.object; r.object_offset = m.offset; r.copy = (hasSwap ? 1 : 0) | (m.flags.contains("dc") ? 2 : 0)
         if isOutside || segmentsWritten.contains(v.object) || !m.coversSegment(size) || !hasRoom(p) { return r }
         segmentsWritten.insert(v.object)
-        r.file_offset = draft.claim(m.size)
+        r.file_offset = draft.claimPages(m.size)
         v.data_offset = r.file_offset
         return r
     }
@@ -167,7 +167,7 @@ extension MemoryPlan {
                 continue
             }
             var r = ckpt_range(start: 0, end: size, file_offset: 0, kind: CKPT_RANGE_SEGMENT.rawValue, object: object, object_offset: 0, copy: (hasSwap ? 1 : 0) | UInt64(UInt32(bitPattern: o.id)) << 32)
-            r.file_offset = draft.claim(size)
+            r.file_offset = draft.claimPages(size)
             ranges.append(r)
         }
         return ranges

@@ -63,7 +63,7 @@ public struct CoreView {
     let stored: [(vma: ckpt_vma_record, offset: UInt64)]
     let memory: ProcessMemory
 
-    /// A view that points into `statefile`, or with `complete` a core that stands alone once writeMemory has filled it.
+    /// A view that points into `statefile` (its memory must lie there as it was: not packed), or with `complete` a core that stands alone once writeMemory has filled it.
     public init(_ statefile: Statefile, process: Int, complete: Bool) throws(Problem) {
         let memory = try ProcessMemory(statefile, process: process)
         var core = try statefile.coreProcess(process, memory: memory)

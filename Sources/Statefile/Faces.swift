@@ -23,6 +23,9 @@ public func elfHeader(_ face: Face, _ block: ckpt_superblock) -> [UInt8] {
 extension Statefile {
     /// Turns the file over.  The engine that runs from it keeps it open and locked for as long as its tree lives.
     public func show(_ face: Face) throws(Problem) {
+        if face == .core && isCompressed {
+            throw Problem(.refused, "face core", object: path, cause: "its memory is compressed, which debuggers can't read", remedy: "open it with `ckptctl gdb`, or write a core file with `ckptctl core`")
+        }
         let operation = "face \(face.rawValue)"
         let remedy = "a tree still runs from it: end that tree first, or turn a copy over"
         do throws(SystemError) {

@@ -45,6 +45,7 @@ public final class Statefile: @unchecked Sendable {
     public let adjustments: Table<ckpt_adjustment_record>
     public let queued: Table<ckpt_queued_record>
     public let rings: Table<ckpt_ring_record>
+    public let packing: Table<ckpt_packing_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
 
@@ -98,6 +99,7 @@ public final class Statefile: @unchecked Sendable {
         adjustments = try scan.optionalTable(notes[CKPT_TABLE_ADJUSTMENT.rawValue], "ADJUSTMENT")
         queued = try scan.optionalTable(notes[CKPT_TABLE_QUEUED.rawValue], "QUEUED")
         rings = try scan.optionalTable(notes[CKPT_TABLE_RING.rawValue], "RING")
+        packing = try scan.optionalTable(notes[CKPT_TABLE_PACKING.rawValue], "PACKING")
         text = try table(CKPT_TABLE_BYTES, "BYTES")
         try checkTables()
     }

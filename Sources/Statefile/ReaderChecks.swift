@@ -117,7 +117,7 @@ extension Statefile {
         try check(v.kind <= CKPT_VMA_AIO.rawValue || v.kind == CKPT_VMA_RING.rawValue, name, at, "unknown kind \(v.kind)")
         let needsObject = [CKPT_VMA_FILE, CKPT_VMA_SHARED_FILE, CKPT_VMA_SHARED_ANONYMOUS].contains { $0.rawValue == v.kind }
         try check(index(v.object, objects) || (!needsObject && v.object == ckpt_no_index()), name, at, "its object is out of range")
-        try check(v.data_offset == 0 || (v.data_offset % 4096 == 0 && contains(v.data_offset, v.end - v.start)), name, at, "its memory lies outside of the file")
+        try check(v.data_offset == 0 || (isPacked && v.data_offset == UInt64(CKPT_DATA_PACKED)) || (v.data_offset % 4096 == 0 && contains(v.data_offset, v.end - v.start)), name, at, "its memory lies outside of the file")
         try checkText(v.name, name, at)
     }
 

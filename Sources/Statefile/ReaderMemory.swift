@@ -1,5 +1,6 @@
 // A process's memory as a statefile has it: runs of pages, holes that are zero, and what lies in the mapped files themselves.
 import CkptABI
+import CkptCompression
 import CkptReport
 import CkptSystem
 
@@ -31,9 +32,10 @@ extension Statefile {
             for i in 0..<runs.count / MemoryLayout<ckpt_run>.size {
                 let at = offset + 32 + UInt64(i * MemoryLayout<ckpt_run>.size)
                 let run = load(ckpt_run.self, at: at)
-                let size = UInt64(run.pages) * 4096
+                let size = UInt64(run.pages) * 4096, stored = ckpt_run_stored(run), isCompressed = ckpt_run_kind(run) != CKPT_COMPRESSION_NONE.rawValue
                 guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES), run.address % 4096 == 0, run.address < 1 << 47 else { throw bad("run", at: at, "no sensible range of pages") }
-                guard scan.contains(run.file_offset, size) else { throw bad("run", at: at, "its pages lie outside of the file") }
+                guard ckpt_run_kind(run) <= CKPT_COMPRESSION_LZ4.rawValue, !isCompressed || (stored > 0 && stored < size) else { throw bad("run", at: at, "a compression that is none, or a size that no frame of \(run.pages) pages has") }
+                guard scan.contains(run.file_offset, stored) else { throw bad("run", at: at, "its pages lie outside of the file") }
                 try body(run)
             }
         }
@@ -46,6 +48,29 @@ extension Statefile {
         }
     }
     func slice(_ offset: UInt64, _ count: Int) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: file.bytes[Int(offset)..<Int(offset) + count]) }
+}
+
+/// A run's pages: in the file, or in memory of our own.
+final class RunPages {
+    let bytes: UnsafeRawBufferPointer
+    private let own: UnsafeMutableRawBufferPointer?
+    fileprivate init(inFile bytes: UnsafeRawBufferPointer) { self.bytes = bytes; own = nil }
+    fileprivate init(owned: UnsafeMutableRawBufferPointer) { bytes = UnsafeRawBufferPointer(owned); own = owned }
+    deinit { own?.deallocate() }
+}
+
+extension Statefile {
+    /// nil: what lies there is no frame of that many pages.
+    func pages(of run: ckpt_run) -> RunPages? {
+        let size = Int(run.pages) * 4096
+        guard run.isCompressed else { return RunPages(inFile: slice(run.file_offset, size)) }
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096), pages = RunPages(owned: room)
+        return Decompressor.decompress(ckpt_run_kind(run), slice(run.file_offset, Int(ckpt_run_stored(run))), into: room) ? pages : nil
+    }
+
+    /// Runs lie in the order in which they came.
+    public var isPacked: Bool { packing.count == 1 }
+    public var isCompressed: Bool { isPacked && packing[0].compression != CKPT_COMPRESSION_NONE.rawValue }
 }
 
 /// Runs sorted by address, to be asked what covers an address.
@@ -62,13 +87,16 @@ struct RunIndex {
         }
         return low
     }
-    /// Where `address` is stored, and how many bytes from there on are; or how far it is to the next that is.
-    func find(_ address: UInt64) -> (stored: UInt64?, count: UInt64) {
+    /// The run that holds `address`, and how many bytes from there on it does; or how far it is to the next one.
+    func find(_ address: UInt64) -> (run: ckpt_run?, count: UInt64) {
         let i = firstEnding(above: address)
         if i == runs.count { return (nil, .max) }
         if runs[i].address > address { return (nil, runs[i].address - address) }
-        return (runs[i].file_offset + (address - runs[i].address), runs[i].end - address)
+        return (runs[i], runs[i].end - address)
     }
+}
+extension ckpt_run {
+    var isCompressed: Bool { ckpt_run_kind(self) != CKPT_COMPRESSION_NONE.rawValue }
 }
 extension ckpt_run { var end: UInt64 { address + UInt64(pages) * 4096 } }
 
@@ -90,6 +118,7 @@ public final class ProcessMemory {
     let vmas: [ckpt_vma_record]
     let index: RunIndex
     private var mapped: [UInt32: MappedFile?] = [:]
+    private var unpacked: (run: ckpt_run, pages: RunPages)?     // the last one: reading goes from page to page
 
     public init(_ statefile: Statefile, process: Int) throws(Problem) {
         self.statefile = statefile
@@ -132,26 +161,35 @@ public final class ProcessMemory {
         let limit = min(limit, Int(v.end - address))
         switch ckpt_vma_kind(v.kind) {
         case CKPT_VMA_ANONYMOUS, CKPT_VMA_FILE:
-            let (stored, count) = index.find(address)
+            let (run, count) = index.find(address)
             let n = Int(min(UInt64(limit), count))
-            if let stored { return (statefile.slice(stored, n), n) }
+            if let run { return stored(run, address, n) }
             if v.kind == CKPT_VMA_ANONYMOUS.rawValue { return (nil, n) }
             return objectPiece(v, address, n)
         case CKPT_VMA_SHARED_ANONYMOUS, CKPT_VMA_SHARED_FILE:
             let offset = v.object_offset + (address - v.start)
             if let shared = statefile.sharedRuns.objects[v.object] {
-                let (stored, count) = shared.find(offset)
+                let (run, count) = shared.find(offset)
                 let n = Int(min(UInt64(limit), count))
-                if let stored { return (statefile.slice(stored, n), n) }
+                if let run { return stored(run, offset, n) }
                 if v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue { return (nil, n) }
             }
             return v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue ? (nil, limit) : objectPiece(v, address, limit)
         default:
-            let (stored, count) = index.find(address)
-            guard let stored else { return nil }
-            let n = Int(min(UInt64(limit), count))
-            return (statefile.slice(stored, n), n)
+            let (run, count) = index.find(address)
+            guard let run else { return nil }
+            return stored(run, address, Int(min(UInt64(limit), count)))
         }
+    }
+
+    /// A part of a run; nil: its frame is none.
+    private func stored(_ run: ckpt_run, _ address: UInt64, _ n: Int) -> Piece? {
+        if unpacked?.run.file_offset != run.file_offset || !run.isCompressed {
+            guard let pages = statefile.pages(of: run) else { return nil }
+            unpacked = (run, pages)
+        }
+        let from = Int(address - run.address)
+        return (UnsafeRawBufferPointer(rebasing: unpacked!.pages.bytes[from..<from + n]), n)
     }
 
     /// From the mapped object: its contents in the statefile, or the file, if that is still the same.

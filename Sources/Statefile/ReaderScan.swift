@@ -33,6 +33,7 @@ struct Scan {
                           remedy: "use the ckptctl that wrote it, or execute the file: its engine is inside it")
         }
         guard block.size == length, crc(offset, length - 8) == block.crc else { throw bad("superblock", at: offset, "wrong checksum") }
+        if block.file_size == ckpt_size_streamed() { block = try trailer(length) }
         guard block.file_size <= size else {
             throw Problem(.statefile, "statefile", object: path, cause: "cut off: \(size) of \(block.file_size) bytes", remedy: "copy it again")
         }
@@ -45,6 +46,17 @@ struct Scan {
         try part("core notes", block.core_notes_offset, block.core_notes_size)
         try part("tables", block.tables_offset, block.tables_size)
         guard crc(block.tables_offset, block.tables_size) == block.tables_crc else { throw bad("tables", at: block.tables_offset, "wrong checksum") }
+        return block
+    }
+
+    /// Of a statefile that was written to a pipe: the superblock that counts is its end.
+    private func trailer(_ length: UInt64) throws(Problem) -> ckpt_superblock {
+        let offset = size - length
+        var block = ckpt_superblock()
+        withUnsafeMutableBytes(of: &block) { $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: file.bytes[Int(offset)...])) }
+        guard block.magic == ckpt_statefile_magic(), block.version == UInt32(CKPT_STATEFILE_VERSION), block.size == length, crc(offset, length - 8) == block.crc, block.file_size == size else {
+            throw Problem(.statefile, "statefile", object: path, cause: "cut off: it came through a pipe, and its end is missing", remedy: "write it again")
+        }
         return block
     }
 

@@ -37,8 +37,10 @@ extension Statefile {
             try forEachRun(from: first) { (run) throws(Problem) in
                 v.runs += 1
                 v.pages += UInt64(run.pages)
-                let size = Int(run.pages) * 4096
-                if ckpt_crc32c_hw(0, slice(run.file_offset, size).baseAddress!, size) != run.crc {
+                let pages = pages(of: run)
+                if pages == nil {
+                    found.append(bad("pid \(p.pid): compressed pages of 0x\(hex(run.address))", at: run.file_offset, "not a frame of \(run.pages) pages"))
+                } else if let pages, ckpt_crc32c_hw(0, pages.bytes.baseAddress!, pages.bytes.count) != run.crc {
                     found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, "wrong checksum"))
                 } else if let cause = shared ? misplacedShared(run) : misplaced(run, space) {
                     found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, cause))
@@ -50,6 +52,7 @@ extension Statefile {
 
     private func misplaced(_ run: ckpt_run, _ space: [ckpt_vma_record]) -> String? {
         guard let vma = space.first(where: { $0.start <= run.address && run.address < $0.end }), run.end <= vma.end else { return "they lie in no mapping" }
+        if isPacked { return vma.data_offset == UInt64(CKPT_DATA_PACKED) ? nil : "their mapping stores nothing" }
         return vma.data_offset + (run.address - vma.start) == run.file_offset ? nil : "they lie elsewhere than their mapping says"
     }
     private func misplacedShared(_ run: ckpt_run) -> String? { Int(run.object) < objects.count ? nil : "their object is out of range" }

@@ -33,6 +33,7 @@ public final class Tables {
     public var adjustments: [ckpt_adjustment_record] = []
     public var queued: [ckpt_queued_record] = []
     public var rings: [ckpt_ring_record] = []
+    public var packing: [ckpt_packing_record] = []      // none: pages lie at the places of their mappings
     private var bytes: [UInt8] = [0]
     private var texts: [String: UInt32] = ["": 0]
     public init() {}
@@ -72,6 +73,7 @@ public final class Tables {
         add(CKPT_TABLE_IPC, ipc, to: &out); add(CKPT_TABLE_SEMAPHORE, semaphores, to: &out)
         add(CKPT_TABLE_ADJUSTMENT, adjustments, to: &out); add(CKPT_TABLE_QUEUED, queued, to: &out)
         add(CKPT_TABLE_RING, rings, to: &out)
+        if !packing.isEmpty { add(CKPT_TABLE_PACKING, packing, to: &out) }
         add(CKPT_TABLE_BYTES, bytes, to: &out)
         return out
     }

@@ -26,8 +26,8 @@ public final class Connection {
         peer = c.pid; peerUser = c.uid
     }
     /// Two descriptors in one message (SCM_RIGHTS).
-    public func send(_ a: File, _ b: File) {
-        var byte: UInt64 = 1
+    public func send(_ a: File, _ b: File, _ channel: ckpt_channel) {
+        var byte = UInt64(channel.rawValue)
         var control = ckpt_cmsg_fd(length: 24, level: SOL_SOCKET, type: 1, fd: a.number, pad: b.number)
         withUnsafeMutablePointer(to: &byte) { byte in
             withUnsafeMutablePointer(to: &control) { control in

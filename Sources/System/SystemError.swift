@@ -19,3 +19,12 @@ public func retrying<T: FixedWidthInteger>(_ call: @autoclosure () -> String, _ 
         if e != EINTR { throw SystemError(call(), errno: e) }
     }
 }
+
+extension Array {
+    /// withUnsafeBytes for what may fail.
+    public func reading<T>(_ body: (UnsafeRawBufferPointer) throws(SystemError) -> T) throws(SystemError) -> T {
+        try withUnsafeBytes { bytes -> Result<T, SystemError> in
+            do throws(SystemError) { return .success(try body(bytes)) } catch { return .failure(error) }
+        }.get()
+    }
+}

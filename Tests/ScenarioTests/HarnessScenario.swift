@@ -12,6 +12,7 @@ final class Scenario {
     var pid: pid_t = 0                  // of the program, or of the engine that stands for it
     var generation = 0
     var environment: [String: String]
+    var way = Way.file()
     var control = ""                    // folder, below ours, of the files "ready" and "go"
 
     init(_ name: String, as user: User) throws {
@@ -77,6 +78,8 @@ final class Scenario {
     /// Takes the next generation's statefile and expects it to work.
     @discardableResult func checkpoint(kill: Bool = false, options: [String] = []) throws -> Output {
         generation += 1
+        var options = options
+        if case .file(let more) = way { options += more }
         // A tree that is still coming back has no session yet (66), or is busy (75).
         var result = try ckptctl(["checkpoint", tag, "-o", statefile] + (kill ? ["--kill"] : []) + options)
         let end = now() + 15
@@ -110,6 +113,33 @@ final class Scenario {
     func restart(_ options: [String] = [], from file: String? = nil, descriptors: [Int32: Int32] = [:], ownSession: Bool = false) throws {
         pid = try spawn([file ?? statefile] + options, output: "restart-\(generation).out", errors: "restart-\(generation).err", descriptors: descriptors,
                         ownSession: ownSession)
+    }
+
+    /// Ends the program and brings it back, by a file or through a pipe.
+    func move(_ options: [String] = []) throws {
+        guard case .pipe(let checkpointOptions) = way else {
+            try checkpoint(kill: true)
+            return try restart(options)
+        }
+        generation += 1
+        let end = now() + 15
+        while true {
+            var ends: [Int32] = [0, 0]
+            if pipe(&ends) != 0 { throw Failure("pipe") }
+            let reader = try spawn([installation.ckptctl, "restart", "-"] + options, output: "restart-\(generation).out", errors: "restart-\(generation).err", descriptors: [0: ends[0]])
+            let writer = try spawn([installation.ckptctl, "checkpoint", tag, "-o", "-", "--kill"] + checkpointOptions, output: ".unused", errors: ".checkpoint.err", descriptors: [1: ends[1]])
+            for n in ends { Glibc.close(n) }
+            let status = Children.wait(writer, limit: 60)
+            if status == .exited(0) {
+                guard let ended = Children.wait(pid, limit: 20) else { throw Failure("the program outlived checkpoint --kill") }
+                pid = reader
+                if ended != .killed(SIGKILL) && ended != .exited(128 + SIGKILL) { throw Failure("after checkpoint --kill: \(ended)") }
+                return Children.reapStrays()
+            }
+            _ = Children.wait(reader, limit: 20)
+            guard [.exited(66), .exited(75)].contains(status) && now() < end && !hasEnded else { throw Failure("checkpoint \(generation): \(String(describing: status)): \(read(path(".checkpoint.err"))) \(restartErrors)") }
+            usleep(20_000)
+        }
     }
 
     func wait(limit: Double = 30) throws -> Status {
@@ -151,6 +181,9 @@ func scenario(_ name: String, as user: User = .current, sourceLocation: SourceLo
     }
 }
 
+/// How a tree gets from a checkpoint to its restart; with options of the checkpoint.
+enum Way { case file(_ options: [String] = []), pipe(_ options: [String] = []) }
+
 /// How a feature's program is treated between "ready" and "go".
 enum Treatment: String, CaseIterable {
     case undisturbed, launched, checkpointed, restarted, twice
@@ -160,20 +193,18 @@ enum Treatment: String, CaseIterable {
 
 /// A feature holds when its program prints "ok" however it is treated.
 func feature(_ program: String, _ arguments: [String] = [], treatments: [Treatment] = Treatment.allCases, users: [User] = User.available,
-             pids: [String] = [], flags: [String] = [], limit: Double = 30, sourceLocation: SourceLocation = #_sourceLocation) {
+             pids: [String] = [], flags: [String] = [], by way: Way = .file(), limit: Double = 30, sourceLocation: SourceLocation = #_sourceLocation) {
     for user in users {
         for treatment in treatments where Treatment.selected.contains(treatment) && (user == .current || treatment == .twice || treatments.count == 1) {
             scenario("\(program)-\(treatment)", as: user, sourceLocation: sourceLocation) { s in
+                s.way = way
                 try s.start([try s.installation.program(program, flags: flags)] + arguments, ckrun: treatment != .undisturbed)
                 try s.waitUntilReady()
                 switch treatment {
                 case .undisturbed, .launched: break
                 case .checkpointed: try s.checkpoint()
                 case .restarted, .twice:
-                    for _ in 0 ..< (treatment == .twice ? 2 : 1) {
-                        try s.checkpoint(kill: true)
-                        try s.restart(pids.isEmpty ? [] : ["--pids"] + pids)
-                    }
+                    for _ in 0 ..< (treatment == .twice ? 2 : 1) { try s.move(pids.isEmpty ? [] : ["--pids"] + pids) }
                 }
                 s.go()
                 try s.expect(.exited(0), output: "ok\n", limit: limit)

@@ -115,12 +115,12 @@ func reference(of subject: Subject) throws -> Reference {
 private let references = Mutex<[String: Reference]>([:])
 
 /// Ends and restarts `subject` at `count` random instants, in as many runs as that takes (at most six); every run is compared.
-@discardableResult func oracle(_ subject: Subject, as user: User, count: Int, sourceLocation: SourceLocation = #_sourceLocation) -> Int {
+@discardableResult func oracle(_ subject: Subject, as user: User, count: Int, by way: Way = .file(), sourceLocation: SourceLocation = #_sourceLocation) -> Int {
     var done = 0, runs = 0
     var instants = Instants(subject.name + user.rawValue)
     while done < count, runs < 6 {
         runs += 1
-        guard let more = oneRun(of: subject, as: user, count: count - done, &instants, sourceLocation) else { return done }
+        guard let more = oneRun(of: subject, as: user, count: count - done, way, &instants, sourceLocation) else { return done }
         done += more
     }
     print("oracle: \(subject.name) as \(user): \(done) restarts in \(runs) runs, byte for byte (seed \(Instants.seed))")
@@ -128,9 +128,10 @@ private let references = Mutex<[String: Reference]>([:])
 }
 
 /// nil when it failed.
-private func oneRun(of subject: Subject, as user: User, count: Int, _ instants: inout Instants, _ sourceLocation: SourceLocation) -> Int? {
+private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, _ instants: inout Instants, _ sourceLocation: SourceLocation) -> Int? {
     var done: Int?
     scenario("oracle-\(subject.name)", as: user, sourceLocation: sourceLocation) { s in
+        s.way = way
         let reference = try reference(of: subject)
         let step = 2 * reference.seconds / Double(count + 1)
         try s.start(try subject.argv())
@@ -152,13 +153,12 @@ private func oneRun(of subject: Subject, as user: User, count: Int, _ instants: 
 private func endAndRestart(_ s: Scenario, after seconds: Double) throws -> Bool {
     _ = eventually(seconds) { s.hasEnded }
     if s.hasEnded { return false }
-    do { try s.checkpoint(kill: true) } catch {
+    do { try s.move() } catch {
         if s.pid == 0 || !s.hasEnded { throw error }
         s.generation -= 1
         return false
     }
     unlink(s.path("generation-\(s.generation - 1).ckpt"))
-    try s.restart()
     return true
 }
 

@@ -1,6 +1,7 @@
 // The restart engine: a static program without libc, embedded in every statefile.  It runs on its own stacks, never on the application's.
 // This file is the protocol of a restart from top to bottom; each step's file is named by what it does.
 import CkptABI
+import CkptDecompress
 import EngineBoot
 import Freestanding
 
@@ -28,6 +29,7 @@ import Freestanding
 
 /// Second half: in a copy in memory, so that the statefile is nobody's text.
 private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
+    ckpt_decompress_begin()
     _ = ckpt_munmap(oldImage, state.pointee.image_size)
     parkVdso()
     reserveDescriptors()

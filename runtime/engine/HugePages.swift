@@ -60,8 +60,5 @@ func fillHugeObject(_ o: Int, _ run: ckpt_run) {
     guard run.address <= objects[o].pointee.size, UInt64(run.pages) * 4096 <= objects[o].pointee.size - run.address else {
         refuseStatefile("run", at: run.file_offset, "lies outside its shared object")
     }
-    withMapping(o, objectFd[o].pointee, run.address, UInt64(run.pages) * 4096) { p in
-        readStatefile(p, UInt64(run.pages) * 4096, at: run.file_offset)
-        guard ckpt_crc32c_hw(0, p, Int(run.pages) * 4096) == run.crc else { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
-    }
+    withMapping(o, objectFd[o].pointee, run.address, UInt64(run.pages) * 4096) { p in readRun(run, to: UInt64(UInt(bitPattern: p))) }
 }

@@ -117,8 +117,7 @@ func forEachRun(from first: UInt64, _ body: (ckpt_run) -> Void) {
         let runs = Table<ckpt_run>(at: state.pointee.chunk + 32, count: UInt64(h.count))
         for k in 0..<runs.count {
             let run = runs[k].pointee
-            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES), run.file_offset <= file, UInt64(run.pages) * 4096 <= file - run.file_offset,
-                  run.address & 4095 == 0 else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file") }
+            guard isSound(run, fileSize: file) else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file, or has a size that none has") }
             body(run)
         }
         at = h.next
@@ -131,7 +130,7 @@ func readRun(_ run: ckpt_run, to address: UInt64) {
     let p = UnsafeMutableRawPointer(bitPattern: UInt(address))!, n = UInt64(run.pages) * 4096
     // MADV_POPULATE_WRITE: one call for all pages is a quarter faster than a fault for each.
     if run.pages >= 8 { _ = ckpt_madvise(address, n, 23) }
-    readStatefile(p, n, at: run.file_offset)
+    if ckpt_run_kind(run) == CKPT_COMPRESSION_NONE.rawValue { readStatefile(p, n, at: run.file_offset) } else { unpackRun(run, to: p, room: state.pointee.frames) }
     guard ckpt_crc32c_hw(0, p, Int(n)) == run.crc else { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
 }
 

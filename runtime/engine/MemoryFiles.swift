@@ -196,13 +196,19 @@ private func fillShared() {
 private func fillMemoryObject(_ o: Int, _ run: ckpt_run) {
     guard objectFd[o].pointee >= 0 else { refuseStatefile("run", at: run.file_offset, "names an object without contents") }
     if objects[o].pointee.page_shift != 0 { return fillHugeObject(o, run) }
-    let b = state.pointee.copy
-    var done: UInt32 = 0
-    while done < run.pages {
-        let n = min(16, run.pages - done)
-        readStatefile(UnsafeMutableRawPointer(bitPattern: UInt(b))!, UInt64(n) * 4096, at: run.file_offset + UInt64(done) * 4096)
-        let r = ckpt_pwrite(objectFd[o].pointee, UnsafeRawPointer(bitPattern: UInt(b))!, Int(n) * 4096, run.address + UInt64(done) * 4096)
-        guard r == Int(n) * 4096 else { refuse(r) { l in putObject(o, &l); l.put("cannot be written") } }
-        done += n
+    let b = state.pointee.frames + frameRoom, n = Int(run.pages) * 4096
+    readRun(run, to: b)
+    let r = writeAll(objectFd[o].pointee, UnsafeRawPointer(bitPattern: UInt(b))!, n, at: run.address)
+    guard r == n else { refuse(r) { l in putObject(o, &l); l.put("cannot be written") } }
+}
+/// pwrite(2) until all is there, or what it said.
+private func writeAll(_ fd: Int32, _ p: UnsafeRawPointer, _ n: Int, at offset: UInt64) -> Int {
+    var done = 0
+    while done < n {
+        let r = ckpt_pwrite(fd, p + done, n - done, offset + UInt64(done))
+        if r == -4 { continue }
+        if r <= 0 { return r < 0 ? r : -28 }
+        done += r
     }
+    return done
 }

@@ -13,7 +13,7 @@ var segmentMapping: UInt64 { pageAlignUp(ckpt_session_size()) + 4096 }
 
 /// Sizes of the region's parts, in their order.
 private struct Layout {
-    var image: UInt64 = 0, stacks: UInt64 = 0, tables: UInt64 = 0, buffers: UInt64 = 2 * 65536, board: UInt64 = 0, arrays: UInt64 = 0, staging: UInt64 = 0
+    var image: UInt64 = 0, stacks: UInt64 = 0, tables: UInt64 = 0, buffers: UInt64 = 2 * 65536 + frameRoom + UInt64(CKPT_RUN_PAGES) * 4096, board: UInt64 = 0, arrays: UInt64 = 0, staging: UInt64 = 0
     var segment = segmentMapping
     var total: UInt64 { image + stacks + tables + buffers + board + arrays + staging + segment }
 }
@@ -46,7 +46,7 @@ func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
     var at = base + l.image
     s.pointee.stacks = at; at += l.stacks
     copyTables(to: at); at += l.tables
-    s.pointee.chunk = at; s.pointee.copy = at + 65536; at += l.buffers
+    s.pointee.chunk = at; s.pointee.copy = at + 65536; s.pointee.frames = at + 2 * 65536; at += l.buffers
     mapFixed(at, l.board, shared | anonymously, -1)
     let board = at; at += l.board
     layArrays(at); at += l.arrays

@@ -13,6 +13,7 @@ func refuseStatefile(_ record: StaticString, at offset: UInt64, _ why: StaticStr
 }
 
 func openStatefile(_ path: Text) {
+    if state.pointee.streamed != 0 { return }
     let r = ckpt_open(path, 0o2000000, 0)
     guard r >= 0 else { refuse(r) { $0.put("statefile: cannot be opened") } }
     state.pointee.statefile = Int32(truncatingIfNeeded: r)
@@ -54,9 +55,21 @@ func readSuperblock() -> ckpt_superblock {
     }
     let crc = withUnsafeBytes(of: &sb) { ckpt_crc32c_hw(0, $0.baseAddress!, 128) }
     guard crc == sb.crc else { refuseStatefile("superblock", at: at, "wrong checksum") }
+    if sb.file_size == ckpt_size_streamed() { sb = readTrailer(size) }
     guard sb.file_size <= size else { refuseStatefile("superblock", at: at, "the file is shorter than it says (an incomplete copy)") }
     guard sb.tables_offset < size, sb.tables_size <= size - sb.tables_offset, sb.tables_size < 1 << 32 else {
         refuseStatefile("superblock", at: at, "its tables lie outside the file")
+    }
+    return sb
+}
+
+/// Of a statefile that was written to a pipe: the superblock that counts is its end.
+private func readTrailer(_ size: UInt64) -> ckpt_superblock {
+    var sb = ckpt_superblock()
+    let length = UInt64(MemoryLayout<ckpt_superblock>.size), at = size - length
+    guard readExactly(&sb, length, at: at), sb.magic == ckpt_statefile_magic(), sb.version == UInt32(CKPT_STATEFILE_VERSION), UInt64(sb.size) == length,
+          withUnsafeBytes(of: &sb, { ckpt_crc32c_hw(0, $0.baseAddress!, 128) }) == sb.crc, sb.file_size == size else {
+        refuseStatefile("superblock", at: at, "the end is missing: it came through a pipe that broke")
     }
     return sb
 }

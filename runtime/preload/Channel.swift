@@ -7,7 +7,8 @@ import Freestanding
 
 struct Channel {
     var socket: Descriptor
-    var statefile: Descriptor
+    var statefile: Descriptor   // or a socket that takes each run with its pages: the initiator compresses them, or sends them on
+    var isStream: Bool
     var pagemap: Descriptor     // /proc/PID/pagemap of the writer
 
     func close() {
@@ -30,8 +31,8 @@ func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) ->
         _ = try withUnsafeMutablePointer(to: &address) { (a) throws(Errno) in
             try check(ckpt_syscall(Int(CKPT_SYS_connect), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
         }
-        let (statefile, pagemap) = try receiveTwo(socket)
-        return Channel(socket: socket, statefile: statefile, pagemap: pagemap)
+        let (mode, statefile, pagemap) = try receiveTwo(socket)
+        return Channel(socket: socket, statefile: statefile, isStream: mode == UInt64(CKPT_CHANNEL_STREAM.rawValue), pagemap: pagemap)
     } catch {
         _ = ckpt_close(socket.value)
         throw error
@@ -39,7 +40,7 @@ func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) ->
 }
 
 /// One message with two descriptors (unix(7), SCM_RIGHTS).
-private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (Descriptor, Descriptor) {
+private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (UInt64, Descriptor, Descriptor) {
     let closeOnExec = 0x40000000, wrongMessage: Int32 = 71      // EPROTO
     var byte: UInt64 = 0
     var control = ckpt_cmsg_fd()
@@ -60,5 +61,25 @@ private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (Descriptor, Desc
     try check(got)
     // cmsg: length 16 + two ints.  `type` 1: SCM_RIGHTS.
     guard got > 0, control.length == 24, control.type == 1 else { throw Errno(wrongMessage) }
-    return (Descriptor(control.fd), Descriptor(control.pad))
+    return (byte, Descriptor(control.fd), Descriptor(control.pad))
+}
+
+/// A run and its pages.  Without SIGPIPE: the signal would stay pending in the application.
+func sendPages(to stream: Descriptor, _ run: ckpt_run, process: UInt32, shared: Bool, from: UInt64, count: Int) throws(Errno) {
+    var message = ckpt_page_message(run: run, process: process, shared: shared ? 1 : 0)
+    let head = MemoryLayout<ckpt_page_message>.size, noSignal = 0x4000
+    var done = 0
+    while done < head + count {
+        let got = withUnsafeMutablePointer(to: &message) { message in
+            var parts = InlineArray<2, ckpt_iovec>(repeating: ckpt_iovec(base: from + UInt64(max(0, done - head)), length: UInt64(min(count, head + count - done))))
+            if done < head { parts[0] = ckpt_iovec(base: UInt64(UInt(bitPattern: message)) + UInt64(done), length: UInt64(head - done)) }
+            return parts.span.withUnsafeBufferPointer { parts in
+                var header = ckpt_msghdr()
+                header.iov = UInt64(UInt(bitPattern: parts.baseAddress)); header.iovlen = done < head ? 2 : 1
+                return withUnsafeMutablePointer(to: &header) { ckpt_syscall(Int(CKPT_SYS_sendmsg), Int(stream.value), Int(bitPattern: $0), noSignal, 0, 0, 0) }
+            }
+        }
+        if got == -4 { continue }
+        done += try check(got)
+    }
 }

@@ -16,7 +16,7 @@ struct PageWriter {
     let process: UnsafeMutablePointer<ckpt_process>
     private let space: UnsafeMutablePointer<ckpt_workspace>
     private let statefile: Descriptor, pagemap: Descriptor
-    private let isShared: Bool, isSnapshot: Bool
+    private let isShared: Bool, isSnapshot: Bool, isStream: Bool
     private var canScan = true, knowsGuards = true
     private(set) var chunkOffset: UInt64 = 0        // where the chunk being filled goes
     private(set) var firstChunk: UInt64 = 0
@@ -26,7 +26,7 @@ struct PageWriter {
         session = crew.pointee.session; process = crew.pointee.process
         self.space = space
         statefile = Descriptor(crew.pointee.statefile); pagemap = Descriptor(crew.pointee.pagemap)
-        isShared = crew.pointee.is_shared != 0; isSnapshot = crew.pointee.is_snapshot != 0
+        isShared = crew.pointee.is_shared != 0; isSnapshot = crew.pointee.is_snapshot != 0; isStream = crew.pointee.is_stream != 0
     }
     /// Goes on with the chain that another writer has begun.
     init(_ crew: UnsafeMutablePointer<ckpt_crew>, continuing writer: UnsafeMutablePointer<ckpt_writer>) {
@@ -218,6 +218,7 @@ struct PageWriter {
     }
 
     private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
+        if isStream { return try sendRun(range, base: base, from: from, to: to, flags: flags) }
         let offset = range.file_offset + (from - base)
         let crc = try putSteady(from, Int(to - from), at: offset)
         if runs == Int(CKPT_CHUNK_RUNS) || chunkOffset == 0 {
@@ -232,6 +233,17 @@ struct PageWriter {
         runs += 1
         _ = ckpt_add64(&process.pointee.pages_written, (to - from) / 4096)
         _ = ckpt_add64(&process.pointee.bytes_done, to - from)
+    }
+
+    /// The initiator gives it a place and a checksum, and keeps the chain.
+    private mutating func sendRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
+        let address = (isShared ? range.object_offset : range.start) + (from - base)
+        let run = ckpt_run(address: address, file_offset: 0, pages: UInt32((to - from) / 4096), crc: 0, flags: flags, object: isShared ? range.object : 0)
+        do throws(Errno) {
+            try sendPages(to: statefile, run, process: ckpt_process_index(session, process), shared: isShared, from: from, count: Int(to - from))
+        } catch { throw WriteError(code: CKPT_ERROR_WRITE, errno: error, detail: from) }
+        process.pointee.pages_written += (to - from) / 4096
+        ckpt_store64(&process.pointee.bytes_done, process.pointee.bytes_done + (to - from))
     }
 
     /// Even parked tasks change memory: the kernel writes a task's CPU into its rseq area, and whoever waits wakes now and then.

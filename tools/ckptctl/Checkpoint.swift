@@ -1,4 +1,5 @@
 import ArgumentParser
+import CkptCompression
 import CkptInitiator
 import CkptReport
 import CkptSession
@@ -7,6 +8,9 @@ import Logging
 
 extension FacePreference: ExpressibleByArgument {}
 extension OutsideConnections: ExpressibleByArgument {}
+extension Compression: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
 
 /// 4096, 64K, 100M, 2G
 struct FileSize: ExpressibleByArgument {
@@ -27,10 +31,11 @@ struct Checkpoint: ParsableCommand {
         abstract: "Saves a session's whole process tree into one executable file.",
         discussion: "CKPT_PAUSE=PHASE waits for a debugger (or a kill) at the start of a phase; CKPT_LOG=LEVEL shows what happens.")
     @Argument(help: "The session: its name, its id or any pid in it.") var session: String
-    @Option(name: .shortAndLong, help: "The statefile.  Default: NAME.ckpt in this folder.") var output: String?
+    @Option(name: .shortAndLong, help: "The statefile.  Default: NAME.ckpt in this folder.  -: stdout, for a pipe to `ckptctl restart -`.") var output: String?
     @Flag(help: "Kill the tree once the statefile is complete.") var kill = false
     @Flag(help: "Stop the tree (SIGSTOP) once the statefile is complete.") var stop = false
     @Option(help: "auto, core (gdb opens it) or exec (it runs without a binfmt rule).") var face = FacePreference.auto
+    @Option(help: ArgumentHelp("Compress the memory: zstd, zstd:1 to zstd:22, lz4, none.", valueName: "METHOD[:LEVEL]")) var compress = Compression.none
     @Flag(name: .customLong("self-contained"), help: "Store the mapped files as well, so that it runs on a machine that has none of them.") var selfContained = false
     @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
@@ -43,12 +48,18 @@ struct Checkpoint: ParsableCommand {
 
     func validate() throws {
         if kill && stop { throw ValidationError("--kill and --stop exclude each other.") }
+        if compress != .none && face == .core { throw ValidationError("--face core shows memory to debuggers, which can't read compressed memory: leave --compress out, or use ckptctl gdb later.") }
+        if output == "-" && face == .core { throw ValidationError("A stream has the exec face; ckptctl face core turns the file over that it becomes.") }
+        if direct && (compress != .none || output == "-") { throw ValidationError("--direct goes with neither --compress nor -o -.") }
+        if output == "-" && json { throw ValidationError("--json and -o - exclude each other: both take stdout.") }
         if timeout < 1 || timeout > 86_400 { throw ValidationError("--timeout takes 1 to 86400 seconds.") }
     }
 
     func run() throws {
         let found = try ckptctl.session(session, for: "checkpoint")
-        var options = CheckpointOptions(output: absolute(output ?? "\(found.segment.name).ckpt"))
+        var options = CheckpointOptions(output: output == "-" ? "-" : absolute(output ?? "\(found.segment.name).ckpt"))
+        if output == "-" { try prepareStream() }
+        options.compression = compress
         options.afterwards = kill ? .kill : stop ? .stop : .run
         options.face = face
         options.selfContained = selfContained
@@ -66,6 +77,13 @@ struct Checkpoint: ParsableCommand {
         let report = perform(found.segment, options, bar)
         for remark in report.remarks { note(remark) }
         try show(report, options.output)
+    }
+
+    private func prepareStream() throws {
+        let stream = File.standardOutput
+        if stream.isTerminal { throw Problem(.usage, "checkpoint", object: session, cause: "stdout is a terminal", remedy: "pipe it into `ckptctl restart -`, or redirect it into a file") }
+        if stream.isRegular && (stream.position != 0 || !stream.isEmpty) { throw Problem(.usage, "checkpoint", object: session, cause: "stdout is a file with something in it", remedy: "a statefile begins a file: use > instead of >>") }
+        Kernel.ignoreBrokenPipes()
     }
 
     /// All that stands in the way is printed, a line each.
@@ -105,14 +123,16 @@ struct Checkpoint: ParsableCommand {
         if json {
             return try ckptctl.output(.object([
                 .init("file", .text(path)), .init("face", .text(r.face)), .init("processes", JSON(r.processes)), .init("tasks", JSON(r.tasks)),
-                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("pause", JSON(r.pause)),
+                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("stored", JSON(r.storedBytes ?? r.memoryBytes)), .init("pause", JSON(r.pause)),
                 .init("saved_files", JSON(r.savedFiles)), .init("saved_bytes", JSON(r.savedBytes)),
                 .init("phases", .object(r.phases.map { .init($0.name, JSON($0.nanoseconds)) }))]))
         }
         if r.savedFiles > 0 { note("\(r.savedFiles) \(r.savedFiles == 1 ? "file" : "files") stored, \(sizeText(r.savedBytes)); the pause was longer by \(milliseconds(r.phases.first { $0.name == "files" }?.nanoseconds ?? 0))") }
-        try ckptctl.output("\(path): \(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes)), paused \(milliseconds(r.pause))\n")
-        if r.face == "exec" && !quiet && Kernel.environment("CKPT_QUIET") == nil && face == .auto {
-            note("run it with \(path); open it with: ckptctl gdb \(path)")
+        let packed = r.storedBytes.map { $0 == r.memoryBytes ? "" : " in \(sizeText($0))" } ?? ""
+        let line = "\(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes))\(packed), paused \(milliseconds(r.pause))"
+        if path == "-" { if !quiet { note("stdout: \(line)") } } else {
+            try ckptctl.output("\(path): \(line)\n")
+            if r.face == "exec" && !quiet && Kernel.environment("CKPT_QUIET") == nil && face == .auto { note("run it with \(path); open it with: ckptctl gdb \(path)") }
         }
         if timing { for p in r.phases { Program.writeError("ckptctl: phase \(p.name): \(milliseconds(p.nanoseconds))\n") } }
     }

@@ -5,7 +5,7 @@ import CkptSystem
 
 struct Core: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Writes a core file of one process in a statefile.",
-        discussion: "Without --full it is small and refers to the statefile, which must stay where it is.")
+        discussion: "Without --full it is small and refers to the statefile, which must stay where it is.  Of a compressed or streamed statefile it is always full.")
     @Argument(help: "The statefile.") var file: String
     @Option(help: "The process, as the tree itself sees its pid (default: the main process).") var pid: Int32?
     @Option(name: .shortAndLong, help: "The core file (default: core.PID).") var output: String?
@@ -14,6 +14,7 @@ struct Core: ParsableCommand {
     func run() throws {
         let statefile = try Statefile(path: file)
         let process = try statefile.process(pid, for: "core")
+        let full = full || statefile.isPacked
         let view = try CoreView(statefile, process: process, complete: full)
         let path = output ?? "core.\(statefile.processes[process].pid)"
         do throws(SystemError) {

@@ -39,10 +39,12 @@ struct Gdb: ParsableCommand {
 
     /// In memory, and open in gdb for as long as that runs: nothing is left behind.
     private func viewFile(_ statefile: Statefile, _ process: Int) throws -> String {
-        let view = try CoreView(statefile, process: process, complete: false)
+        // gdb reads memory where it lies in the statefile; packed memory it gets as a copy.
+        let view = try CoreView(statefile, process: process, complete: statefile.isPacked)
         let memory = try File.inMemory("core.\(statefile.processes[process].pid)", inherited: true)
         try memory.write(view.head, at: 0)
         try memory.truncate(to: view.size)
+        if statefile.isPacked { try view.writeMemory { (offset, bytes) throws(SystemError) in try memory.write(bytes, at: offset) } }
         return "/proc/self/fd/\(memory.release())"
     }
 

@@ -43,7 +43,7 @@ struct StatefileSummary {
         var text = "statefile of '\(printable(statefile.string(t.name)))': \(printable(statefile.string(t.command)))\n"
         text += "taken \(dateText(seconds)) on \(printable(statefile.string(t.host))) (Linux \(printable(statefile.string(t.kernel))))\n"
         text += "\(statefile.face.rawValue) face, \(sizeText(statefile.superblock.file_size)) apparent, "
-        text += "\(sizeText(processes.reduce(0) { $0 + $1.stored })) of memory, \(counted(processes.count, "process", "processes")), \(counted(statefile.tasks.count, "task"))\n"
+        text += "\(sizeText(processes.reduce(0) { $0 + $1.stored })) of memory\(compression), \(counted(processes.count, "process", "processes")), \(counted(statefile.tasks.count, "task"))\n"
         var table = TextTable([("PID", .right), ("PARENT", .right), ("GROUP", .right), ("SESSION", .right), ("THREADS", .right), ("STORED", .right), ("MAPPED", .right), ("STATE", .left), ("COMMAND", .left)])
         for l in processes {
             table.add([String(l.record.pid), l.parent.map { String($0) } ?? "-", String(l.record.pgid), String(l.record.sid), String(l.record.task_count),
@@ -57,6 +57,12 @@ struct StatefileSummary {
             }
         }
         return text
+    }
+
+    private var compression: String {
+        guard statefile.isCompressed else { return "" }
+        let p = statefile.packing[0]
+        return " in \(sizeText(p.stored)) (\(p.compression == CKPT_COMPRESSION_LZ4.rawValue ? "lz4" : "zstd:\(p.level)"))"
     }
 
     private func threads(_ i: Int) -> JSON {

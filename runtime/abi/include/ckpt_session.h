@@ -284,6 +284,9 @@ CKPT_INLINE uint64_t ckpt_session_size(void) { return CKPT_SESSION_SIZE; }
 CKPT_INLINE uint64_t ckpt_session_magic(void) { return CKPT_SESSION_MAGIC; }
 CKPT_INLINE uint64_t ckpt_arena_size(void) { return CKPT_ARENA_SIZE; }
 CKPT_INLINE uint64_t ckpt_sigckpt_bit(void) { return CKPT_SIGCKPT_BIT; }
+CKPT_INLINE uint32_t ckpt_process_index(struct ckpt_session *_Nonnull s, struct ckpt_process *_Nonnull p) {
+    return (uint32_t)(p - (struct ckpt_process *)((char *)s + CKPT_OFFSET_PROCESSES));
+}
 CKPT_INLINE struct ckpt_process *_Nonnull ckpt_process_slot(struct ckpt_session *_Nonnull s, uint32_t i) {
     return (struct ckpt_process *)((char *)s + CKPT_OFFSET_PROCESSES) + i;
 }

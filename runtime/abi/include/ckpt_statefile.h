@@ -48,6 +48,11 @@ struct ckpt_superblock {
     uint32_t engine_crc;                        // CRC-32C of the engine
 };
 
+// A statefile that was written to a pipe has a superblock that is complete but for what is not known at the beginning; file_size says so.
+// The real one is the end of the file.
+#define CKPT_SIZE_STREAMED 0xffffffffffffffffull
+CKPT_INLINE uint64_t ckpt_size_streamed(void) { return CKPT_SIZE_STREAMED; }
+
 // A note's type is CKPT_NOTE_BASE + its table: BFD takes small numbers for the core notes of any owner.
 enum { CKPT_NOTE_BASE = 0x434b0000 };
 enum ckpt_table {
@@ -63,6 +68,7 @@ enum ckpt_table {
     CKPT_TABLE_NAMESPACE = 27, CKPT_TABLE_MOUNT = 30, CKPT_TABLE_SETTING = 31,
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
     CKPT_TABLE_RING = 34,
+    CKPT_TABLE_PACKING = 36,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -301,17 +307,35 @@ _Static_assert(sizeof(struct ckpt_lock_record) == 32, "lock_record");
 
 // Memory: each process's pages are a chain of chunks, each full of runs.
 enum { CKPT_CHUNK_MAGIC = 0x4e555243, CKPT_CHUNK_SIZE = 65536, CKPT_RUN_PAGES = 256 };
-enum ckpt_run_flags { CKPT_RUN_HUGE = 1 };      // it was on huge pages
+enum ckpt_run_flags { CKPT_RUN_HUGE = 1,        // it was on huge pages
+       CKPT_RUN_KIND_SHIFT = 1, CKPT_RUN_KIND_MASK = 3,     // enum ckpt_compression
+       CKPT_RUN_STORED_SHIFT = 8 };             // bits 8 to 31: how many bytes a compressed run takes in the file
+// A run is one frame, so that any number of threads can compress and decompress; what does not become smaller stays as it is.
+enum ckpt_compression { CKPT_COMPRESSION_NONE = 0, CKPT_COMPRESSION_ZSTD = 1, CKPT_COMPRESSION_LZ4 = 2 };
 struct ckpt_run {
     uint64_t address;               // shared chain: offset in the object
     uint64_t file_offset;
     uint32_t pages;                 // of 4096 bytes, at most CKPT_RUN_PAGES
-    uint32_t crc;                   // CRC-32C of the pages
+    uint32_t crc;                   // CRC-32C of the pages, compressed or not
     uint32_t flags, object;         // object: OBJECT, in the shared chain
 };
 _Static_assert(sizeof(struct ckpt_run) == 32, "run");
+CKPT_INLINE uint32_t ckpt_run_kind(struct ckpt_run r) { return r.flags >> CKPT_RUN_KIND_SHIFT & CKPT_RUN_KIND_MASK; }
+// Bytes that it takes in the file.
+CKPT_INLINE uint64_t ckpt_run_stored(struct ckpt_run r) { return ckpt_run_kind(r) ? r.flags >> CKPT_RUN_STORED_SHIFT : (uint64_t)r.pages * 4096; }
 struct ckpt_chunk { uint32_t magic, count; uint64_t next; uint32_t crc, pad; uint64_t pad2; };    // then `count` runs; crc: of the runs
 _Static_assert(sizeof(struct ckpt_chunk) == 32, "chunk header");
+// What the initiator hands a writer: the statefile, or a socket that takes a message per run, each with its pages behind it.
+enum ckpt_channel { CKPT_CHANNEL_FILE = 1, CKPT_CHANNEL_STREAM = 2 };
+struct ckpt_page_message {
+    struct ckpt_run run;            // without a place in the file and a checksum
+    uint32_t process, shared;       // slot; whether it belongs to the shared chain
+};
+_Static_assert(sizeof(struct ckpt_page_message) == 40, "page_message");
+// One entry where runs lie in the order in which they came, not at the place of their mapping: a compressed statefile, or a streamed one.
+enum { CKPT_DATA_PACKED = 1 };      // data_offset of a mapping there: something of it may be stored
+struct ckpt_packing_record { uint32_t compression; int32_t level; uint64_t pages, stored; };        // bytes: of pages, and what they take in the file
+_Static_assert(sizeof(struct ckpt_packing_record) == 24, "packing_record");
 enum { CKPT_CHUNK_RUNS = (CKPT_CHUNK_SIZE - 32) / 32 };
 
 // A statefile outlives the compiler that laid it out: every size is part of the format.

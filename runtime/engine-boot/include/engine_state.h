@@ -52,6 +52,7 @@ struct engine_state {
     uint64_t region_base, region_size;  // what the runtime unmaps at the end
     uint64_t stacks, stack_count;       // the main stack, then the tasks' stacks
     uint64_t chunk, copy;               // buffers of 64 KiB each
+    uint64_t frames;                    // frameRoom bytes in which frames are decompressed, then room for a run's pages
     uint64_t table[ENGINE_TABLES], table_count[ENGINE_TABLES];
     uint64_t scratch, scratch_used, scratch_size;
     uint64_t staging_size;
@@ -66,7 +67,7 @@ struct engine_state {
 
     // descriptors, all above `fd_floor`
     int32_t  fd_floor, statefile, segment_fd, standard[3];
-    int32_t  exec_face;
+    int32_t  exec_face, streamed;       // streamed: the statefile came through a pipe and lies in memory that only we hold
     uint64_t file_size;                 // the statefile's
     int32_t  mapped_fd; uint32_t mapped_object, mapped_write;   // the file that was mapped last
     int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is

@@ -47,7 +47,7 @@ struct ckpt_crew {
     struct ckpt_range *_Nonnull ranges;
     uint64_t range_count;
     int32_t statefile, pagemap;
-    uint32_t is_shared, is_snapshot;
+    uint32_t is_shared, is_snapshot, is_stream;     // is_stream: `statefile` takes messages (Channel)
     uint32_t failed;                // 0, 1: being written, 2: written
     uint32_t code; int32_t error; uint64_t detail;
 };

@@ -1,0 +1,164 @@
+// Pages that writers send instead of writing them: a thread per CPU takes them in, compresses them and puts them behind one another into the statefile.
+import CkptABI
+import CkptCompression
+import CkptReport
+import CkptSystem
+import Synchronization
+
+final class PageIntake: @unchecked Sendable {
+    struct Chain: Hashable { var process: UInt32, isShared: Bool }
+    private struct State {
+        var readers: [UInt64: File] = [:]
+        var nextTag: UInt64 = 0
+        var busy = 0                            // threads that hold pages without a place
+        var chains: [Chain: [ckpt_run]] = [:]
+        var kept: [UInt64: [UInt8]] = [:]
+        var pages: UInt64 = 0, stored: UInt64 = 0
+        var failure: SystemError?
+        var isStopped = false
+    }
+    private let state = Mutex(State())
+    private let draft: Draft
+    private let ready: ReadySet
+    /// Pages of one process that the commit looks into: they can't be read back from a stream.
+    private let looked: (process: UInt32, pages: Set<UInt64>)
+    private let onFailure: @Sendable (SystemError) -> Void
+    private var workers: [Worker] = []
+
+    init(_ draft: Draft, lookingAt looked: (process: UInt32, pages: Set<UInt64>), onFailure: @escaping @Sendable (SystemError) -> Void) throws(SystemError) {
+        self.draft = draft; self.looked = looked; self.onFailure = onFailure
+        ready = try ReadySet()
+        for _ in 0..<Kernel.processors { workers.append(Worker { self.work() }) }
+    }
+
+    /// For one writer: the end that it sends into.
+    func connect() throws(SystemError) -> File {
+        let (reader, writer) = try File.streamPair()
+        let tag = state.withLock { s in
+            s.nextTag += 1
+            s.readers[s.nextTag] = reader
+            return s.nextTag
+        }
+        try ready.add(reader, tag: tag)
+        return writer
+    }
+
+    var failure: SystemError? { state.withLock { $0.failure } }
+    func stop() {
+        state.withLock { $0.isStopped = true }
+        ready.wakeAll()
+        for w in workers { w.join() }
+        workers = []
+    }
+
+    /// All writers have said that they are done: waits until what they sent has its place, and puts the chains there.
+    func finish() throws(SystemError) -> PackedPages {
+        while state.withLock({ ($0.busy > 0 || !$0.readers.isEmpty) && $0.failure == nil }) { Kernel.sleep(microseconds: 200) }
+        stop()
+        return try state.withLock { (s) throws(SystemError) in
+            if let failure = s.failure { throw failure }
+            var first: [Chain: UInt64] = [:]
+            for (chain, runs) in s.chains.sorted(by: { ($0.key.process, $0.key.isShared ? 1 : 0) < ($1.key.process, $1.key.isShared ? 1 : 0) }) {
+                let sorted = runs.sorted { ($0.object, $0.address) < ($1.object, $1.address) }
+                s.chains[chain] = sorted
+                first[chain] = try putChain(sorted)
+            }
+            return PackedPages(chains: s.chains, first: first, kept: s.kept, pages: s.pages, stored: s.stored, compression: draft.compression)
+        }
+    }
+
+    /// From its last chunk to its first: each names the next.
+    private func putChain(_ runs: [ckpt_run]) throws(SystemError) -> UInt64 {
+        var next: UInt64 = 0, end = runs.count
+        while end > 0 {
+            let start = (end - 1) / Int(CKPT_CHUNK_RUNS) * Int(CKPT_CHUNK_RUNS)
+            let part = Array(runs[start..<end]), crc = part.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, $0.count) }
+            let header = [ckpt_chunk(magic: UInt32(CKPT_CHUNK_MAGIC), count: UInt32(part.count), next: next, crc: crc, pad: 0, pad2: 0)]
+            next = try header.reading { (h) throws(SystemError) in try draft.append(h) }
+            _ = try part.reading { (b) throws(SystemError) in try draft.append(b) }
+            end = start
+        }
+        return next
+    }
+
+    // MARK: the threads
+
+    private static let piece = 1 << 20, head = MemoryLayout<ckpt_page_message>.size, largest = head + Int(CKPT_RUN_PAGES) * 4096
+
+    private func work() {
+        let compressor = Compressor(draft.compression)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.piece + Self.largest, alignment: 4096)
+        let frame = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(CKPT_RUN_PAGES) * 4096, alignment: 4096)
+        defer { buffer.deallocate(); frame.deallocate() }
+        while !state.withLock({ $0.isStopped }) {
+            guard let tag = ready.next() else { continue }
+            guard let reader = state.withLock({ s in
+                if s.readers[tag] != nil { s.busy += 1 }
+                return s.readers[tag]
+            }) else { continue }
+            let ends = take(reader, buffer)
+            if ends.isEmpty { state.withLock { s in s.readers[tag] = nil } } else { ready.giveBack(reader, tag: tag) }
+            var at = 0
+            for end in ends where failure == nil {
+                do throws(SystemError) { try place(UnsafeMutableRawBufferPointer(rebasing: buffer[at..<end]), compressor, frame) } catch { fail(error) }
+                at = end
+            }
+            state.withLock { $0.busy -= 1 }
+        }
+    }
+
+    /// Whole messages, as many as are there; where each ends.  None: the writer has ended.
+    private func take(_ reader: File, _ buffer: UnsafeMutableRawBufferPointer) -> [Int] {
+        var have = reader.receive(into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<Self.piece]), atLeast: 1), at = 0, ends: [Int] = []
+        func reach(_ end: Int) -> Bool {
+            if end > have { have += reader.receive(into: UnsafeMutableRawBufferPointer(rebasing: buffer[have..<end]), atLeast: end - have) }
+            return have >= end
+        }
+        while at < have {
+            guard reach(at + Self.head) else { break }
+            let run = buffer.loadUnaligned(fromByteOffset: at, as: ckpt_page_message.self).run
+            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES) else { fail(SystemError("a message that is none", errno: 71)); return [] }
+            guard reach(at + Self.head + Int(run.pages) * 4096) else { break }
+            at += Self.head + Int(run.pages) * 4096
+            ends.append(at)
+        }
+        return ends
+    }
+
+    private func place(_ message: UnsafeMutableRawBufferPointer, _ compressor: Compressor, _ frame: UnsafeMutableRawBufferPointer) throws(SystemError) {
+        let m = message.loadUnaligned(as: ckpt_page_message.self), pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
+        var run = m.run
+        run.crc = ckpt_crc32c_hw(0, pages.baseAddress!, pages.count)
+        run.flags &= CKPT_RUN_HUGE.rawValue
+        var bytes = pages
+        if let size = compressor.compress(pages, into: frame) {
+            bytes = UnsafeRawBufferPointer(rebasing: frame[..<size])
+            run.flags |= draft.compression.kind.rawValue << CKPT_RUN_KIND_SHIFT.rawValue | UInt32(size) << CKPT_RUN_STORED_SHIFT.rawValue
+        }
+        run.file_offset = try draft.append(bytes)
+        let kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= run.address && $0 < run.address + UInt64(run.pages) * 4096 } : []
+        state.withLock { s in
+            s.chains[Chain(process: m.process, isShared: m.shared != 0), default: []].append(run)
+            s.pages += UInt64(pages.count); s.stored += UInt64(bytes.count)
+            for page in kept { s.kept[page] = Array(pages[Int(page - run.address)..<Int(page - run.address) + 4096]) }
+        }
+    }
+
+    /// What comes after this is read and dropped.
+    private func fail(_ error: SystemError) {
+        let isFirst = state.withLock { s in
+            defer { if s.failure == nil { s.failure = error } }
+            return s.failure == nil
+        }
+        if isFirst { onFailure(error) }
+    }
+}
+
+/// Where the pages of a packed statefile lie.
+struct PackedPages {
+    let chains: [PageIntake.Chain: [ckpt_run]]
+    let first: [PageIntake.Chain: UInt64]       // offset of each chain's first chunk
+    let kept: [UInt64: [UInt8]]                 // pages of the main process, by address
+    let pages: UInt64, stored: UInt64           // bytes, before and after
+    let compression: Compression
+}
