@@ -57,6 +57,7 @@ func readOptions(_ stack: InitialStack) -> Text {
     while i < stack.argumentCount {
         let a = stack.argument(i)
         if equal(a, to: "--statefile") { path = value(stack, &i); nameProgram(path!) }
+        else if equal(a, to: "--statefile-fd") { state.pointee.statefile = descriptorNumber(value(stack, &i)); path = stack.argument(0) }
         else if equal(a, to: "--pids") { state.pointee.pids = pidsMode(value(stack, &i)) }
         else if equal(a, to: "--files") { state.pointee.files = filesMode(value(stack, &i)) }
         else if equal(a, to: "--tcp") { state.pointee.tcp = tcpMode(value(stack, &i)) }
@@ -92,6 +93,15 @@ private func valueOf(_ a: Text, _ name: StaticString) -> Text? { hasPrefix(a, na
 private func printAndExit(_ s: StaticString) -> Never {
     _ = ckpt_write(1, s.utf8Start, s.utf8CodeUnitCount)
     ckpt_exit_group(0)
+}
+
+/// A statefile that came through a pipe is a descriptor, in memory of its own.
+private func descriptorNumber(_ v: Text) -> Int32 {
+    var n: Int32 = 0, p = v
+    while p.pointee >= 48 && p.pointee <= 57 && n < 1 << 24 { n = n * 10 + Int32(p.pointee - 48); p += 1 }
+    guard p.pointee == 0, n > 2 else { refuse(.usage) { l in l.put("--statefile-fd "); l.put(text: v); l.put(": not a descriptor") } }
+    state.pointee.streamed = 1
+    return n
 }
 
 /// Messages begin with the statefile's name.

@@ -46,7 +46,7 @@ private func dropDescriptors() {
     let null = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
     if null >= 0 { for n in 0..<3 { _ = system(CKPT_SYS_dup2, null, n) } }
     var kept = InlineArray<8, Int32>(repeating: -1)
-    kept[0] = state.pointee.statefile; kept[1] = state.pointee.report
+    kept[0] = keptStatefile; kept[1] = state.pointee.report
     closeAll(but: kept)
 }
 
@@ -54,10 +54,12 @@ private func dropDescriptors() {
 func dropTreeDescriptors() {
     let s = state
     var kept = InlineArray<8, Int32>(repeating: -1)
-    kept[0] = s.pointee.statefile; kept[1] = s.pointee.report; kept[2] = s.pointee.report_writer; kept[3] = s.pointee.released_terminal
+    kept[0] = keptStatefile; kept[1] = s.pointee.report; kept[2] = s.pointee.report_writer; kept[3] = s.pointee.released_terminal
     for i: UInt32 in 0..<3 { kept[4 + Int(i)] = engine_standard(i).pointee }
     closeAll(but: kept)
 }
+/// Memory that a stream was read into is given back: the tree has taken what it needs.
+private var keptStatefile: Int32 { state.pointee.streamed != 0 ? -1 : state.pointee.statefile }
 private func closeAll(but kept: InlineArray<8, Int32>) {
     var from: Int32 = 3
     while true {
