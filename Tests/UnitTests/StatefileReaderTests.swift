@@ -103,3 +103,15 @@ private struct SplitMix {
         return z ^ (z >> 31)
     }
 }
+
+@Test func checksumsOfThreeStreamsAreThoseOfOne() {
+    let bytes = (0 ..< 70_001).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 13) }
+    for count in [0, 1, 9, 4096, 16383, 16384, 16385, 65536, 70_001] {
+        var plain = ~UInt32(0)
+        for byte in bytes.prefix(count) {
+            plain ^= UInt32(byte)
+            for _ in 0 ..< 8 { plain = plain >> 1 ^ (plain & 1 == 1 ? 0x82f6_3b78 : 0) }
+        }
+        #expect(bytes.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, count) } == ~plain)
+    }
+}

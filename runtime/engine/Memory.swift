@@ -40,7 +40,7 @@ func refuseVma(_ v: Int, _ r: Int, _ what: StaticString) -> Never {
 func has(_ v: Int, _ flag: ckpt_vma_flags) -> Bool { vmas[v].pointee.flags & flag.rawValue != 0 }
 
 /// Writable while it is filled, if anything of it is stored.
-private func fillProtection(_ v: Int) -> Int32 { Int32(vmas[v].pointee.protection) | (vmas[v].pointee.data_offset != 0 ? 3 : 0) }
+func fillProtection(_ v: Int) -> Int32 { Int32(vmas[v].pointee.protection) | (vmas[v].pointee.data_offset != 0 ? 3 : 0) }
 
 private func mapVma(_ v: Int) {
     let r = vmas[v].pointee
@@ -100,66 +100,6 @@ private func fileToMap(_ v: Int, write: Bool) -> Int32 {
 private func closeMappedFile() {
     if state.pointee.mapped_fd >= 0 { _ = ckpt_close(state.pointee.mapped_fd) }
     state.pointee.mapped_fd = -1
-}
-
-/// Calls `body` for each run of a chain; every chunk is checked.
-func forEachRun(from first: UInt64, _ body: (ckpt_run) -> Void) {
-    let chunk = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.chunk))!
-    let file = state.pointee.file_size
-    var at = first, chunks: UInt64 = 0
-    while at != 0 {
-        guard at < file, chunks <= file / 4096 else { refuseStatefile("chunk", at: at, "lies outside the file") }
-        readStatefile(chunk, 32, at: at)
-        let h = chunk.loadUnaligned(as: ckpt_chunk.self)
-        guard h.magic == UInt32(CKPT_CHUNK_MAGIC), h.count <= UInt32(CKPT_CHUNK_RUNS) else { refuseStatefile("chunk", at: at, "not a chunk of runs") }
-        readStatefile(chunk + 32, UInt64(h.count) * 32, at: at + 32)
-        guard ckpt_crc32c_hw(0, chunk + 32, Int(h.count) * 32) == h.crc else { refuseStatefile("chunk", at: at, "wrong checksum") }
-        let runs = Table<ckpt_run>(at: state.pointee.chunk + 32, count: UInt64(h.count))
-        for k in 0..<runs.count {
-            let run = runs[k].pointee
-            guard isSound(run, fileSize: file) else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file, or has a size that none has") }
-            body(run)
-        }
-        at = h.next
-        chunks += 1
-    }
-}
-
-/// Reads a run's pages into place and verifies them there.
-func readRun(_ run: ckpt_run, to address: UInt64) {
-    let p = UnsafeMutableRawPointer(bitPattern: UInt(address))!, n = UInt64(run.pages) * 4096
-    // MADV_POPULATE_WRITE: one call for all pages is a quarter faster than a fault for each.
-    if run.pages >= 8 { _ = ckpt_madvise(address, n, 23) }
-    if ckpt_run_kind(run) == CKPT_COMPRESSION_NONE.rawValue { readStatefile(p, n, at: run.file_offset) } else { unpackRun(run, to: p, room: state.pointee.frames) }
-    guard ckpt_crc32c_hw(0, p, Int(n)) == run.crc else { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
-}
-
-private func fillMemory(_ i: Int) {
-    let p = processes[i]
-    let vdsoEnd = p.pointee.vdso_address + p.pointee.vdso_size, matches = state.pointee.vdso_matches != 0
-    forEachRun(from: p.pointee.runs) { run in
-        let end = run.address &+ UInt64(run.pages) * 4096
-        if p.pointee.vdso_size != 0 && run.address >= p.pointee.vdso_address && end <= vdsoEnd {
-            if !matches { readRun(run, to: run.address) }
-            return
-        }
-        guard let v = vmaToFill(i, run.address, end) else { refuseStatefile("run", at: run.file_offset, "names an address outside the process's memory") }
-        if vmas[v].pointee.page_shift != 0 { populateHuge(v, run.address, end) }
-        readRun(run, to: run.address)
-    }
-}
-
-/// The VMA around a run, if something of it is stored.
-private func vmaToFill(_ i: Int, _ start: UInt64, _ end: UInt64) -> Int? {
-    let p = processes[i]
-    var low = Int(p.pointee.first_vma), high = low + Int(p.pointee.vma_count)
-    while low < high {
-        let middle = (low + high) / 2
-        if vmas[middle].pointee.end <= start { low = middle + 1 } else { high = middle }
-    }
-    guard low < Int(p.pointee.first_vma + p.pointee.vma_count) else { return nil }
-    let v = vmas[low].pointee
-    return v.start <= start && end <= v.end && start < end && v.data_offset != 0 && v.kind <= CKPT_VMA_FILE.rawValue ? low : nil
 }
 
 /// Final protection, then what madvise(2) and mlock(2) had set.

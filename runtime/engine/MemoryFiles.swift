@@ -187,7 +187,7 @@ private func fillShared() {
             guard run.address & 4095 == 0, run.address <= sharedSize(o), size <= sharedSize(o) - run.address else {
                 refuseStatefile("run", at: run.file_offset, "lies outside its shared object")
             }
-            readRun(run, to: objectStaging[o].pointee + run.address)
+            readRun(run, to: objectStaging[o].pointee + run.address, frames: state.pointee.frames)
         }
     }
 }
@@ -197,7 +197,7 @@ private func fillMemoryObject(_ o: Int, _ run: ckpt_run) {
     guard objectFd[o].pointee >= 0 else { refuseStatefile("run", at: run.file_offset, "names an object without contents") }
     if objects[o].pointee.page_shift != 0 { return fillHugeObject(o, run) }
     let b = state.pointee.frames + frameRoom, n = Int(run.pages) * 4096
-    readRun(run, to: b)
+    readRun(run, to: b, frames: state.pointee.frames)
     let r = writeAll(objectFd[o].pointee, UnsafeRawPointer(bitPattern: UInt(b))!, n, at: run.address)
     guard r == n else { refuse(r) { l in putObject(o, &l); l.put("cannot be written") } }
 }

@@ -13,9 +13,9 @@ var segmentMapping: UInt64 { pageAlignUp(ckpt_session_size()) + 4096 }
 
 /// Sizes of the region's parts, in their order.
 private struct Layout {
-    var image: UInt64 = 0, stacks: UInt64 = 0, tables: UInt64 = 0, buffers: UInt64 = 2 * 65536 + frameRoom + UInt64(CKPT_RUN_PAGES) * 4096, board: UInt64 = 0, arrays: UInt64 = 0, staging: UInt64 = 0
+    var image: UInt64 = 0, stacks: UInt64 = 0, tables: UInt64 = 0, buffers: UInt64 = 2 * 65536 + frameRoom + UInt64(CKPT_RUN_PAGES) * 4096, board: UInt64 = 0, arrays: UInt64 = 0, fill: UInt64 = 0, staging: UInt64 = 0
     var segment = segmentMapping
-    var total: UInt64 { image + stacks + tables + buffers + board + arrays + staging + segment }
+    var total: UInt64 { image + stacks + tables + buffers + board + arrays + fill + staging + segment }
 }
 
 private func planLayout() -> Layout {
@@ -28,6 +28,8 @@ private func planLayout() -> Layout {
     l.tables = pageAlignUp(state.pointee.scratch_size)
     l.board = boardBytes
     l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128)
+    countFillers()
+    l.fill = fillRooms(state.pointee.fillers)
     for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[i].pointee.page_shift == 0 { l.staging += sharedSize(i) }
     return l
 }
@@ -50,6 +52,7 @@ func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
     mapFixed(at, l.board, shared | anonymously, -1)
     let board = at; at += l.board
     layArrays(at); at += l.arrays
+    s.pointee.fill = (at + (2 << 20) - 1) & ~((2 << 20) - 1); at += l.fill
     stageShared(at); at += l.staging
     s.pointee.segment = at
     s.pointee.scratch = board

@@ -21,7 +21,7 @@ func fillSegments() {
             guard o < objects.count, isSegment(o), isMade(Int(objects[o].pointee.detail)) else { return }
             let size = UInt64(run.pages) * 4096
             guard run.address <= sharedSize(o), size <= sharedSize(o) - run.address else { refuseStatefile("run", at: run.file_offset, "lies outside its shared object") }
-            readRun(run, to: objectStaging[o].pointee + run.address)
+            readRun(run, to: objectStaging[o].pointee + run.address, frames: state.pointee.frames)
         }
     }
     for o in 0..<objects.count where isSegment(o) {

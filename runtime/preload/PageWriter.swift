@@ -198,11 +198,14 @@ struct PageWriter {
         while at < to {
             if isScratch(range.start + (at - base)) || (!keepsZeros && isZero(at)) { at += 4096; continue }
             var end = at + 4096
-            while end < to && !isScratch(range.start + (end - base)) && end - at < UInt64(CKPT_RUN_PAGES) * 4096 && (keepsZeros || !isZero(end)) { end += 4096 }
+            while end < to && !isScratch(range.start + (end - base)) && !endsRun(range.start + (end - base)) && (keepsZeros || !isZero(end)) { end += 4096 }
             try writeRun(range, base: base, from: at, to: end, flags: flags)
             at = end
         }
     }
+
+    /// Runs end at multiples of their greatest size, so that none reaches over the border of a huge page.
+    private func endsRun(_ address: UInt64) -> Bool { address & (UInt64(CKPT_RUN_PAGES) * 4096 - 1) == 0 }
 
     /// The writer's own memory changes under its checksum.
     private func isScratch(_ page: UInt64) -> Bool { page >= ckpt_scratch_start() && page < ckpt_scratch_end() }

@@ -15,6 +15,7 @@ enum {
     ENGINE_TASK_STACK = 16 << 10,       // each further task's
     ENGINE_VDSO_PIECES = 6,
     ENGINE_FOLDER_TEXT = 4096,
+    ENGINE_FILLERS = 16,                // tasks that fill a process's memory, at most
 };
 enum engine_pids { ENGINE_PIDS_AUTO = 0, ENGINE_PIDS_KEEP = 1, ENGINE_PIDS_NS = 2, ENGINE_PIDS_NEW = 3 };
 enum engine_files { ENGINE_FILES_CHECK = 0, ENGINE_FILES_KEEP = 1, ENGINE_FILES_TRUNCATE = 2 };
@@ -104,6 +105,12 @@ struct engine_state {
     uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid;
     int64_t  creator_number, creator_arguments[5];
     uint32_t ipc, ipc_namespace;        // enum engine_ipc; whether the tree gets an IPC namespace of its own
+    // filling memory (Fill.swift)
+    uint64_t fill;                      // rooms of the fillers
+    uint32_t fillers, huge_pages;       // cores that the engine may use; whether the kernel gives huge pages
+    uint64_t fill_from; uint32_t fill_process, fill_next;   // the chain being read; the next group that nobody has taken
+    int32_t  fill_memory; uint32_t fill_moves;          // userfaultfd, -1; whether it moves pages
+    uint32_t fill_running[ENGINE_FILLERS];
     // folders that are made for a moment: their paths, each with its NUL
     uint32_t folders_used; char folders[ENGINE_FOLDER_TEXT];
 };
@@ -146,6 +153,7 @@ CKPT_INLINE int64_t *_Nonnull engine_creator_arguments(void) { return engine_sta
 CKPT_INLINE uint32_t *_Nonnull engine_outer_namespaces(void) { return engine_state()->outer_namespaces; }
 CKPT_INLINE int32_t *_Nonnull engine_namespace_fd(uint32_t i) { return &engine_state()->namespace_fd[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_creator_fd(void) { return engine_state()->creator_fd; }
+CKPT_INLINE uint32_t *_Nonnull engine_fill_running(uint32_t i) { return &engine_state()->fill_running[i]; }
 CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
 CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnull b, uint32_t stage) { return &b->arrived[stage]; }

@@ -1,0 +1,44 @@
+// Runs in the engine, in each process of the tree and in whoever fills its memory; no allocation, no libc.
+// userfaultfd(2): memory that is missing comes from us.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+/// `user`: only for faults of user mode, which everybody may have; enough to fill memory that nobody touches.
+func openUserfault(user: Bool, features: UInt64) -> Int {
+    let fd = system(CKPT_SYS_userfaultfd, Int(CKPT_UFFD_CLOEXEC) | (user ? Int(CKPT_UFFD_USER_MODE_ONLY) : 0))
+    guard fd >= 0 else { return fd }
+    var api = ckpt_uffdio_api(api: 0xaa, features: features, ioctls: 0)
+    let r = system(CKPT_SYS_ioctl, fd, Int(CKPT_UFFDIO_API), int(&api))
+    guard r == 0 else { _ = ckpt_close(Int32(truncatingIfNeeded: fd)); return r }
+    return Int(lift(Int32(truncatingIfNeeded: fd), "userfaultfd"))
+}
+
+func registerMemory(_ fd: Int32, _ start: UInt64, _ end: UInt64) -> Int {
+    var r = ckpt_uffdio_register(start: start, size: end - start, mode: UInt64(CKPT_UFFD_MISSING), ioctls: 0)
+    return system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_REGISTER), int(&r))
+}
+
+/// Puts a copy of `n` bytes where nothing is; 0 or a negative errno.
+func copyMemory(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> Int {
+    var done: UInt64 = 0
+    while done < n {
+        var c = ckpt_uffdio_copy(to: to + done, from: from + done, size: n - done, mode: 0, done: 0)
+        let r = system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_COPY), int(&c))
+        if c.done > 0 { done += UInt64(c.done); continue }
+        if r < 0 { return r }
+    }
+    return 0
+}
+
+/// Moves `n` bytes of this process's memory, huge pages as a whole, to where nothing is; false when the kernel won't.
+func moveMemory(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> Bool {
+    for _ in 0..<8 {
+        var m = ckpt_uffdio_copy(to: to, from: from, size: n, mode: 0, done: 0)
+        let r = system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_MOVE), int(&m))
+        if r == 0 { return true }
+        // Somebody looked at the page (EAGAIN, EBUSY); nothing has moved.
+        guard r == -11 || r == -16, m.done <= 0 else { return false }
+    }
+    return false
+}
