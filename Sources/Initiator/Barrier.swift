@@ -25,6 +25,14 @@ final class Barrier {
             }
             Kernel.sleep(milliseconds: 5)
         }
+        let loaded = Kernel.clock(1) + 20_000_000_000
+        while ckpt_load(&segment.pointer.pointee.loading) != 0 {
+            if Kernel.clock(1) > loaded {
+                lock.unlock()
+                throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "its memory is still being loaded (restart --lazy)", remedy: "try again when it is")])
+            }
+            Kernel.sleep(milliseconds: 5)
+        }
         let s = segment.pointer
         generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
         awaitAbandoned()

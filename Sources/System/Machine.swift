@@ -45,6 +45,15 @@ public enum Machine {
         let scan = 0xc0606610       // CKPT_PAGEMAP_SCAN
         return withUnsafeMutablePointer(to: &argument) { ckpt_syscall(Int(CKPT_SYS_ioctl), Int(file.number), scan, Int(bitPattern: $0), 0, 0, 0) } >= 0
     }
+    /// userfaultfd(2) with faults of the kernel and forks: what `restart --lazy` needs.
+    public static var canLoadLazily: Bool {
+        let closeOnExec = 0x80000, handshake = 0xc018aa3f       // CKPT_UFFDIO_API
+        let fd = ckpt_syscall(Int(CKPT_SYS_userfaultfd), closeOnExec, 0, 0, 0, 0, 0)
+        guard fd >= 0 else { return false }
+        defer { close(Int32(fd)) }
+        var api = ckpt_uffdio_api(api: 0xaa, features: UInt64(CKPT_UFFD_EVENT_FORK), ioctls: 0)
+        return withUnsafeMutablePointer(to: &api) { ckpt_syscall(Int(CKPT_SYS_ioctl), fd, handshake, Int(bitPattern: $0), 0, 0, 0) } == 0
+    }
     public static var hasKcmp: Bool { (try? Kernel.compare(getpid(), getpid(), .file, 0, 0)) != nil }
     /// Whether a copy of the engine in memory may be executed (vm.memfd_noexec).
     public static var canExecuteMemory: Bool {

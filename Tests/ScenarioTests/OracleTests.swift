@@ -115,12 +115,12 @@ func reference(of subject: Subject) throws -> Reference {
 private let references = Mutex<[String: Reference]>([:])
 
 /// Ends and restarts `subject` at `count` random instants, in as many runs as that takes (at most six); every run is compared.
-@discardableResult func oracle(_ subject: Subject, as user: User, count: Int, by way: Way = .file(), sourceLocation: SourceLocation = #_sourceLocation) -> Int {
+@discardableResult func oracle(_ subject: Subject, as user: User, count: Int, by way: Way = .file(), restart options: [String] = [], sourceLocation: SourceLocation = #_sourceLocation) -> Int {
     var done = 0, runs = 0
     var instants = Instants(subject.name + user.rawValue)
     while done < count, runs < 6 {
         runs += 1
-        guard let more = oneRun(of: subject, as: user, count: count - done, way, &instants, sourceLocation) else { return done }
+        guard let more = oneRun(of: subject, as: user, count: count - done, way, options, &instants, sourceLocation) else { return done }
         done += more
     }
     print("oracle: \(subject.name) as \(user): \(done) restarts in \(runs) runs, byte for byte (seed \(Instants.seed))")
@@ -128,7 +128,7 @@ private let references = Mutex<[String: Reference]>([:])
 }
 
 /// nil when it failed.
-private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, _ instants: inout Instants, _ sourceLocation: SourceLocation) -> Int? {
+private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, _ options: [String], _ instants: inout Instants, _ sourceLocation: SourceLocation) -> Int? {
     var done: Int?
     scenario("oracle-\(subject.name)", as: user, sourceLocation: sourceLocation) { s in
         s.way = way
@@ -137,7 +137,7 @@ private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, 
         try s.start(try subject.argv())
         var restarts = 0
         do {
-            while restarts < count, try endAndRestart(s, after: .random(in: 0 ... step, using: &instants)) { restarts += 1 }
+            while restarts < count, try endAndRestart(s, options, after: .random(in: 0 ... step, using: &instants)) { restarts += 1 }
             let end = try s.wait(limit: 60 + reference.seconds * 4)
             if end != subject.status { throw Failure("\(end), not \(subject.status)") }
             if let difference = difference(reference.files, products(s.folder)) { throw Failure(difference) }
@@ -150,10 +150,10 @@ private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, 
 }
 
 /// false: the program has ended by itself.
-private func endAndRestart(_ s: Scenario, after seconds: Double) throws -> Bool {
+private func endAndRestart(_ s: Scenario, _ options: [String], after seconds: Double) throws -> Bool {
     _ = eventually(seconds) { s.hasEnded }
     if s.hasEnded { return false }
-    do { try s.move() } catch {
+    do { try s.move(options) } catch {
         if s.pid == 0 || !s.hasEnded { throw error }
         s.generation -= 1
         return false

@@ -66,6 +66,7 @@ private func stopStopped() {
 /// Kills all that this attempt has made.
 func killTree() {
     abortStage()
+    endServer()
     // In a namespace of ours the pids are others than ours: its first process takes all with it.
     if state.pointee.init_pid > 0 { _ = system(CKPT_SYS_kill, Int(state.pointee.init_pid), 9) }
     else if !(state.pointee.mode == ENGINE_PIDS_NS.rawValue) { for n in 0..<Int(state.pointee.node_count) where nodePids[n].pointee > 0 { _ = system(CKPT_SYS_kill, Int(nodePids[n].pointee), 9) } }

@@ -17,6 +17,7 @@ import Freestanding
     openStatefile(path)
     let superblock = readSuperblock()
     s.pointee.file_size = superblock.file_size
+    s.pointee.statefile_id = withUnsafeBytes(of: superblock.id) { $0.load(as: UInt64.self) }
     readTables(superblock)
     verifyTables(fileSize: superblock.file_size)
     checkCpu()
@@ -33,6 +34,7 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     _ = ckpt_munmap(oldImage, state.pointee.image_size)
     parkVdso()
     reserveDescriptors()
+    checkLazy()
     enterWholeNamespaces()
     noteForeground()
     checkObjects()
@@ -60,6 +62,7 @@ func attempt(_ mode: engine_pids) -> Never {
     if mode == ENGINE_PIDS_NEW { warnNewPids() }
     planTree(adoptOrphans: mode != ENGINE_PIDS_NS)
     fillSegment()
+    startServer()
     if mode == ENGINE_PIDS_NS {
         enterNamespaces()
         buildInNamespace()

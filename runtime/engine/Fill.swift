@@ -41,6 +41,7 @@ func fillMemory(_ i: Int) {
     s.pointee.fill_from = processes[i].pointee.runs
     s.pointee.fill_process = UInt32(i)
     s.pointee.fill_next = 0
+    handOverMemory(i)
     openMemory(i)
     let helpers = isLarge(i) ? s.pointee.fillers : 1
     var wanted = Int32(32767)
@@ -62,7 +63,7 @@ private func isLarge(_ i: Int) -> Bool {
 /// Is it filled through the userfaultfd?
 private func isStaged(_ v: Int) -> Bool {
     let r = vmas[v].pointee
-    return r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.page_shift == 0 && r.data_offset != 0 && r.end - r.start >= huge
+    return r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.page_shift == 0 && r.data_offset != 0 && r.end - r.start >= huge && !isLazy(v)
         && !has(v, CKPT_VMA_GROWSDOWN) && !has(v, CKPT_VMA_DROPPABLE)
 }
 /// May its dense parts become huge pages?  A move keeps the page where it was allocated, and wants the same protection on both sides.
@@ -111,7 +112,7 @@ private func startFiller(_ k: UInt32, _ wanted: inout Int32) {
         if wanted < 2 { return }
     }
 }
-private func isOfTree(_ number: Int32) -> Bool {
+func isOfTree(_ number: Int32) -> Bool {
     for t in 0..<tasks.count where tasks[t].pointee.tid == number { return true }
     for i in 0..<processes.count where processes[i].pointee.pid == number || processes[i].pointee.pgid == number || processes[i].pointee.sid == number { return true }
     return false
@@ -186,6 +187,7 @@ private func fill(_ run: ckpt_run, _ room: Room) {
         return
     }
     guard let v = vmaToFill(i, run.address, end) else { refuseStatefile("run", at: run.file_offset, "names an address outside the process's memory") }
+    if isLazy(v) { return }
     if state.pointee.fill_memory >= 0 && isStaged(v) {
         readRun(run, to: room.pages, frames: room.frames)
         return place(v, run, from: room.pages)

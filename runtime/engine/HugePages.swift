@@ -60,5 +60,5 @@ func fillHugeObject(_ o: Int, _ run: ckpt_run) {
     guard run.address <= objects[o].pointee.size, UInt64(run.pages) * 4096 <= objects[o].pointee.size - run.address else {
         refuseStatefile("run", at: run.file_offset, "lies outside its shared object")
     }
-    withMapping(o, objectFd[o].pointee, run.address, UInt64(run.pages) * 4096) { p in readRun(run, to: UInt64(UInt(bitPattern: p))) }
+    withMapping(o, objectFd[o].pointee, run.address, UInt64(run.pages) * 4096) { p in readRun(run, to: UInt64(UInt(bitPattern: p)), frames: state.pointee.frames) }
 }

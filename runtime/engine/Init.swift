@@ -13,6 +13,7 @@ func buildInNamespace() {
     let r = own ? fork(pid: 0, argument: 0, initEntry) : fork(pid: 0, argument: UInt64(s.pointee.init_node), firstNodeEntry)
     guard r > 0 else { refuse(r) { $0.put("the first process of the pid namespace") } }
     s.pointee.init_pid = Int32(truncatingIfNeeded: r)
+    board.pointee.init_pid = s.pointee.init_pid
     if own { keepReportEnd(reading: true); waitForInit() } else { refuseStopped(); buildTree() }
 }
 

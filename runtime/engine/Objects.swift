@@ -39,6 +39,7 @@ func reserveDescriptors() {
         engine_standard(i).pointee = r < 0 ? -1 : Int32(truncatingIfNeeded: r)
     }
     state.pointee.statefile = lift(state.pointee.statefile, "statefile")
+    if state.pointee.working_set > 0 { state.pointee.working_set = lift(state.pointee.working_set, "working set") }
 }
 
 func putObject(_ o: Int, _ l: inout Line) { l.put("file "); l.put(text: bytes(objects[o].pointee.path)); l.put(": ") }

@@ -30,7 +30,7 @@ struct InitialStack {
 
 private let help: StaticString = """
 usage: FILE.ckpt [--pids auto|keep|ns|new] [--relocate OLD=NEW]... [--files keep|truncate]
-                 [--tcp repair|reset|refuse] [--ipc attach] [--ignore-cpu] [--ignore-clock] [--timing]
+                 [--tcp repair|reset|refuse] [--ipc attach] [--lazy [--working-set FILE]] [--ignore-cpu] [--ignore-clock] [--timing]
 Restarts the process tree that this statefile holds.
   --pids auto       keep the pids if permitted and free, else in a new pid namespace (default)
   --pids keep       keep the pids in this pid namespace
@@ -43,6 +43,8 @@ Restarts the process tree that this statefile holds.
   --tcp reset       they are broken, as after a network failure (default otherwise)
   --tcp refuse      no restart when there are any
   --ipc attach      use the shared memory, semaphores and queues as they are now that programs outside of the tree use too
+  --lazy            start at once; memory is read when it is touched, and the rest meanwhile (as root)
+  --working-set F   note in F which memory is touched first; the next restart reads that ahead first
   --ignore-cpu      go on without a CPU feature that the program may have used
   --ignore-clock    let the monotonic clock go backwards
   --timing          print the time of each phase
@@ -65,6 +67,9 @@ func readOptions(_ stack: InitialStack) -> Text {
         else if equal(a, to: "--relocate") { addRelocation(value(stack, &i)) }
         else if equal(a, to: "--ignore-cpu") { state.pointee.ignore_cpu = 1 }
         else if equal(a, to: "--ignore-clock") { state.pointee.ignore_clock = 1 }
+        else if equal(a, to: "--lazy") { state.pointee.lazy = 1 }
+        else if equal(a, to: "--working-set") { openWorkingSet(value(stack, &i)) }
+        else if let v = valueOf(a, "--working-set=") { openWorkingSet(v) }
         else if equal(a, to: "--timing") { state.pointee.timing = 1 }
         else if equal(a, to: "--help") || equal(a, to: "-h") { printAndExit(help) }
         else if equal(a, to: "--version") { printAndExit("ckptengine, statefile version 1\n") }
@@ -76,6 +81,7 @@ func readOptions(_ stack: InitialStack) -> Text {
         else { refuse(.usage) { l in l.put("option "); l.put(text: a); l.put(": unknown; try --help") } }
         i += 1
     }
+    if state.pointee.working_set > 0 && state.pointee.lazy == 0 { refuse(.usage) { $0.put("--working-set: only with --lazy") } }
     if let path { return path }
     state.pointee.exec_face = 1
     return StaticString("/proc/self/exe").cString
@@ -111,6 +117,11 @@ private func nameProgram(_ path: Text) {
     _ = copyText(name, to: engine_program(), capacity: 64)
 }
 
+private func openWorkingSet(_ path: Text) {
+    let r = ckpt_open(path, 0o2000102, 0o600)
+    guard r >= 0 else { refuse(r) { l in l.put("--working-set "); l.put(text: path); l.put(": cannot be opened") } }
+    state.pointee.working_set = Int32(truncatingIfNeeded: r)
+}
 private func pidsMode(_ v: Text) -> UInt32 {
     if equal(v, to: "auto") { return ENGINE_PIDS_AUTO.rawValue }
     if equal(v, to: "keep") { return ENGINE_PIDS_KEEP.rawValue }

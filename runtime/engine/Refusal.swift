@@ -43,6 +43,11 @@ func refuseTakenIPC(_ i: Int) -> Never {
 
 private func publish(_ code: Exit, _ line: borrowing Line, taken: Bool) -> Never {
     guard state.pointee.scratch != 0 else { line.write(to: Descriptor(2)); ckpt_exit_group(code.rawValue) }
+    // The tree runs already: its memory's keeper ends it.
+    if state.pointee.is_server != 0 && ckpt_load(&board.pointee.stage) == ENGINE_STAGE_RELEASED.rawValue {
+        line.write(to: Descriptor(state.pointee.standard.2))
+        ckpt_exit_group(code.rawValue)
+    }
     if ckpt_cas(&board.pointee.failure, 0, 1) {
         line.copy(to: engine_board_text(board), capacity: 1024)
         board.pointee.text_length = UInt32(line.count)

@@ -133,6 +133,7 @@ func fillSegment() {
     s.pointee.tasks_used = used.tasks
     s.pointee.processes_used = used.processes
     s.pointee.expected = UInt32(tasks.count)
+    s.pointee.loading = state.pointee.lazy
     for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 { fillProcess(i) }
     for i in 0..<tasks.count { fillTask(i) }
     holdLock()

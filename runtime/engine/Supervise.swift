@@ -59,8 +59,8 @@ func dropTreeDescriptors() {
     closeAll(but: kept)
 }
 /// Memory that a stream was read into is given back: the tree has taken what it needs.
-private var keptStatefile: Int32 { state.pointee.streamed != 0 ? -1 : state.pointee.statefile }
-private func closeAll(but kept: InlineArray<8, Int32>) {
+private var keptStatefile: Int32 { state.pointee.streamed != 0 && state.pointee.lazy == 0 ? -1 : state.pointee.statefile }
+func closeAll(but kept: InlineArray<8, Int32>) {
     var from: Int32 = 3
     while true {
         var next = Int32.max

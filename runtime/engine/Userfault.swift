@@ -4,9 +4,9 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-/// `user`: only for faults of user mode, which everybody may have; enough to fill memory that nobody touches.
+/// `user`: only for faults of user mode, which everybody may have; enough to fill memory that nobody touches.  Else to be read without blocking.
 func openUserfault(user: Bool, features: UInt64) -> Int {
-    let fd = system(CKPT_SYS_userfaultfd, Int(CKPT_UFFD_CLOEXEC) | (user ? Int(CKPT_UFFD_USER_MODE_ONLY) : 0))
+    let fd = system(CKPT_SYS_userfaultfd, Int(CKPT_UFFD_CLOEXEC) | (user ? Int(CKPT_UFFD_USER_MODE_ONLY) : 0o4000))
     guard fd >= 0 else { return fd }
     var api = ckpt_uffdio_api(api: 0xaa, features: features, ioctls: 0)
     let r = system(CKPT_SYS_ioctl, fd, Int(CKPT_UFFDIO_API), int(&api))
@@ -19,14 +19,19 @@ func registerMemory(_ fd: Int32, _ start: UInt64, _ end: UInt64) -> Int {
     return system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_REGISTER), int(&r))
 }
 
-/// Puts a copy of `n` bytes where nothing is; 0 or a negative errno.
+/// Puts a copy of `n` bytes where nothing is; how many, or a negative errno.
+func copyOnce(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> Int {
+    var c = ckpt_uffdio_copy(to: to, from: from, size: n, mode: 0, done: 0)
+    let r = system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_COPY), int(&c))
+    return c.done > 0 ? Int(c.done) : r
+}
+/// All of it; 0 or a negative errno.
 func copyMemory(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> Int {
     var done: UInt64 = 0
     while done < n {
-        var c = ckpt_uffdio_copy(to: to + done, from: from + done, size: n - done, mode: 0, done: 0)
-        let r = system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_COPY), int(&c))
-        if c.done > 0 { done += UInt64(c.done); continue }
+        let r = copyOnce(fd, to: to + done, from: from + done, n - done)
         if r < 0 { return r }
+        done += UInt64(r)
     }
     return 0
 }

@@ -59,6 +59,7 @@ private struct Offer {
             Offer("pids kept", keep, "in this pid namespace", else: "only in a pid namespace", remedy: "restart as root, or with CAP_CHECKPOINT_RESTORE"),
             Offer("pid namespace", namespace, "a restart can make one", else: "not permitted", remedy: unlock, vital: !keep),
             Offer("time namespace", Machine.canMakeTimeNamespace, "clocks go on across reboots and machines", else: "after a reboot the monotonic clock may go backwards", remedy: unlock),
+            Offer("lazy restart", Machine.canLoadLazily, "--lazy starts before the memory is read", else: "--lazy needs userfaultfd(2) with CAP_SYS_PTRACE", remedy: "restart as root"),
             Offer("engine in memory", Machine.canExecuteMemory, "may be executed", else: "vm.memfd_noexec forbids it: ckptctl restart and the binfmt rule do not work", remedy: "as root: sysctl -w vm.memfd_noexec=0"),
         ]
     }

@@ -263,7 +263,8 @@ struct ckpt_session {
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
     // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: 1 + id, by enum ckpt_ipc_kind; never taken back.
     uint32_t ipc_unseen, pad6;      // atomic: a member has asked by syscall(3), or for more than there is room for: nobody knows
-    uint64_t spare[25];
+    uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
+    uint64_t spare[24];
     int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
 };
 enum {

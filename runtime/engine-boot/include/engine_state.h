@@ -34,6 +34,16 @@ enum engine_stage {
     ENGINE_STAGES = 6,
 };
 
+// One address space of the tree while it is loaded lazily.
+struct engine_space {
+    int32_t  fd; uint32_t record, live, pad;    // its userfaultfd; PROCESS
+    uint64_t extents, extent_count;             // struct engine_extent[], by address: what is still to come
+    uint64_t runs, run_count;                   // struct ckpt_run[], by address
+    uint64_t done;                              // a byte per run: it is there
+    uint64_t next, finished;                    // atomic: runs that a loader has taken, and has put there
+};
+struct engine_extent { uint64_t start, end, source; };     // source: the address at the checkpoint
+
 struct engine_piece { uint64_t start, size; };
 
 struct engine_state {
@@ -111,6 +121,11 @@ struct engine_state {
     uint64_t fill_from; uint32_t fill_process, fill_next;   // the chain being read; the next group that nobody has taken
     int32_t  fill_memory; uint32_t fill_moves;          // userfaultfd, -1; whether it moves pages
     uint32_t fill_running[ENGINE_FILLERS];
+    // --lazy (Lazy.swift, Server.swift)
+    uint32_t lazy, is_server; int32_t lazy_server, lazy_socket, lazy_server_socket, lazy_self, lazy_keeper;
+    int32_t  working_set; uint32_t lazy_lock, lazy_done, space_count;
+    uint64_t spaces, lazy_rooms, lazy_polls, statefile_id;
+    uint64_t touched, touched_count, wanted, wanted_count, wanted_next;
     // folders that are made for a moment: their paths, each with its NUL
     uint32_t folders_used; char folders[ENGINE_FOLDER_TEXT];
 };
@@ -127,6 +142,7 @@ struct engine_board {
     uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
     uint32_t group_warned;              // a control group that could not be entered was told
     uint32_t text_length;
+    int32_t  init_pid;                  // ns: the first process, as the engine sees it
     int32_t  builder;                   // the builder's pid, as the processes of the tree see it
     char     text[1024];
 };
@@ -154,6 +170,7 @@ CKPT_INLINE uint32_t *_Nonnull engine_outer_namespaces(void) { return engine_sta
 CKPT_INLINE int32_t *_Nonnull engine_namespace_fd(uint32_t i) { return &engine_state()->namespace_fd[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_creator_fd(void) { return engine_state()->creator_fd; }
 CKPT_INLINE uint32_t *_Nonnull engine_fill_running(uint32_t i) { return &engine_state()->fill_running[i]; }
+CKPT_INLINE uint32_t *_Nonnull engine_space_lock(void) { return &engine_state()->lazy_lock; }
 CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
 CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnull b, uint32_t stage) { return &b->arrived[stage]; }
