@@ -46,7 +46,6 @@ struct RingView {
         let lasting: [(ckpt_ring_operation, String)] = [(CKPT_RING_PERSONALITY, "a personality"), (CKPT_RING_RESTRICTIONS, "restrictions"), (CKPT_RING_WORKERS_AFFINITY, "CPUs of its workers"),
             (CKPT_RING_WORKERS, "a number of workers"), (CKPT_RING_CLOCK, "a clock"), (CKPT_RING_RECEIVE, "a receive queue"), (CKPT_RING_REGION, "a memory region")]
         for (operation, what) in lasting where has(operation) { return RingObstacle(" with which \(what) was registered", "do without, or close it before the checkpoint") }
-        if note.descriptors > 0 { return RingObstacle(" whose descriptor is registered (IORING_REGISTER_RING_FDS)", close) }
         guard note.generation == generation && found(CKPT_RING_PROBED) && !found(CKPT_RING_FOREIGN) else {
             return parameters.has(CKPT_RING_SINGLE_ISSUER) ? RingObstacle(" of a single task (IORING_SETUP_SINGLE_ISSUER) that has ended", "close it") : RingObstacle(" that is no longer at the descriptor that it was made at", "leave it there")
         }

@@ -12,6 +12,7 @@ struct RingNotes {
     let isBusy: Bool
     let rings: [UInt64: (note: ckpt_ring_note, address: UInt64)]            // by inode
     let contexts: [UInt64: UInt64]                                          // submitted, by context
+    let indexes: [(note: ckpt_ring_index, address: UInt64)], indexesLost: Bool
     init(_ notes: UnsafeMutablePointer<ckpt_ring_notes>, address: UInt64) {
         self.address = address
         isBusy = notes.pointee.busy != 0
@@ -21,6 +22,11 @@ struct RingNotes {
             rings[note.pointee.inode] = (note.pointee, address + UInt64(UnsafeRawPointer(note) - UnsafeRawPointer(notes)))
         }
         for i in 0..<Int32(CKPT_CONTEXT_NOTES) { contexts[ckpt_context_note(notes, i).pointee.context] = ckpt_context_note(notes, i).pointee.submitted }
+        indexes = (0..<Int32(CKPT_RING_INDEXES)).map { i in
+            let n = ckpt_ring_index(notes, i)
+            return (n.pointee, address + UInt64(UnsafeRawPointer(n) - UnsafeRawPointer(notes)))
+        }
+        indexesLost = notes.pointee.indexes_lost != 0
         self.rings = rings.filter { $0.key != 0 && $0.key != .max }
         self.contexts = contexts.filter { $0.key != 0 }
     }
@@ -106,7 +112,14 @@ extension SystemContent {
         do throws(SystemError) {
             let view = RingView(note, p.ringContents[d.inode] ?? RingContents(), try DescriptorInfo(f.samplePid, d.number))
             if let obstacle = view.obstacle(tree.ringGeneration, isBusy: notes.isBusy) { return refuse(obstacle) }
+            // One whose task has ended went with it.
+            let indexes = notes.indexes.filter { $0.note.inode == d.inode && $0.note.thread != 0 && $0.note.generation == tree.ringGeneration }
+            if indexes.count > 1 || notes.indexesLost { return refuse(RingObstacle(" whose descriptor is registered several times (IORING_REGISTER_RING_FDS)", "unregister it before the checkpoint")) }
             var r = ckpt_ring_record()
+            if let (i, address) = indexes.first {
+                guard !note.parameters.has(CKPT_RING_SINGLE_ISSUER) || i.thread == note.thread else { return refuse(RingObstacle(" that a task has registered which may not use it", "unregister it before the checkpoint")) }
+                r.index_thread = i.thread; r.index = i.index; r.index_note = address
+            }
             r.event = ckpt_no_index()
             if view.hasEvent {
                 guard let event = try eventfd(note.event - 1, of: process) else { return refuse(RingObstacle(": it tells an eventfd that this process has closed", "unregister it (IORING_UNREGISTER_EVENTFD)")) }

@@ -83,7 +83,7 @@ static int hold_ring(const char *kind) {
     if (!strcmp(kind, "files")) { int fd = must(open("/dev/null", O_RDWR)); must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_FILES, &fd, 1)); }
     if (!strcmp(kind, "personality")) must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_PERSONALITY, NULL, 0));
     if (!strcmp(kind, "workers")) { unsigned most[2] = { 1, 1 }; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2)); }
-    if (!strcmp(kind, "index")) { struct { unsigned offset, resv; uint64_t data; } update = { -1u, 0, r.fd }; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_RING_FDS, &update, 1)); }
+    if (!strcmp(kind, "index")) { struct { unsigned offset, resv; uint64_t data; } update = { -1u, 0, r.fd }; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_RING_FDS, &update, 1)); update.offset = 5; must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_RING_FDS, &update, 1)); }
     if (!strcmp(kind, "event")) { int event = must(eventfd(0, 0)); must(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_EVENTFD, &event, 1)); close(event); }
     if (!strcmp(kind, "shared") && !must(fork())) { scenario_await("go"); _exit(0); }
     if (e) same(1, ring_enter(&r, 1, 0));

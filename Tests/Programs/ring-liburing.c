@@ -16,7 +16,7 @@ static void round_trip(struct io_uring *r, int nth) {
 int main(void) {
     struct io_uring ring, prepared;
     file = must(open(scenario_path("file"), O_CREAT | O_RDWR, 0600)); event = must(eventfd(0, EFD_NONBLOCK));
-    must0(-io_uring_queue_init(32, &ring, IORING_SETUP_COOP_TASKRUN)); must0(-io_uring_register_eventfd(&ring, event));
+    must0(-io_uring_queue_init(32, &ring, IORING_SETUP_COOP_TASKRUN)); must0(-io_uring_register_eventfd(&ring, event)); same(1, io_uring_register_ring_fd(&ring));
     struct io_uring_params p = { .flags = IORING_SETUP_SINGLE_ISSUER };
     must0(-io_uring_queue_init_params(8, &prepared, &p));
     for (int i = 0; i < 200; i++) { round_trip(&ring, i); round_trip(&prepared, i); }

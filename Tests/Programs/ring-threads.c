@@ -1,4 +1,4 @@
-// A ring for each of several threads, which alone may use it; one that is not enabled yet; and the kernel's own threads of a ring are nobody's tasks.
+// A ring for each of several threads, which alone may use it, and has registered it; one that is not enabled yet; and the kernel's own threads of a ring are nobody's tasks.
 #include "ring.h"
 enum { THREADS = 3 };
 static struct ring rings[THREADS];
@@ -7,9 +7,13 @@ static void *run(void *which) {
     struct ring *r = &rings[(long)which];
     ring_make(r, 16, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0);
     ring_nops(r, 500 + 10 * (long)which); ring_nop(r, 1);
+    struct { unsigned offset, resv; uint64_t data; } index = { 3 + (unsigned)(long)which, 0, r->fd };
+    same(1, syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_RING_FDS, &index, 1));
     pthread_barrier_wait(&made); pthread_barrier_wait(&go);
     same(501 + 10 * (long)which, ring_sq_head(r)); ring_expect(r, 1, 0);
     ring_nops(r, 50); ring_nop(r, 2); ring_expect(r, 2, 0);
+    ring_entry(r)->user_data = 3; same(1, syscall(SYS_io_uring_enter, index.offset, 1, 0, IORING_ENTER_REGISTERED_RING, NULL, 0)); ring_expect(r, 3, 0);
+    check(syscall(SYS_io_uring_enter, index.offset + 1, 0, 0, IORING_ENTER_REGISTERED_RING, NULL, 0) == -1 && errno == EBADF);
     return NULL;
 }
 int main(void) {

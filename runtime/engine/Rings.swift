@@ -78,6 +78,7 @@ func fillRings(_ t: Int) {
     for r in 0..<rings.count where rings[r].pointee.process == task.pointee.process {
         let thread = rings[r].pointee.thread
         if thread == 0 ? task.pointee.is_leader != 0 : thread == task.pointee.fs_base { fillRing(r) }
+        if rings[r].pointee.index_thread != 0 && rings[r].pointee.index_thread == task.pointee.fs_base { registerIndex(r) }
     }
 }
 
@@ -151,6 +152,22 @@ private func registerFiles(_ r: Int, _ fd: Int) {
     guard e == 0 else { refuseRing(r, e, "its table of files cannot be registered; raise the limit on open files (ulimit -n)") }
 }
 
+/// What this task calls it.
+private func registerIndex(_ r: Int) {
+    let fd = ringFd(r)
+    var update = InlineArray<2, UInt64>(repeating: 0)
+    update[0] = UInt64(rings[r].pointee.index); update[1] = UInt64(fd)
+    let e = withUnsafeMutableBytes(of: &update) { system(registerCall, fd, Int(CKPT_RING_DESCRIPTORS.rawValue), int($0.baseAddress!), 1) }
+    guard e == 1 else { refuseRing(r, e < 0 ? e : -5, "it cannot be registered") }
+    if let note = UnsafeMutablePointer<ckpt_ring_index>(bitPattern: UInt(rings[r].pointee.index_note)) { note.pointee.inode = inode(of: fd) }
+}
+private func inode(of fd: Int) -> UInt64 {
+    let at = 1
+    var status = InlineArray<18, UInt64>(repeating: 0)
+    _ = withUnsafeMutableBytes(of: &status) { system(CKPT_SYS_fstat, fd, int($0.baseAddress!)) }
+    return status[at]
+}
+
 private func registerEvent(_ r: Int, _ fd: Int) {
     let event = rings[r].pointee.event, p = processes[rings[r].pointee.process]
     if event == ckpt_no_index() { return }
@@ -165,11 +182,8 @@ private func registerEvent(_ r: Int, _ fd: Int) {
 
 /// The runtime knows it by its inode, which is another now.
 private func renewNote(_ r: Int, _ fd: Int) {
-    let inode = 1
-    var status = InlineArray<18, UInt64>(repeating: 0)
-    _ = withUnsafeMutableBytes(of: &status) { system(CKPT_SYS_fstat, fd, int($0.baseAddress!)) }
     guard let note = UnsafeMutablePointer<ckpt_ring_note>(bitPattern: UInt(rings[r].pointee.note)) else { return }
-    note.pointee.inode = status[inode]
+    note.pointee.inode = inode(of: fd)
     note.pointee.fd = Int32(truncatingIfNeeded: fd)
     note.pointee.pid = ckpt_getpid()
     if let event = eventNote(r) { note.pointee.event = event }

@@ -32,7 +32,7 @@ static void note_ring(int fd, const struct ckpt_ring_parameters *p) {
         if (old == (uint64_t)BEING_WRITTEN || (old && inode_of(n->fd) == old)) continue;
         if (!__atomic_compare_exchange_n(&n->inode, &old, (uint64_t)BEING_WRITTEN, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
         n->thread = thread(); n->fd = fd; n->pid = ckpt_getpid();
-        n->registered = 0; n->event = 0; n->descriptors = 0; n->found = 0; n->generation = 0; n->searched = 0;
+        n->registered = 0; n->event = 0; n->found = 0; n->generation = 0; n->searched = 0;
         n->parameters = *p;
         __atomic_store_n(&n->inode, inode, __ATOMIC_RELEASE);
         return;
@@ -63,7 +63,23 @@ static uint64_t event_of(int fd) {
     return 0;
 }
 
-static void apply(struct ckpt_ring_note *n, unsigned operation, int eventfd, long result) {
+// What the calling task may name `inode` by from now on; 0: nothing.
+static void note_index(uint32_t index, uint64_t inode) {
+    uint64_t own = thread();
+    struct ckpt_ring_index *room = 0;
+    for (int i = 0; i < CKPT_RING_INDEXES; i++) {
+        struct ckpt_ring_index *n = &notes.indexes[i];
+        if (n->thread == own && n->index == index) { room = n; break; }
+        uint64_t none = 0;
+        if (!room && inode && __atomic_compare_exchange_n(&n->thread, &none, (uint64_t)BEING_WRITTEN, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) room = n;
+    }
+    if (!room) { if (inode) notes.indexes_lost = 1; return; }
+    room->inode = inode; room->index = index; room->generation = 0;
+    __atomic_store_n(&room->thread, inode ? own : 0, __ATOMIC_RELEASE);
+}
+struct update { uint32_t offset, resv; uint64_t data; };
+
+static void apply(struct ckpt_ring_note *n, unsigned operation, int eventfd) {
     n->registered |= 1ull << (operation & 63);
     n->searched = 0;
     switch (operation) {
@@ -73,23 +89,24 @@ static void apply(struct ckpt_ring_note *n, unsigned operation, int eventfd, lon
         break;
     case CKPT_RING_NO_EVENTFD: n->event = 0; break;
     case CKPT_RING_ENABLE: n->thread = thread(); break;
-    case CKPT_RING_DESCRIPTORS: n->descriptors += (uint32_t)result; break;
-    case CKPT_RING_NO_DESCRIPTORS: n->descriptors -= (uint32_t)result; break;
     }
 }
 // A ring that is named by a registered index may be any of them.
-static void note_registered(int fd, unsigned operation, int eventfd, long result) {
+static void note_registered(int fd, unsigned operation, int eventfd) {
     uint64_t inode = fd < 0 ? 0 : inode_of(fd);
     for (int i = 0; i < CKPT_RING_NOTES; i++) {
         uint64_t its = __atomic_load_n(&notes.rings[i].inode, __ATOMIC_ACQUIRE);
-        if (its && its != (uint64_t)BEING_WRITTEN && (fd < 0 || its == inode)) apply(&notes.rings[i], operation, eventfd, result);
+        if (its && its != (uint64_t)BEING_WRITTEN && (fd < 0 || its == inode)) apply(&notes.rings[i], operation, eventfd);
     }
 }
-static long registered(int fd, unsigned operation, const int *argument, long result) {
+static long registered(int fd, unsigned operation, const void *argument, long result) {
     if (result < 0) return result;
     unsigned plain = operation & ~(unsigned)USE_REGISTERED;
-    int eventfd = plain == CKPT_RING_EVENTFD || plain == CKPT_RING_EVENTFD_ASYNC ? *argument : -1;
-    note_registered(operation & (unsigned)USE_REGISTERED ? -1 : fd, plain, eventfd, result);
+    int eventfd = plain == CKPT_RING_EVENTFD || plain == CKPT_RING_EVENTFD_ASYNC ? *(const int *)argument : -1;
+    const struct update *u = argument;
+    for (long i = 0; i < result && plain == CKPT_RING_DESCRIPTORS; i++) note_index(u[i].offset, inode_of((int)u[i].data));
+    for (long i = 0; i < result && plain == CKPT_RING_NO_DESCRIPTORS; i++) note_index(u[i].offset, 0);
+    note_registered(operation & (unsigned)USE_REGISTERED ? -1 : fd, plain, eventfd);
     return result;
 }
 
@@ -141,7 +158,7 @@ EXPORT int io_setup(int count, void **context) { return (int)setup(count, (uint6
 EXPORT int io_submit(void *context, long count, void **blocks) { return (int)submit((uint64_t)context, count, blocks); }
 
 // liburing makes its system calls itself.  The descriptor of its struct io_uring is at this offset in every version since 2.0.
-enum { DESCRIPTOR_AT = 196, ENOSYS_ = 38 };
+enum { DESCRIPTOR_AT = 196, INDEX_AT = 204, ENOSYS_ = 38 };
 static int descriptor_of(const void *ring) { int fd; __builtin_memcpy(&fd, (const char *)ring + DESCRIPTOR_AT, sizeof fd); return fd; }
 typedef long (*six)(long, long, long, long, long, long);
 #define REAL(name) ((six)interpose_real(INTERPOSE_##name))
@@ -192,7 +209,7 @@ EXPORT int io_uring_register(unsigned fd, unsigned operation, const void *argume
         if (!real) return -ENOSYS_; \
         begin(); \
         int fd = descriptor_of(ring), r = (int)real((long)ring, a, b, c, 0, 0); \
-        if (r >= 0) note_registered(fd, operation, eventfd, r); \
+        if (r >= 0) note_registered(fd, operation, eventfd); \
         end(); \
         return r; \
     }
@@ -204,8 +221,6 @@ REGISTERS(io_uring_register_restrictions, CKPT_RING_RESTRICTIONS, -1)
 REGISTERS(io_uring_enable_rings, CKPT_RING_ENABLE, -1)
 REGISTERS(io_uring_register_iowq_aff, CKPT_RING_WORKERS_AFFINITY, -1)
 REGISTERS(io_uring_register_iowq_max_workers, CKPT_RING_WORKERS, -1)
-REGISTERS(io_uring_register_ring_fd, CKPT_RING_DESCRIPTORS, -1)
-REGISTERS(io_uring_unregister_ring_fd, CKPT_RING_NO_DESCRIPTORS, -1)
 REGISTERS(io_uring_register_buf_ring, CKPT_RING_BUFFERS, -1)
 REGISTERS(io_uring_register_file_alloc_range, CKPT_RING_FILE_RANGE, -1)
 REGISTERS(io_uring_register_clock, CKPT_RING_CLOCK, -1)
@@ -218,7 +233,28 @@ EXPORT void *io_uring_setup_buf_ring(void *ring, unsigned entries, int group, un
     begin();
     int fd = descriptor_of(ring);
     void *buffers = (void *)real((long)ring, entries, group, flags, (long)error, 0);
-    if (buffers) note_registered(fd, CKPT_RING_BUFFERS, -1, 0);
+    if (buffers) note_registered(fd, CKPT_RING_BUFFERS, -1);
     end();
     return buffers;
+}
+// The index is beside the descriptor.
+static uint32_t index_of(const void *ring) { uint32_t i; __builtin_memcpy(&i, (const char *)ring + INDEX_AT, sizeof i); return i; }
+EXPORT int io_uring_register_ring_fd(void *ring) {
+    six real = REAL(io_uring_register_ring_fd);
+    if (!real) return -ENOSYS_;
+    begin();
+    int r = (int)real((long)ring, 0, 0, 0, 0, 0);
+    if (r == 1) note_index(index_of(ring), inode_of(descriptor_of(ring)));
+    end();
+    return r;
+}
+EXPORT int io_uring_unregister_ring_fd(void *ring) {
+    six real = REAL(io_uring_unregister_ring_fd);
+    if (!real) return -ENOSYS_;
+    begin();
+    uint32_t index = index_of(ring);
+    int r = (int)real((long)ring, 0, 0, 0, 0, 0);
+    if (r == 1) note_index(index, 0);
+    end();
+    return r;
 }

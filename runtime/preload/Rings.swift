@@ -11,6 +11,22 @@ func probeOwnRings(threadPointer: UInt64) {
     forEachNote { note in
         if isPrivate(note) && note.pointee.thread == threadPointer { probe(note) }
     }
+    findIndexes(threadPointer)
+}
+
+/// Which rings it may name by an index still: a question about one fails at its answer's address, not before.
+private func findIndexes(_ threadPointer: UInt64) {
+    let notes = interpose_ring_notes(), byIndex = 1 << 31, fault = -14, exists = -17
+    guard ckpt_load(&notes.pointee.used) != 0, let session = ckpt_runtime().pointee.session else { return }
+    var i: Int32 = 0
+    while i < Int32(CKPT_RING_INDEXES) {
+        let n = ckpt_ring_index(notes, i)
+        if n.pointee.thread == threadPointer {
+            let r = ckpt_syscall(registerCall, Int(n.pointee.index), Int(CKPT_RING_BUFFERS_STATUS.rawValue) | byIndex, 8, 1, 0, 0)
+            if r == fault || r == exists { n.pointee.generation = ckpt_load(ckpt_phase_word(session)) >> 8 } else { n.pointee.thread = 0 }
+        }
+        i += 1
+    }
 }
 /// By the leader: those that any task may use.
 func probeSharedRings() { forEachNote { note in if !isPrivate(note) { probe(note) } } }

@@ -33,7 +33,7 @@ struct ckpt_ring_note {
     int32_t  fd, pid;
     uint64_t registered;            // a bit per enum ckpt_ring_operation that has succeeded
     uint64_t event;                 // eventfd: 1 + its eventfd-id
-    uint32_t descriptors;           // of it that tasks have registered (IORING_REGISTER_RING_FDS)
+    uint32_t pad;
     uint32_t found, generation;     // enum ckpt_ring_found, and in which checkpoint
     uint32_t searched;              // 1 + how many entries it had taken when it had no provided buffers; 0: it may have some since
     struct ckpt_ring_parameters parameters;
@@ -41,12 +41,16 @@ struct ckpt_ring_note {
 _Static_assert(sizeof(struct ckpt_ring_note) == 176, "ring_note");
 // A context of asynchronous I/O (io_setup(2)).
 struct ckpt_context_note { uint64_t context, submitted; };
-enum { CKPT_RING_NOTES = 64, CKPT_CONTEXT_NOTES = 64 };
+// A ring that a task has registered (IORING_REGISTER_RING_FDS): it may name it by the index.
+struct ckpt_ring_index { uint64_t thread, inode; uint32_t index, generation; };      // thread 0: free; generation: in which checkpoint it was found to be there
+enum { CKPT_RING_NOTES = 64, CKPT_CONTEXT_NOTES = 64, CKPT_RING_INDEXES = 128 };
 struct ckpt_ring_notes {
     uint32_t busy;                  // tasks that are inside a call which is noted afterwards
     uint32_t used;                  // something was noted
     struct ckpt_ring_note rings[CKPT_RING_NOTES];
     struct ckpt_context_note contexts[CKPT_CONTEXT_NOTES];
+    struct ckpt_ring_index indexes[CKPT_RING_INDEXES];
+    uint32_t indexes_lost, pad;     // there was no room for one
 };
 
 // Questions to a leader (struct ckpt_ask): its notes to the arena, the result is their address; a part of a ring (descriptor, offset) or of
@@ -66,10 +70,14 @@ struct ckpt_ring_record {
     uint32_t files, pad;            // slots of its table of files, all empty
     uint64_t rings, entries;        // contents of the two parts; 0: in the process's memory (IORING_SETUP_NO_MMAP)
     uint32_t rings_size, entries_size;
+    uint64_t index_thread;          // thread pointer of the task that has registered it …
+    uint32_t index, pad2;           // … as this
+    uint64_t index_note;            // where the runtime has its note of that
     struct ckpt_ring_parameters parameters;
 };
-_Static_assert(sizeof(struct ckpt_ring_record) == 192, "ring_record");
+_Static_assert(sizeof(struct ckpt_ring_record) == 216, "ring_record");
 
 static inline __attribute__((always_inline)) struct ckpt_ring_note *_Nonnull ckpt_ring_note(struct ckpt_ring_notes *_Nonnull n, int i) { return &n->rings[i]; }
+static inline __attribute__((always_inline)) struct ckpt_ring_index *_Nonnull ckpt_ring_index(struct ckpt_ring_notes *_Nonnull n, int i) { return &n->indexes[i]; }
 static inline __attribute__((always_inline)) struct ckpt_context_note *_Nonnull ckpt_context_note(struct ckpt_ring_notes *_Nonnull n, int i) { return &n->contexts[i]; }
 #endif
