@@ -98,6 +98,7 @@ private func repeatable(_ number: UInt64, _ context: UnsafeMutablePointer<ckpt_u
     case 44, 45, 46, 47, 307: return true                       // sendto, recvfrom, sendmsg, recvmsg, sendmmsg
     case 299: return m.r8 == 0                                  // recvmmsg
     case 202: return futexRepeatable(m)
+    case 426: return ringRepeatable(m)                          // io_uring_enter
     case 7: return Int32(truncatingIfNeeded: m.rdx) < 0         // poll
     case 232, 281: return Int32(truncatingIfNeeded: m.r10) < 0  // epoll_wait, epoll_pwait
     case 441: return m.r10 == 0                                 // epoll_pwait2
@@ -117,6 +118,15 @@ private func futexRepeatable(_ m: ckpt_sigcontext) -> Bool {
     case 0: return m.r10 == 0
     default: return false
     }
+}
+
+/// It returns EINTR only if it has taken nothing.  With IORING_ENTER_EXT_ARG there may be a time-out, absolute with IORING_ENTER_ABS_TIMER.
+private func ringRepeatable(_ m: ckpt_sigcontext) -> Bool {
+    let extended: UInt64 = 8, absolute: UInt64 = 32, registered: UInt64 = 64, timeoutAt = 16
+    if m.r10 & registered != 0 { return false }
+    if m.r10 & extended == 0 || m.r10 & absolute != 0 { return true }
+    guard let argument = UnsafeRawPointer(bitPattern: UInt(m.r8)) else { return true }
+    return argument.loadUnaligned(fromByteOffset: timeoutAt, as: UInt64.self) == 0
 }
 
 /// The kernel restarts the call because our handler has SA_RESTART.  If a handler without it runs before, the application expects EINTR.
