@@ -58,14 +58,14 @@ private func code(_ at: UInt64) -> UnsafePointer<UInt8>? { UnsafePointer(bitPatt
 /// A call outside the wrappers that returned EINTR because of the checkpoint (a socket with a time-out, sem_timedwait, any wait without a limit) is entered again
 /// if its number can be read from the code before it and repeating it is exact.
 private func reviseForeign(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ rip: UInt64) {
-    guard let number = numberLoaded(before: rip), repeatable(number, context) else { return }
+    guard let number = numberLoaded(before: rip, context.pointee.mc), repeatable(number, context) else { return }
     enterAgain(context, number)
 }
 
-/// The number in `mov $number, %eax` or `xor %eax, %eax` close before the instruction `syscall`, whose end is `rip`.
-private func numberLoaded(before rip: UInt64) -> UInt64? {
+/// The number in `mov $number, %eax` or `xor %eax, %eax` close before the instruction `syscall`, whose end is `rip`; liburing keeps its own in a register.
+private func numberLoaded(before rip: UInt64, _ m: ckpt_sigcontext) -> UInt64? {
     if rip < 4096 { return nil }
-    if rip & 4095 >= 24, let p = code(rip &- 24) { return numberLoaded(in: p) }
+    if rip & 4095 >= 24, let p = code(rip &- 24) { return numberLoaded(in: p, m) }
     // The page before may not be there: the kernel looks.
     var copy = InlineArray<3, UInt64>(repeating: 0)
     var span = copy.mutableSpan
@@ -75,11 +75,12 @@ private func numberLoaded(before rip: UInt64) -> UInt64? {
         let got = withUnsafeMutablePointer(to: &to) { t in
             withUnsafeMutablePointer(to: &from) { f in ckpt_syscall(processVMReadv, Int(ckpt_getpid()), Int(bitPattern: t), 1, Int(bitPattern: f), 1, 0) }
         }
-        return got == 24 ? numberLoaded(in: UnsafePointer(b.baseAddress!.assumingMemoryBound(to: UInt8.self))) : nil
+        return got == 24 ? numberLoaded(in: UnsafePointer(b.baseAddress!.assumingMemoryBound(to: UInt8.self)), m) : nil
     }
 }
-private func numberLoaded(in p: UnsafePointer<UInt8>) -> UInt64? {
+private func numberLoaded(in p: UnsafePointer<UInt8>, _ m: ckpt_sigcontext) -> UInt64? {
     if p[22] != 0x0f || p[23] != 0x05 { return nil }
+    if isRingEntered(p, m) { return ringEnter }
     if p[20] == 0x31 && p[21] == 0xc0 { return 0 }
     var i = 17
     while i >= 2 {
@@ -87,6 +88,20 @@ private func numberLoaded(in p: UnsafePointer<UInt8>) -> UInt64? {
         i &-= 1
     }
     return nil
+}
+
+private let ringEnter: UInt64 = 426
+/// `mov %reg, %eax`: of the registers that a call leaves alone, with and without the prefix that tells their upper half.
+private func isRingEntered(_ p: UnsafePointer<UInt8>, _ m: ckpt_sigcontext) -> Bool {
+    guard p[20] == 0x89, p[21] & 0xc7 == 0xc0 else { return false }
+    switch p[21] >> 3 & 7 {
+    case 3: return m.rbx == ringEnter
+    case 4: return m.r12 == ringEnter
+    case 5: return m.rbp == ringEnter || m.r13 == ringEnter
+    case 6: return m.r14 == ringEnter
+    case 7: return m.r15 == ringEnter
+    default: return false
+    }
 }
 
 /// Whether the same call once more does what is left of it: no time-out, an absolute one, or one of the socket, which then begins again.
@@ -98,7 +113,7 @@ private func repeatable(_ number: UInt64, _ context: UnsafeMutablePointer<ckpt_u
     case 44, 45, 46, 47, 307: return true                       // sendto, recvfrom, sendmsg, recvmsg, sendmmsg
     case 299: return m.r8 == 0                                  // recvmmsg
     case 202: return futexRepeatable(m)
-    case 426: return ringRepeatable(m)                          // io_uring_enter
+    case ringEnter: return ringRepeatable(m)
     case 7: return Int32(truncatingIfNeeded: m.rdx) < 0         // poll
     case 232, 281: return Int32(truncatingIfNeeded: m.r10) < 0  // epoll_wait, epoll_pwait
     case 441: return m.r10 == 0                                 // epoll_pwait2
