@@ -8,7 +8,7 @@ struct MappingView: ProcessView {
     private let rows: [(start: UInt64, end: UInt64, protection: String, kind: String, detail: String, offset: UInt64, flags: [String], stored: UInt64)]
 
     init(_ s: Statefile, _ i: Int) {
-        let kinds = ["private", "file", "shared file", "shared memory", "session", "vdso", "vvar"]
+        let kinds = ["private", "file", "shared file", "shared memory", "session", "vdso", "vvar", "asynchronous I/O"]
         var stored: [UInt64: UInt64] = [:]
         let vmas = Array(s.vmas(of: s.processes[i]))
         try? s.storedRuns(s.processes[i]) { run in
@@ -19,7 +19,7 @@ struct MappingView: ProcessView {
             let flags = flagNames(v.flags & ~(CKPT_VMA_STACK.rawValue | CKPT_VMA_HEAP.rawValue | CKPT_VMA_MAYWRITE.rawValue | CKPT_VMA_MERGED.rawValue), Self.names)
             var detail = s.string(v.name)
             if detail.isEmpty, v.object != ckpt_no_index() { detail = s.objectPath(v.object) }
-            return (v.start, v.end, letters, Int(v.kind) < kinds.count ? kinds[Int(v.kind)] : "kind \(v.kind)", detail, v.object_offset, flags, stored[v.start] ?? 0)
+            return (v.start, v.end, letters, Int(v.kind) < kinds.count ? kinds[Int(v.kind)] : v.kind == CKPT_VMA_RING.rawValue ? "io_uring" : "kind \(v.kind)", detail, v.object_offset, flags, stored[v.start] ?? 0)
         }
     }
     private static let names: [(UInt32, String)] = [
