@@ -14,13 +14,14 @@ final class CalledProcess {
     let address: UInt64                 // of its segment mapping
     var ownPid: Int32                   // as it sees itself
     var depth: Int                      // pid namespaces between us and it
+    let pids: UInt32                    // its pid namespace; two processes may have the same pid
     var signalled: Set<Int32> = []      // tids as we see them
     var ownTids: [Int32: Int32] = [:]   // ours → its own
     var workers: Set<Int32> = []        // threads of the kernel among its own
     var isStopped = false
     var leaderIsGone = false
-    init(pid: Int32, startTime: UInt64, address: UInt64, ownPid: Int32, depth: Int) {
-        self.pid = pid; self.startTime = startTime; self.address = address; self.ownPid = ownPid; self.depth = depth
+    init(pid: Int32, startTime: UInt64, address: UInt64, ownPid: Int32, depth: Int, pids: UInt32) {
+        self.pid = pid; self.startTime = startTime; self.address = address; self.ownPid = ownPid; self.depth = depth; self.pids = pids
     }
 }
 
@@ -36,7 +37,8 @@ final class Census {
     private let trusted: UInt64 = 20_000_000
     private var foundZombies: [ProcStat] = []           // by the last look
     private var waitingFor: [Int32: String] = [:]       // children that are on their way to becoming members
-    private var arrivedTasks: Set<Int64> = []
+    private struct TaskKey: Hashable { var pid: Int32, tid: Int32, pids: UInt32 }
+    private var arrivedTasks: Set<TaskKey> = []
     private var countedSlots = 0
     private let seized = SeizedTasks()
     private var continued: [Int32] = []
@@ -151,7 +153,7 @@ final class Census {
         } else if try !mayBeSignalled(stat.pid, status) { return }
         let own = status.namespaceProcessPids
         known[stat.pid] = stat.startTime
-        processes.append(CalledProcess(pid: stat.pid, startTime: stat.startTime, address: address, ownPid: own.last ?? stat.pid, depth: own.count))
+        processes.append(CalledProcess(pid: stat.pid, startTime: stat.startTime, address: address, ownPid: own.last ?? stat.pid, depth: own.count, pids: Namespace.number(Proc.view(of: stat), "pid") ?? 0))
     }
 
     private func isSnapshot(_ stat: ProcStat) -> Bool {
@@ -249,7 +251,7 @@ final class Census {
                 for tid in p.signalled { if let stat = ProcStat(pid: p.pid, tid: tid), stat.isStopped { try runStopped(p, tid) } }
                 continue
             }
-            for (tid, own) in p.ownTids where !arrivedTasks.contains(key(p.ownPid, own)) && !unblocked.contains(tid) {
+            for (tid, own) in p.ownTids where !hasArrived(p, own) && !unblocked.contains(tid) {
                 guard let stat = ProcStat(pid: p.pid, tid: tid), stat.state == "S", let status = ProcStatus(pid: p.pid, tid: tid),
                       status.hex("SigBlk") & status.hex("SigCgt") & ckpt_sigckpt_bit() != 0,
                       let call = (try? Path.text("/proc/\(p.pid)/task/\(tid)/syscall"))?.split(separator: " ").first.flatMap({ Int($0) }),
@@ -263,7 +265,7 @@ final class Census {
     private func signalAgain() {
         for p in processes {
             p.signalled = p.signalled.filter { tid in
-                (tid == p.pid && p.leaderIsGone) || p.isStopped || (p.ownTids[tid].map { arrivedTasks.contains(key(p.ownPid, $0)) } ?? false)
+                (tid == p.pid && p.leaderIsGone) || p.isStopped || (p.ownTids[tid].map { hasArrived(p, $0) } ?? false)
             }
         }
     }
@@ -295,19 +297,23 @@ final class Census {
             let t = segment.task(i)
             // A slot that is claimed and not yet filled is looked at again.
             if ckpt_load(&t.pointee.status) != CKPT_PHASE_CALL.rawValue { countedSlots = i; collectLater(i, used); return }
-            arrivedTasks.insert(key(t.pointee.pid, t.pointee.tid))
+            arrivedTasks.insert(TaskKey(pid: t.pointee.pid, tid: t.pointee.tid, pids: t.pointee.pids))
         }
         countedSlots = used
     }
     private func collectLater(_ from: Int, _ to: Int) {
         for i in from..<to where ckpt_load(&segment.task(i).pointee.status) == CKPT_PHASE_CALL.rawValue {
-            arrivedTasks.insert(key(segment.task(i).pointee.pid, segment.task(i).pointee.tid))
+            let t = segment.task(i).pointee
+            arrivedTasks.insert(TaskKey(pid: t.pid, tid: t.tid, pids: t.pids))
         }
     }
-    private func key(_ pid: Int32, _ tid: Int32) -> Int64 { Int64(pid) << 32 | Int64(tid) }
+    /// A task that has no /proc of its own does not know its namespace.
+    private func hasArrived(_ p: CalledProcess, _ tid: Int32) -> Bool {
+        arrivedTasks.contains(TaskKey(pid: p.ownPid, tid: tid, pids: p.pids)) || arrivedTasks.contains(TaskKey(pid: p.ownPid, tid: tid, pids: 0))
+    }
 
     private var knownAreIn: Bool {
-        processes.allSatisfy { p in p.signalled.allSatisfy { tid in (tid == p.pid && p.leaderIsGone) || p.ownTids[tid].map { arrivedTasks.contains(key(p.ownPid, $0)) } ?? false } }
+        processes.allSatisfy { p in p.signalled.allSatisfy { tid in (tid == p.pid && p.leaderIsGone) || p.ownTids[tid].map { hasArrived(p, $0) } ?? false } }
     }
 
     private func allIn() -> Bool {
@@ -320,7 +326,7 @@ final class Census {
             live.append(p)
             for tid in tids {
                 if tid == p.pid && p.leaderIsGone || p.workers.contains(tid) { continue }
-                guard let own = p.ownTids[tid], arrivedTasks.contains(key(p.ownPid, own)) else { complete = false; break }
+                guard let own = p.ownTids[tid], hasArrived(p, own) else { complete = false; break }
             }
         }
         processes = live
@@ -336,7 +342,7 @@ final class Census {
         }
         for p in processes {
             for tid in Proc.threads(of: p.pid) where !(tid == p.pid && p.leaderIsGone) && !p.workers.contains(tid) {
-                if let own = p.ownTids[tid], arrivedTasks.contains(key(p.ownPid, own)) { continue }
+                if let own = p.ownTids[tid], hasArrived(p, own) { continue }
                 problems.append(problem(.temporary, "pid \(p.pid) tid \(tid): did not arrive in \(patience / 1000) s: " + whereItIs(p.pid, tid), remedy: "try again, or raise --timeout"))
             }
         }

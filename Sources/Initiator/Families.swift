@@ -11,8 +11,9 @@ func arrangeFamilies(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refus
     for (i, p) in tree.processes.enumerated() {
         if let parent = byPid[p.stat.parent], parent != i { p.parent = parent }
         // NSsid and NSpgid show them as the task itself does; 0: outside its pid namespace.
-        p.terminalSession = p.status.numbers("NSsid").last.map { Int32($0) } ?? p.stat.terminalSession
-        p.group = p.status.numbers("NSpgid").last.map { Int32($0) } ?? p.stat.group
+        let inward = tree.depth(of: p.pids) ?? 0
+        p.terminalSession = p.status.numbers("NSsid").dropLast(inward).last.map { Int32($0) } ?? p.stat.terminalSession
+        p.group = p.status.numbers("NSpgid").dropLast(inward).last.map { Int32($0) } ?? p.stat.group
     }
     chooseRoot(tree, segment)
     let root = tree.processes[tree.root]

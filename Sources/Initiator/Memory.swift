@@ -13,7 +13,10 @@ extension Operation {
             let room = p.limits[7].soft > UInt64(p.descriptors.count + 4)
             // A clone would need huge pages of its own for what is written meanwhile, and is killed when there are none.
             let onHugePages = p.mappings.contains { $0.flags.contains("ht") && !$0.isShared && $0.hugeBytes > 0 }
-            let inPlace = (options.afterwards != .run || onHugePages) && room
+            // A clone would be born where its children are to be: the first process of a namespace, maybe.
+            let bornElsewhere = p.hasOtherChildrenPids
+            let inPlace = (options.afterwards != .run || onHugePages || bornElsewhere) && room
+            if bornElsewhere && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while its children are to be born in another pid namespace", remedy: "close a descriptor")]) }
             if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
             if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
             segment.process(p.slot).pointee.writers = draft.isPacked ? 1 : writers(for: p, plan)       // a stream has one order
@@ -99,7 +102,7 @@ extension Operation {
     private func isDead(_ p: ObservedProcess) -> Bool {
         let slot = segment.process(p.slot)
         guard slot.pointee.snapshot_pid != 0, ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue else { return false }
-        guard let outer = snapshotPid(p), let stat = ProcStat(pid: outer) else { return slot.pointee.snapshot_pid != 0 && p.ownPid == p.pid && ProcStat(pid: slot.pointee.snapshot_pid) == nil && ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue }
+        guard let outer = snapshotPid(p), let stat = ProcStat(pid: outer) else { return slot.pointee.snapshot_pid != 0 && p.slotPid == p.pid && ProcStat(pid: slot.pointee.snapshot_pid) == nil && ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue }
         return stat.isZombie && ckpt_load(&slot.pointee.snapshot_state) < CKPT_SNAPSHOT_DONE.rawValue
     }
 
@@ -107,7 +110,7 @@ extension Operation {
     func snapshotPid(_ p: ObservedProcess) -> Int32? {
         let own = segment.process(p.slot).pointee.snapshot_pid
         if own == 0 { return nil }
-        if p.pid == p.ownPid { return own }
+        if p.pid == p.slotPid { return own }
         guard let children = try? Path.text("/proc/\(p.pid)/task/\(p.pid)/children") else { return nil }
         return children.split(separator: " ").compactMap { Int32($0) }.first { ProcStatus(pid: $0)?.namespacePids.last == own }
     }

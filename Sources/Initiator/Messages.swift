@@ -78,6 +78,9 @@ extension SystemContent {
             if sender == nil && tree.live.contains(where: { $0.pid != $0.ownPid }) {
                 refuse(s, "Unix \(s.name): an unread message shows the credentials of a process that has ended, in another pid namespace", "read it empty before the checkpoint")
             }
+            if let sender, sender.pids != 0, files.all[s.description].holders.contains(where: { tree.processes[$0.process].pids != 0 }) {
+                refuse(s, "Unix \(s.name): an unread message shows the credentials of a process in a pid namespace of the tree's own", "read it empty before the checkpoint")
+            }
             let own = sender?.ownPid ?? c.pid
             r.flags = CKPT_MESSAGE_CREDENTIALS.rawValue; r.pid = own; r.uid = c.uid; r.gid = c.gid
         }

@@ -31,6 +31,10 @@ extension SystemContent {
             refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): an open file of a process outside the tree", "close it after reading")
             return nil
         }
+        if owner.pids != 0 || live.contains(where: { ($0.pid == f.samplePid || $0.view == f.samplePid) && $0.pids != 0 }) {
+            refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): an open file of a process, in a pid namespace of the tree's own", "close it after reading")
+            return nil
+        }
         if f.users.count > 1 || f.heldOtherwise > 0 {
             refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): an open file of a process, shared with another", "let each process open it for itself")
             return nil
@@ -50,7 +54,7 @@ extension SystemContent {
     /// "mnt:[4026531841]": restored when the tree lives in it.
     func namespaceObject(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {
         let kind = String(d.link.prefix { $0 != ":" })
-        guard let view = live.first?.view, let now = try? Path.link("/proc/\(view)/ns/\(kind)"), now == d.link else {
+        guard let view = live.first(where: { $0.pids == 0 })?.view, let now = try? Path.link("/proc/\(view)/ns/\(kind)"), now == d.link else {
             refusals.add(pid: pid, fd: d.number, "\(d.link): a namespace that the tree does not live in", "close it")
             return nil
         }

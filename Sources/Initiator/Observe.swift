@@ -16,8 +16,9 @@ func observe(_ census: Census, _ early: EarlyMappings?, _ segment: Segment) thro
             refusals.add(pid: called[i].pid, "/proc can't be read: \(error.call): \(error.text)", "run ckptctl as the user who owns it, or as root")
         }
     }
-    attachSlots(tree, segment, refusals)
     addZombies(tree, census)
+    observePidNamespaces(tree, segment, refusals)
+    attachSlots(tree, segment, refusals)
     try refusals.check()
     if tree.live.isEmpty { throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "its tasks ended while they were being stopped", remedy: "try again")], passesSoon: true) }
     arrangeFamilies(tree, segment, refusals)
@@ -80,26 +81,34 @@ private func present<T>(_ read: () throws(SystemError) -> T) throws(SystemError)
 
 /// The slots that the tasks filled, found by the pids that they see themselves.
 private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
-    struct Key: Hashable { var pid: Int32, tid: Int32 }
+    struct Owner: Hashable { var pid: Int32, pids: UInt32 }
+    struct Key: Hashable { var owner: Owner, tid: Int32 }
+    // Who lives alone with its pid need not have said in which namespace that is its pid.
+    let shared = Dictionary(grouping: tree.live, by: \.slotPid).filter { $0.value.count > 1 }
+    func owner(_ pid: Int32, _ pids: UInt32) -> Owner { Owner(pid: pid, pids: shared[pid] == nil ? 0 : pids) }
     var slots: [Key: Int] = [:]
-    for i in 0..<min(Int(segment.pointer.pointee.tasks_used), Int(CKPT_MAX_TASKS)) { slots[Key(pid: segment.task(i).pointee.pid, tid: segment.task(i).pointee.tid)] = i }
-    var parked: [Int32: Int] = [:]
-    for key in slots.keys { parked[key.pid, default: 0] += 1 }
-    var processSlots: [Int32: Int] = [:]
-    for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) { processSlots[segment.process(i).pointee.pid] = i }
-    for p in tree.processes {
-        p.slot = processSlots[p.ownPid] ?? -1
-        for i in p.tasks.indices { p.tasks[i].slot = slots[Key(pid: p.ownPid, tid: p.tasks[i].tid)] ?? -1 }
+    var parked: [Owner: Int] = [:], processSlots: [Owner: Int] = [:]
+    let tasks = min(Int(segment.pointer.pointee.tasks_used), Int(CKPT_MAX_TASKS))
+    for i in 0..<tasks { let t = segment.task(i).pointee; slots[Key(owner: owner(t.pid, t.pids), tid: t.tid)] = i }
+    for key in slots.keys { parked[key.owner, default: 0] += 1 }
+    for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) {
+        let leader = Int(segment.process(i).pointee.leader_task)
+        if leader < tasks { processSlots[owner(segment.process(i).pointee.pid, segment.task(leader).pointee.pids)] = i }
+    }
+    for p in tree.live {
+        let me = owner(p.slotPid, Namespace.number(p.view, "pid") ?? 0)
+        p.slot = processSlots[me] ?? -1
+        for i in p.tasks.indices { p.tasks[i].slot = slots[Key(owner: me, tid: p.tasks[i].slotTid)] ?? -1 }
         p.tasks.removeAll { $0.slot < 0 }
         // Every task that is parked must be in the record: one that is not would be lost.
-        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[p.ownPid] { refusals.add(pid: p.pid, "its tasks ended while they were being stopped", "try again", status: .temporary) }
+        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[me] { refusals.add(pid: p.pid, "its tasks ended while they were being stopped", "try again", status: .temporary) }
     }
 }
 
 private func addZombies(_ tree: ObservedTree, _ census: Census) {
     for stat in census.zombies {
         guard let status = ProcStatus(pid: stat.pid) else { continue }
-        let p = ObservedProcess(pid: stat.pid, startTime: stat.startTime, ownPid: status.namespacePids.last ?? stat.pid, stat: stat, status: status)
+        let p = ObservedProcess(pid: stat.pid, startTime: stat.startTime, ownPid: stat.pid, stat: stat, status: status)
         p.isZombie = true
         tree.processes.append(p)
     }

@@ -4,7 +4,8 @@ import CkptReport
 import CkptSession
 
 struct ObservedTask {
-    var tid: Int32                      // as it sees itself
+    var tid: Int32                      // as the tree sees it, in the namespace where that was started
+    var slotTid: Int32 = 0              // as it sees itself
     var view: Int32                     // as we see it
     var slot: Int
     var comm = ""
@@ -19,7 +20,10 @@ final class ObservedProcess {
     let pid: Int32                      // as we see it
     let startTime: UInt64
     var view: Int32                     // where /proc shows its memory and descriptors: its pid, or a thread's id when the main thread is gone
-    var ownPid: Int32
+    var ownPid: Int32                   // as the tree sees it, in the namespace where that was started
+    var slotPid: Int32 = 0              // as it sees itself
+    var pids: UInt32 = 0                // its pid namespace, if it is one of the tree's own
+    var childrenPids = ObservedChildren.own
     var stat: ProcStat
     var status: ProcStatus
     var isZombie = false
@@ -83,6 +87,8 @@ final class ObservedTree {
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
+    var pidNamespaces: [ObservedPidNamespace] = []      // outer ones first
+    var numbers: Set<ObservedNumber> = []
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var systemV: [ObservedIPC] = []
     var queues: [ObservedQueue] = []

@@ -21,7 +21,17 @@ extension Operation {
             missing.remove(at: k)
         }
         for m in missing { refuse("mount \(m.point) is missing in its mnt namespace", "start ckrun inside of the namespace") }
-        for m in extra where !(m.type == "proc" && m.point == "/proc") {       // a restart gives it the right one
+        for (i, m) in extra.enumerated() {
+            if m.type == "proc" && m.root == "/" {
+                // Only the last at one place is seen.
+                if extra[(i + 1)...].contains(where: { $0.point == m.point && $0.type == m.type }) { continue }
+                let shown = Namespace.number(at: "/proc/\(view)/root\(m.point)/1/ns/pid")
+                if let shown, tree.pidNamespaces.contains(where: { $0.number == shown }) {
+                    n.mounts.append(ObservedMount(kind: CKPT_MOUNT_PROC, source: "", target: m.point, flags: m.flags, options: "", pids: shown))
+                    continue
+                }
+                if m.point == "/proc" { continue }      // a restart gives it the right one
+            }
             guard n.isWhole else { refuse("mount \(m.point) in a mnt namespace that only a part of the tree lives in", "start the whole tree in one mount namespace"); continue }
             if let r = record(m, ours, view) { n.mounts.append(r) } else {
                 refuse("mount \(m.point) (\(m.type) \(m.source)) in a mnt namespace of its own", "start ckrun inside of the namespace")
@@ -54,4 +64,4 @@ extension Operation {
     }
 }
 
-struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String }
+struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String, pids: UInt32 = 0 }

@@ -32,7 +32,8 @@ extension Operation {
     func observeNamespaces(_ tree: ObservedTree) {
         guard tree.processes.indices.contains(tree.root), !tree.processes[tree.root].isZombie else { return }
         let root = tree.processes[tree.root]
-        for (i, (kind, name)) in kinds.enumerated() {
+        addPidNamespaces(tree)          // mounts of /proc show one
+        for (i, (kind, name)) in kinds.enumerated() where kind != CKPT_NAMESPACE_PID {
             let started = ckpt_session_namespaces(segment.pointer)[i]
             let outer = started != 0 ? started : Namespace.number(root.view, name) ?? 0
             var own: [UInt32: [ObservedProcess]] = [:]
@@ -73,7 +74,7 @@ extension Operation {
         // Whose it is decides who may make it again.
         let owner = try Namespace.owner("/proc/\(view)/ns/\(kinds.first { $0.kind == n.kind }!.name)")
         if owner != outerUsers && outerUsers != 0 {
-            guard n.isWhole, members.allSatisfy({ Namespace.number($0.view, "user") == owner }) else {
+            guard tree.live.allSatisfy({ Namespace.number($0.view, "user") == owner }) else {
                 return refuse("its \(kinds.first { $0.kind == n.kind }!.name) namespace belongs to a user namespace that is not the whole tree's", "start ckrun inside of the namespace")
             }
             n.isInner = true
@@ -147,21 +148,25 @@ extension Operation {
             r.kind = n.kind.rawValue
             r.flags |= (n.isInner ? CKPT_NAMESPACE_INNER.rawValue : 0) | (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
             let slot = segment.process(n.sample.slot)
+            if n.kind == CKPT_NAMESPACE_PID { r.user = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
             for s in n.settings {
                 tables.settings.append(ckpt_setting_record(namespaces: UInt32(tables.namespaces.count), path: tables.text(s.path), value: tables.text(s.value), pad: 0))
             }
             for m in n.mounts {
-                tables.mounts.append(ckpt_mount_record(namespaces: UInt32(tables.namespaces.count), kind: m.kind.rawValue, source: tables.text(m.source),
+                tables.mounts.append(ckpt_mount_record(namespaces: UInt32(tables.namespaces.count), kind: m.kind.rawValue, source: m.kind == CKPT_MOUNT_PROC ? pidIndex(m.pids, tree).map { UInt32($0) + 1 } ?? 0 : tables.text(m.source),
                                                        target: tables.text(m.target), options: tables.text(m.options), flags: m.flags))
             }
             tables.namespaces.append(r)
         }
+        pidNumbers(tree, tables)
     }
 
-    func takeNamespaces(_ p: ObservedProcess, _ r: inout ckpt_process_record, _ tables: Tables) {
+    func takeNamespaces(_ p: ObservedProcess, _ r: inout ckpt_process_record, _ tree: ObservedTree, _ tables: Tables) {
         func index(_ kind: ckpt_namespace_kind) -> UInt8 { p.namespaces[kind.rawValue].map { UInt8($0 + 1) } ?? 0 }
-        r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET); r.mounts = index(CKPT_NAMESPACE_MOUNT)
+        r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET); r.mounts = index(CKPT_NAMESPACE_MOUNT); r.pids = index(CKPT_NAMESPACE_PID)
+        if p.isZombie { return }
+        r.children_pids = childrenPids(p, tree)
         let lines = (try? Path.text("/proc/\(p.view)/cgroup"))?.split(separator: "\n") ?? []
         if let group = lines.first(where: { $0.hasPrefix("0::/") }) { r.cgroup = tables.text(String(group.dropFirst(3))) }
     }

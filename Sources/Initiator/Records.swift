@@ -39,11 +39,12 @@ extension Operation {
         if p.isZombie {
             r.flags = CKPT_PROCESS_ZOMBIE.rawValue
             r.exit_status = p.stat.exitCode
+            takeNamespaces(p, &r, tree, tables)
             return r
         }
         let slot = segment.process(p.slot).pointee
         r.flags = (p.isStopped ? CKPT_PROCESS_STOPPED.rawValue : 0) | (p.leaderIsGone ? CKPT_PROCESS_LEADER_GONE.rawValue : 0) | (p.isOrphan ? CKPT_PROCESS_ORPHAN.rawValue : 0)
-        takeNamespaces(p, &r, tables)
+        takeNamespaces(p, &r, tree, tables)
         r.wait_code = UInt16(p.uncollected.code); r.wait_signal = UInt16(truncatingIfNeeded: p.uncollected.signal)
         r.first_pending = UInt32(tables.pending.count)
         addTasks(p, index, &r, tables)

@@ -105,7 +105,7 @@ extension SystemContent {
             return refuse(RingObstacle(" that several processes have", "keep it in one process (close-on-exec, or close it after fork)"))
         }
         let p = tree.processes[process]
-        guard let notes = p.ringNotes, let (note, address) = notes.rings[d.inode], note.pid == p.ownPid else {
+        guard let notes = p.ringNotes, let (note, address) = notes.rings[d.inode], note.pid == p.slotPid else {
             if p.ringNotes?.isBusy ?? false { return refuse(RingObstacle(", and a task is making one just now", "try again", passes: true)) }
             return refuse(RingObstacle(" that this program did not make through libc's syscall(2) or liburing's shared library: how it was made can't be known", "close it before the checkpoint, or make it so"))
         }

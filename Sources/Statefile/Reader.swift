@@ -34,6 +34,7 @@ public final class Statefile: @unchecked Sendable {
     public let watches: Table<ckpt_watch_record>
     public let namespaces: Table<ckpt_namespace_record>
     public let settings: Table<ckpt_setting_record>
+    public let numbers: Table<ckpt_number_record>
     public let mounts: Table<ckpt_mount_record>
     public let guards: Table<ckpt_guard_record>
     public let credentials: Table<ckpt_credentials_record>
@@ -88,6 +89,7 @@ public final class Statefile: @unchecked Sendable {
         watches = try scan.optionalTable(notes[CKPT_TABLE_WATCH.rawValue], "WATCH")
         mounts = try scan.optionalTable(notes[CKPT_TABLE_MOUNT.rawValue], "MOUNT")
         settings = try scan.optionalTable(notes[CKPT_TABLE_SETTING.rawValue], "SETTING")
+        numbers = try scan.optionalTable(notes[CKPT_TABLE_NUMBER.rawValue], "NUMBER")
         namespaces = try scan.optionalTable(notes[CKPT_TABLE_NAMESPACE.rawValue], "NAMESPACE")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
         credentials = try scan.optionalTable(notes[CKPT_TABLE_CREDENTIALS.rawValue], "CREDENTIALS")

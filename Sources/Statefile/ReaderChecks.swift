@@ -29,8 +29,9 @@ extension Statefile {
         }
         for i in mounts.indices {
             try check(index(mounts[i].namespaces, namespaces), "MOUNT \(i)", mounts.offset(of: i), "its namespace is out of range")
-            for text in [mounts[i].source, mounts[i].target, mounts[i].options] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
+            for text in [mounts[i].kind == CKPT_MOUNT_PROC.rawValue ? 0 : mounts[i].source, mounts[i].target, mounts[i].options] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
         }
+        for i in numbers.indices { try check(index(numbers[i].namespaces, namespaces), "NUMBER \(i)", numbers.offset(of: i), "its namespace is out of range") }
         for i in settings.indices {
             try check(index(settings[i].namespaces, namespaces), "SETTING \(i)", settings.offset(of: i), "its namespace is out of range")
             for text in [settings[i].path, settings[i].value] { try checkText(text, "SETTING \(i)", settings.offset(of: i)) }
@@ -68,7 +69,7 @@ extension Statefile {
         try checkText(p.comm, name, at)
         try checkText(p.cmdline, name, at)
         try checkText(p.cgroup, name, at)
-        try check([p.uts, p.ipc, p.net, p.mounts].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
+        try check([p.uts, p.ipc, p.net, p.mounts, p.pids].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
         try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")
         try check(p.terminal == 0 || index(p.terminal - 1, terminals), name, at, "its controlling terminal is out of range")
         if p.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }

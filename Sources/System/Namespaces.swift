@@ -8,8 +8,9 @@ public enum Namespace {
     public static let ipcSettings = ["shmmax", "shmall", "shmmni", "shm_rmid_forced", "sem", "msgmax", "msgmnb", "msgmni"].map { "/proc/sys/kernel/" + $0 } + ["/proc/sys/fs/mqueue"]
 
     /// "uts:[4026531838]"
-    public static func number(_ pid: Int32, _ name: String) -> UInt32? {
-        guard let link = try? Path.link("/proc/\(pid)/ns/\(name)"), let open = link.lastIndex(of: "[") else { return nil }
+    public static func number(_ pid: Int32, task: Int32? = nil, _ name: String) -> UInt32? { number(at: "/proc/\(pid)/" + (task.map { "task/\($0)/" } ?? "") + "ns/\(name)") }
+    public static func number(at path: String) -> UInt32? {
+        guard let link = try? Path.link(path), let open = link.lastIndex(of: "[") else { return nil }
         return UInt32(link[link.index(after: open)...].dropLast())
     }
 
@@ -20,6 +21,17 @@ public enum Namespace {
         let file = try File(path)
         let other = File(adopting: try retrying("ioctl") { ioctl(file.number, request) })
         return UInt32(truncatingIfNeeded: try other.status().st_ino)
+    }
+
+    /// The namespaces around one, from inside to outside, as far as we see.
+    public static func around(_ path: String) -> [UInt32] {
+        var found: [UInt32] = [], file = try? File(path)
+        let parentOf: UInt = 0xb702
+        while let f = file, let fd = try? retrying("ioctl", { ioctl(f.number, parentOf) }) {
+            file = File(adopting: fd)
+            found.append(UInt32(truncatingIfNeeded: (try? file?.status().st_ino) ?? 0))
+        }
+        return found
     }
 
     /// Runs `body` in that namespace, or in a new one.

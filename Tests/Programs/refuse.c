@@ -22,6 +22,7 @@
 static long unread;                     // of a terminal, whose slave this is
 static int slave = -1;
 static pid_t holder;                    // who is named; 0: the main process
+static void *unsharing_thread(void *v) { scenario_touch(unshare(CLONE_NEWPID) ? "forbidden" : "born"); scenario_await("go"); return v; }
 static void *parent_thread(void *x) {
     holder = must(fork());
     if (!holder) { prctl(PR_SET_PDEATHSIG, SIGTERM); scenario_touch("born"); scenario_await("go"); _exit(0); }
@@ -242,6 +243,27 @@ static int hold(const char *kind) {
         errno = 0;
         return -1;
     }
+    if (!strcmp(kind, "pids-socket")) {        // who made it shows by its pid in there
+        if (unshare(CLONE_NEWPID)) return -2;
+        pid_t child = must(fork());
+        if (!child) {
+            must(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
+            scenario_touch("joined");
+            scenario_await("go");
+            _exit(p[0] == 3 ? 0 : 3);
+        }
+        while (!scenario_exists("joined")) usleep(1000);
+        holder = child;
+        return 3;
+    }
+    if (!strcmp(kind, "pids-thread")) {
+        pthread_t t;
+        must0(pthread_create(&t, NULL, unsharing_thread, NULL));
+        while (!scenario_exists("born") && !scenario_exists("forbidden")) usleep(1000);
+        if (scenario_exists("forbidden")) { errno = EPERM; return -2; }
+        errno = 0;
+        return -1;
+    }
     if (!strncmp(kind, "keyring-", 8)) {
         int join = 1, get = 0, thread = -1, process = -2, session = -3;
         if (!strcmp(kind, "keyring-thread")) { if (syscall(SYS_keyctl, get, thread, 1) < 0) return -2; }
@@ -291,7 +313,7 @@ int main(int argc, char **argv) {
     write(out, line, snprintf(line, sizeof line, "%d %d", holder ? holder : getpid(), fd));
     close(out);
     scenario_wait();
-    if (fd >= 0) check(fcntl(fd, F_GETFD) >= 0);
+    if (fd >= 0 && !holder) check(fcntl(fd, F_GETFD) >= 0);
     if (slave >= 0) {
         char b[4096];
         for (int idle = 0; idle < 100; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }

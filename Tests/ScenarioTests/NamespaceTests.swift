@@ -18,6 +18,11 @@ import Testing
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
+    @Test func `pid namespaces inside of a tree have the same processes, with the same pids, again`() {
+        feature("namespaces-pids", users: Self.privileged)
+        feature("namespaces-pids", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a program that unshare made process 1 with a proc of its own is that again`() { feature("namespaces-container") }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
 
     @Test(.enabled(if: User.available.contains(.root))) func `a control group that is gone keeps nobody from coming back`() {

@@ -27,18 +27,20 @@ func planTree(adoptOrphans: Bool) {
         refuse(.badStatefile) { $0.put("statefile: PROCESS records: the parents form a circle; the file is damaged, take another") }
     }
     s.pointee.node_count = UInt64(plan.count)
+    placeNodes()
 }
 
 /// Creates one process that goes on with `entry` on the main stack: a copy of this one.
-func fork(pid: Int32, flags: UInt64 = 0, exitSignal: Int32 = 17, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
-    var wanted = pid
+func fork(pid: Int32, inside place: UInt32 = 0, flags: UInt64 = 0, exitSignal: Int32 = 17, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+    var wanted = InlineArray<32, Int32>(repeating: 0)
+    let levels = pid == 0 ? 0 : fillPids(pid, of: place, &wanted)
     return withUnsafeMutableBytes(of: &wanted) { w in
         var a = ckpt_clone_args()
         a.flags = flags
         a.exit_signal = flags & cloneParent != 0 ? 0 : UInt64(exitSignal)
         a.stack = state.pointee.stacks
         a.stack_size = UInt64(ENGINE_MAIN_STACK)
-        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels) }
         return ckpt_clone3(&a, entry, argument)
     }
 }
@@ -55,7 +57,7 @@ func giveBirth(creator: Int32, stage: UInt8) {
         if way == Birth.adopted { r = fork(pid: 0, argument: UInt64(n), intermediate) }
         else {
             if way == Birth.sibling { refuseOtherSignal(n, creator) }
-            r = fork(pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, exitSignal: exitSignal(n), argument: UInt64(n), nodeEntry)
+            r = forkNode(n, pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, exitSignal: exitSignal(n), nodeEntry)
         }
         guard r > 0 else { refuseBirth(n, r) }
         if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
@@ -78,7 +80,7 @@ private func refuseBirth(_ n: Int, _ r: Int) -> Never {
 private let intermediate: @convention(c) (UInt64) -> Void = { n in
     state.pointee.is_engine = 0
     state.pointee.is_builder = 0
-    let r = fork(pid: wantedPid(Int(n)), argument: n, nodeEntry)
+    let r = forkNode(Int(n), pid: wantedPid(Int(n)), flags: 0, exitSignal: 17, nodeEntry)
     if r <= 0 { refuseBirth(Int(n), r) }
     ckpt_exit_group(0)
 }
@@ -95,13 +97,15 @@ func runNode(_ n: Int) -> Never {
     let parentLeaves = me.parent >= 0 && nodes[Int(me.parent)].pointee.mainGone != 0
     // A dead parent takes its children along while nothing has been released.
     if me.way != Birth.adopted && !parentLeaves { _ = ckpt_prctl(1, 9, 0, 0, 0) }
-    nodePids[n].pointee = ckpt_getpid()
+    nodePids[n].pointee = me.place == 0 ? ckpt_getpid() : me.pid
+    startNumbering(n)
     if me.record >= 0 { s.pointee.process = UInt32(me.record) }
     giveBirth(creator: Int32(n), stage: 0)
     if me.leadsSession && system(CKPT_SYS_setsid) < 0 { refuse(-1) { l in l.put("pid "); l.put(signed: Int64(me.pid)); l.put(": setsid") } }
     if me.leadsSession { takeControl(n) }
     giveBirth(creator: Int32(n), stage: 1)
     if me.leadsGroup != 0 && !me.leadsSession { joinGroup(n, 0) }
+    bearHeirs(n)
     arrive(ENGINE_STAGE_BIRTH)
     waitFor(ENGINE_STAGE_GROUPS)
     if me.pgid != 0 && me.pgid != me.pid && !me.joinsLast { joinGroup(n, me.pgid) }
@@ -122,7 +126,9 @@ func runNode(_ n: Int) -> Never {
 }
 
 private func joinGroup(_ n: Int, _ group: Int32) {
-    let r = system(CKPT_SYS_setpgid, 0, Int(group == 0 ? 0 : pidNow(group)))
+    // One that does not show in its pid namespace was inherited.
+    if group != 0 && numberHere(group) == 0 { return }
+    let r = system(CKPT_SYS_setpgid, 0, Int(group == 0 ? 0 : numberHere(pidNow(group))))
     guard r == 0 else {
         refuse(r) { l in l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": process group "); l.put(signed: Int64(group)) }
     }
@@ -133,7 +139,7 @@ private func checkParent(_ n: Int) {
     let p = nodes[n].pointee.parent
     guard p >= 0, nodes[n].pointee.way == Birth.adopted else { return }
     let parent = Int32(truncatingIfNeeded: system(CKPT_SYS_getppid))
-    guard parent == nodePids[Int(p)].pointee else {
+    guard parent == pidHere(Int(p)) else {
         refuse(.lacks) { l in
             l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": its parent "); l.put(signed: Int64(nodes[Int(p)].pointee.pid))
             l.put(" cannot adopt it here; take the checkpoint when the session of pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(" has ended")
@@ -153,7 +159,7 @@ func pidNow(_ pid: Int32) -> Int32 {
 func reapTemporaries(of parent: Int32) {
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && nodes[n].pointee.isTemporary {
         var r = -4
-        while r == -4 { r = system(CKPT_SYS_wait4, Int(nodePids[n].pointee), 0, 0x40000000, 0) }
+        while r == -4 { r = system(CKPT_SYS_wait4, Int(pidHere(n)), 0, 0x40000000, 0) }
     }
 }
 
@@ -184,7 +190,7 @@ func confirmZombies(of parent: Int32) {
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && nodes[n].pointee.zombie != 0 {
         var info = InlineArray<16, UInt64>(repeating: 0), r = -4
         // waitid(P_PID, WNOWAIT | WEXITED | __WALL)
-        while r == -4 { r = withUnsafeMutableBytes(of: &info) { system(CKPT_SYS_waitid, 1, Int(nodePids[n].pointee), int($0.baseAddress!), 0x41000004, 0) } }
+        while r == -4 { r = withUnsafeMutableBytes(of: &info) { system(CKPT_SYS_waitid, 1, Int(pidHere(n)), int($0.baseAddress!), 0x41000004, 0) } }
     }
 }
 

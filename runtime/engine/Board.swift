@@ -16,7 +16,8 @@ func checkAborted() {
 
 /// In the engine's own pid namespace a dead engine is seen by its pid; in one of ours the kernel kills everybody.
 private func engineIsGone() -> Bool {
-    state.pointee.mode != ENGINE_PIDS_NS.rawValue && system(CKPT_SYS_kill, Int(state.pointee.engine_pid), 0) == -3
+    if state.pointee.node >= 0 && nodes[Int(state.pointee.node)].pointee.place != 0 { return false }     // it does not show there
+    return state.pointee.mode != ENGINE_PIDS_NS.rawValue && system(CKPT_SYS_kill, Int(state.pointee.engine_pid), 0) == -3
 }
 
 /// Says that this process has done its part of `stage`.

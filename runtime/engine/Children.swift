@@ -29,7 +29,7 @@ func beContinued(_ n: Int) {
 func continueChildren(of parent: Int32) {
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && isContinued(n) {
         awaitStop(n, untraced)
-        _ = system(CKPT_SYS_kill, Int(nodePids[n].pointee), sigcont)
+        _ = system(CKPT_SYS_kill, Int(pidHere(n)), sigcont)
     }
 }
 
@@ -75,14 +75,14 @@ func stopSignal(_ i: Int) -> Int32 {
 
 /// The terminal's stop signals do nothing in an orphaned process group: then it is SIGSTOP.
 private func stop(_ n: Int, _ signal: Int) {
-    _ = system(CKPT_SYS_kill, Int(nodePids[n].pointee), signal)
+    _ = system(CKPT_SYS_kill, Int(pidHere(n)), signal)
     if signal != sigstop {
         for _ in 0..<500 {
             if seen(n, untraced | noWait | noHang) { return }
             var t = ckpt_timespec(sec: 0, nsec: 1_000_000)
             _ = system(CKPT_SYS_nanosleep, int(&t), 0)
         }
-        _ = system(CKPT_SYS_kill, Int(nodePids[n].pointee), sigstop)
+        _ = system(CKPT_SYS_kill, Int(pidHere(n)), sigstop)
     }
     awaitStop(n, untraced | noWait)
 }
@@ -97,6 +97,6 @@ private func awaitStop(_ n: Int, _ options: Int) {
 /// Whether a wait for this child finds the stop; its end counts as none.
 private func seen(_ n: Int, _ options: Int) -> Bool {
     var info = ckpt_siginfo(), r = -4
-    while r == -4 { r = system(CKPT_SYS_waitid, 1, Int(nodePids[n].pointee), int(&info), options | exited | anyChild) }
+    while r == -4 { r = system(CKPT_SYS_waitid, 1, Int(pidHere(n)), int(&info), options | exited | anyChild) }
     return r == 0 && info.si_signo != 0 && info.si_code == Int32(stoppedCode)
 }

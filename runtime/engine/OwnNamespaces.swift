@@ -95,7 +95,7 @@ private func becomeOwner(_ n: ckpt_namespace_record) {
 func makePartNamespaces() {
     noteMade()
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
-    for i in 0..<namespaces.count where !isWhole(i) {
+    for i in 0..<namespaces.count where !isWhole(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue {
         if engine_namespace_fd(UInt32(i)).pointee > 0 { _ = ckpt_close(engine_namespace_fd(UInt32(i)).pointee) }
         let flag = Namespace.flag(namespaces[i].pointee.kind), home = open(i)
         make(i)
@@ -128,10 +128,12 @@ func enterNamespaces(of i: Int) {
     enter(p.uts); enter(p.ipc); enter(p.net); enter(p.mounts)
 }
 private func enter(_ n: UInt8) {
-    if n == 0 || isWhole(Int(n) - 1) { return }
-    let r = system(CKPT_SYS_setns, Int(engine_namespace_fd(UInt32(n) - 1).pointee), Namespace.flag(namespaces[Int(n) - 1].pointee.kind))
+    if n == 0 { return }
+    let r = enterPart(Int(n) - 1)
     guard r == 0 else { refuseNamespace(Int(n) - 1, r) }
 }
+/// Where the whole tree lives everybody is.
+func enterPart(_ i: Int) -> Int { isWhole(i) ? 0 : system(CKPT_SYS_setns, Int(engine_namespace_fd(UInt32(i)).pointee), Namespace.flag(namespaces[i].pointee.kind)) }
 
 private func open(_ i: Int) -> Int32 {
     let r = ckpt_open(Namespace.path(namespaces[i].pointee.kind).cString, 0o2000000, 0)
@@ -199,6 +201,7 @@ private func mountOwn(_ i: Int) {
         if m.kind == CKPT_MOUNT_BIND.rawValue {
             r = system(CKPT_SYS_mount, int(relocated(bytes(m.source))), target, 0, bind, 0)
             if r == 0 { r = system(CKPT_SYS_mount, int(none), target, 0, bind | remount | flags, 0) }
+        } else if m.kind == CKPT_MOUNT_PROC.rawValue { continue         // when its pids are there
         } else {
             let tmpfs = StaticString("tmpfs").cString
             r = system(CKPT_SYS_mount, int(bytes(m.source)), target, int(tmpfs), flags, int(bytes(m.options)))

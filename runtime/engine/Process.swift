@@ -28,6 +28,7 @@ func becomeProcess(_ i: Int) -> Never {
     restoreTimers(i)
     stopChildren(of: state.pointee.node)
     restorePending(i)
+    redirectChildren(i)
     restoreLimits(i)
     openTasks(i)
     guard let main else { leaveAsMainTask(i) }

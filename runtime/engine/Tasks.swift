@@ -23,13 +23,14 @@ func createTasks(_ i: Int) -> Int? {
 }
 
 private func createTask(_ t: Int, _ stack: UInt64) {
-    var tid = tasks[t].pointee.tid
-    let r = withUnsafeMutableBytes(of: &tid) { w in
+    var wanted = InlineArray<32, Int32>(repeating: 0)
+    let levels = fillOwnPids(tasks[t].pointee.tid, &wanted)
+    let r = withUnsafeMutableBytes(of: &wanted) { w in
         var a = ckpt_clone_args()
         a.flags = threadFlags
         a.stack = stack
         a.stack_size = UInt64(ENGINE_TASK_STACK)
-        if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+        if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels) }
         return ckpt_clone3(&a, taskEntry, UInt64(t))
     }
     if r == -17 || r == -1 || r == -22 { refuseTaken(pid: tasks[t].pointee.tid, r) }
@@ -88,7 +89,7 @@ func becomeTask(_ t: Int) -> Never {
 /// What the kernel writes to or reads from the task's memory: robust list, clear_child_tid, rseq.
 private func restoreRegistrations(_ t: Int, _ tid: Int32) {
     let r = tasks[t]
-    if tid != r.pointee.tid { patchCachedTid(t, tid) }
+    if tid != r.pointee.tid && state.pointee.mode == ENGINE_PIDS_NEW.rawValue { patchCachedTid(t, tid) }
     if r.pointee.robust_head != 0 {
         let e = system(CKPT_SYS_set_robust_list, int(r.pointee.robust_head), int(r.pointee.robust_length))
         guard e == 0 else { refuseTask(t, e, "its robust futex list") }

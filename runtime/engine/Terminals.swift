@@ -238,9 +238,10 @@ private func giveUpControl() {
 
 /// A group that has ended is still the foreground group until somebody takes its place: it comes back for that moment.
 func setForeground(_ terminal: Int, _ group: Int32) {
-    var now = pidNow(group)
+    var now = numberHere(pidNow(group))
+    if now == 0 { return }
     if terminalCall(terminal, TerminalCall.setGroup, with: &now) == 0 || state.pointee.mode == ENGINE_PIDS_NEW.rawValue { return }
-    let r = fork(pid: group, argument: 0, endedGroup)
+    let r = fork(pid: group, inside: UInt32(nodes[Int(state.pointee.node)].pointee.place), argument: 0, endedGroup)
     if r <= 0 { return }
     _ = system(CKPT_SYS_setpgid, r, r)
     terminalCall(terminal, TerminalCall.setGroup, with: &now)

@@ -43,12 +43,13 @@ func verifyTables(fileSize: UInt64) {
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.user <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
     }
     for i in 0..<mounts.count {
         let m = mounts[i].pointee
-        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_TMPFS.rawValue, isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
+        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_PROC.rawValue, m.kind == CKPT_MOUNT_PROC.rawValue ? m.source <= namespaces.count : isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
     }
+    for i in 0..<numbers.count where numbers[i].pointee.namespaces >= namespaces.count || numbers[i].pointee.pid <= 0 || numbers[i].pointee.inside <= 0 { bad("NUMBER", i, "its namespace or pids") }
     for i in 0..<settings.count where settings[i].pointee.namespaces >= namespaces.count || !isText(settings[i].pointee.path) || !isText(settings[i].pointee.value) { bad("SETTING", i, "its namespace or value") }
     for i in 0..<credentials.count where !within(credentials[i].pointee.first_group, credentials[i].pointee.group_count, groups.count) { bad("CREDENTIALS", i, "its groups") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }
@@ -85,6 +86,7 @@ private func verifyTree() {
 private func verifyProcess(_ i: Int, _ file: UInt64) {
     let p = processes[i]
     guard p.pointee.pid > 0, p.pointee.parent == none || (p.pointee.parent < processes.count && p.pointee.parent != i) else { bad("PROCESS", i, "its pid or parent") }
+    guard p.pointee.pids == 0 || (Int(p.pointee.pids) <= namespaces.count && namespaces[Int(p.pointee.pids) - 1].pointee.kind == CKPT_NAMESPACE_PID.rawValue) else { bad("PROCESS", i, "its pid namespace") }
     if p.pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }
     guard within(p.pointee.first_task, p.pointee.task_count, tasks.count), p.pointee.task_count > 0 else { bad("PROCESS", i, "its tasks") }
     guard within(p.pointee.first_vma, p.pointee.vma_count, vmas.count), p.pointee.vma_count > 0 else { bad("PROCESS", i, "its VMAs") }
@@ -96,6 +98,7 @@ private func verifyProcess(_ i: Int, _ file: UInt64) {
           isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
     guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
     guard Int(p.pointee.uts) <= namespaces.count, Int(p.pointee.ipc) <= namespaces.count, Int(p.pointee.net) <= namespaces.count, Int(p.pointee.mounts) <= namespaces.count,
+          Int(p.pointee.children_pids) <= namespaces.count || p.pointee.children_pids >= UInt8(CKPT_CHILDREN_DEAD),
           isText(p.pointee.cgroup) else { bad("PROCESS", i, "its namespaces or control group") }
     guard inMemory(p.pointee.session_address, ckpt_session_size()) else { bad("PROCESS", i, "its session segment") }
     if p.pointee.vdso_size != 0 { guard inMemory(p.pointee.vdso_address, p.pointee.vdso_size) else { bad("PROCESS", i, "its vdso") } }

@@ -12,10 +12,10 @@ public struct BirthNode {
     public var creator: Int32 = -1
     public var record: Int32 = -1                                   // process record; −1: a temporary leader
     public var way: UInt8 = 0                                       // Birth
-    public var stage: UInt8 = 1                                     // of the creator
+    public var stage: UInt8 = 1                                     // of the creator; 2: it inherits its group
     public var zombie: UInt8 = 0, orphan: UInt8 = 0, planned: UInt8 = 0
     public var leadsGroup: UInt8 = 0                                // somebody's process group has this pid
-    public var mainGone: UInt8 = 0, spare: UInt8 = 0
+    public var mainGone: UInt8 = 0, place: UInt8 = 0                // place: its pid namespace, as the engine numbers them
     public init() {}
     public init(pid: Int32, sid: Int32, pgid: Int32, parent: Int32, record: Int32) {
         self.pid = pid; self.sid = sid; self.pgid = pgid; self.parent = parent; self.record = record

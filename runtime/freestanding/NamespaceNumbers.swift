@@ -22,6 +22,11 @@ private func namespaceNumber(_ kind: UInt32) -> UInt32 {
     case CKPT_NAMESPACE_PID.rawValue: "/proc/self/ns/pid_for_children"
     default: "/proc/self/ns/time_for_children"
     }
+    return namespaceNumber(path)
+}
+
+/// 0: there is no such file.
+public func namespaceNumber(_ path: StaticString) -> UInt32 {
     var s = ckpt_stat()
     let r = withUnsafeMutablePointer(to: &s) {
         ckpt_syscall(CKPT_SYS_newfstatat, -100, Int(bitPattern: path.cString), Int(bitPattern: $0), 0, 0, 0)

@@ -24,6 +24,8 @@ func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
     recordKeyrings(slot)
     recordRseq(slot)
     probeOwnRings(threadPointer: slot.pointee.fs_base)
+    // Two processes of a session may have the same pid.
+    slot.pointee.pids = namespaceNumber(StaticString("/proc/self/ns/pid"))
 }
 
 @inline(__always) private func address<T>(_ p: UnsafeMutablePointer<T>) -> Int { Int(bitPattern: p) }

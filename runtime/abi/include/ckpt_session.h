@@ -169,7 +169,8 @@ struct ckpt_task {
     uint64_t policy_nodes;
     int32_t  securebits, session_keyring;   // session_keyring: its serial number when it is not the user's default; 0: it is
     uint32_t keyrings, pad1;        // enum ckpt_keyrings; only if the initiator asked
-    uint64_t spare[10];
+    uint32_t pids, pad2;            // number of its pid namespace; 0: it could not find out
+    uint64_t spare[9];
 };
 _Static_assert(sizeof(struct ckpt_task) == 256, "task slot");
 

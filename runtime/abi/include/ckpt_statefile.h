@@ -69,6 +69,7 @@ enum ckpt_table {
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
     CKPT_TABLE_RING = 34,
     CKPT_TABLE_PACKING = 36,
+    CKPT_TABLE_NUMBER = 32,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -131,8 +132,13 @@ struct ckpt_process_record {
     int32_t  exit_signal;           // clone(2): what its parent gets when it ends; 0: nothing
     uint8_t  uts, ipc, net, mounts; // 1 + NAMESPACE: its own; 0: the one that the tree was started in
     uint32_t cgroup;                // BYTES: its control group (cgroup v2); 0: unknown
-    uint64_t spare[4];
+    uint64_t spare[3];
+    uint8_t  pids;                  // 1 + NAMESPACE: its pid namespace; 0: the one that the tree was started in
+    uint8_t  children_pids;         // that of the children it will have, or CKPT_CHILDREN_*; 0: its own
+    uint8_t  pad2[6];
 };
+// A pid namespace that has no first process yet, and one whose first process has ended.
+enum { CKPT_CHILDREN_FRESH = 255, CKPT_CHILDREN_DEAD = 254 };
 
 struct ckpt_task_record {
     int32_t  tid;
@@ -166,17 +172,22 @@ enum ckpt_namespace_flags {
     CKPT_NAMESPACE_NO_SETGROUPS = 32,
 };
 struct ckpt_namespace_record {
-    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT or, for the whole tree, USER
+    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID or, for the whole tree, USER
     uint32_t host, domain;          // BYTES
-    uint32_t user, outer_user, group, outer_group;
+    uint32_t user, outer_user, group, outer_group;      // USER; PID: `user` is 1 + NAMESPACE of the one around it, or 0
 };
 _Static_assert(sizeof(struct ckpt_namespace_record) == 32, "namespace_record");
 
+// How a pid, tid, process group or session of the tree is called in a pid namespace of the tree's own.  All other pids in the tables are those of the
+// namespace that the tree was started in, but what a process has noted itself (siginfo, timers, owners of descriptors).
+struct ckpt_number_record { uint32_t namespaces; int32_t pid, inside; uint32_t pad; };      // NAMESPACE
+_Static_assert(sizeof(struct ckpt_number_record) == 16, "number_record");
+
 // A mount that is in a mount namespace of the tree's own and not in the one that it was started in, in their order.
-enum ckpt_mount_kind { CKPT_MOUNT_BIND = 1, CKPT_MOUNT_TMPFS = 2 };
+enum ckpt_mount_kind { CKPT_MOUNT_BIND = 1, CKPT_MOUNT_TMPFS = 2, CKPT_MOUNT_PROC = 3 };
 struct ckpt_mount_record {
     uint32_t namespaces, kind;      // NAMESPACE; enum ckpt_mount_kind
-    uint32_t source, target, options;           // BYTES
+    uint32_t source, target, options;           // BYTES; PROC: `source` is 1 + NAMESPACE of the pids that it shows
     uint32_t flags;                 // mount(2): MS_RDONLY and the like
 };
 _Static_assert(sizeof(struct ckpt_mount_record) == 24, "mount_record");

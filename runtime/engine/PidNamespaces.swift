@@ -1,0 +1,199 @@
+// Pid namespaces that the tree has for itself.  The plan and the records call every process as the namespace does in which the tree was started; one that
+// lives further in is created with a pid for each level, and what it is told in pids is translated.
+// Runs in the builder and in the processes of the tree; no allocation, no libc.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let newPid = 0x2000_0000, setPids = 0x2000_0000
+private func isPid(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_PID.rawValue }
+
+var hasPidNamespaces: Bool {
+    for i in 0..<namespaces.count where isPid(i) { return true }
+    return false
+}
+
+/// 1 + NAMESPACE of the pid namespace in which a node lives; 0: that of the builder, who is node −1.
+private func place(of n: Int) -> UInt32 { n < 0 ? 0 : UInt32(nodes[n].pointee.place) }
+/// That of this process.
+private var here: UInt32 { place(of: Int(state.pointee.node)) }
+private func around(_ place: UInt32) -> UInt32 { namespaces[Int(place) - 1].pointee.user }
+
+/// What a pid of the tree is called in a namespace; 0: it does not show there.
+func number(_ pid: Int32, in place: UInt32) -> Int32 {
+    if place == 0 { return pid }
+    for i in 0..<numbers.count where numbers[i].pointee.namespaces == place - 1 && numbers[i].pointee.pid == pid { return numbers[i].pointee.inside }
+    return 0
+}
+/// What this process calls it.
+func numberHere(_ pid: Int32) -> Int32 { number(pid, in: here) }
+func pidHere(_ n: Int) -> Int32 { numberHere(nodePids[n].pointee) }
+
+/// The pids of a new task, from its own namespace outwards, as clone3(2) takes them; how many.
+func fillPids(_ pid: Int32, of place: UInt32, _ list: inout InlineArray<32, Int32>) -> Int {
+    var p = place, count = 0
+    while p != 0 && count < 31 { list[count] = number(pid, in: p); count += 1; p = around(p) }
+    list[count] = pid
+    return count + 1
+}
+/// The same for another task of this process.
+func fillOwnPids(_ pid: Int32, _ list: inout InlineArray<32, Int32>) -> Int { fillPids(pid, of: here, &list) }
+
+/// After the plan: where each node lives, and who can create it there.
+func placeNodes() {
+    guard hasPidNamespaces else { return }
+    guard state.pointee.mode != ENGINE_PIDS_NEW.rawValue else { refuse(.lacks) { $0.put("--pids new: the tree has pid namespaces of its own, whose pids can't be others; use --pids keep or ns") } }
+    for n in 0..<Int(state.pointee.node_count) {
+        let r = nodes[n].pointee.record
+        nodes[n].pointee.place = r >= 0 ? processes[Int(r)].pointee.pids : 0
+    }
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.isTemporary { placeTemporary(n) }
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.place != 0 { checkCreator(n) }
+}
+
+/// A dead leader lived where it can be seen from.
+private func placeTemporary(_ n: Int) {
+    let pid = nodes[n].pointee.pid
+    for m in 0..<Int(state.pointee.node_count) where nodes[m].pointee.record >= 0 && (nodes[m].pointee.sid == pid || nodes[m].pointee.pgid == pid) {
+        var p = place(of: m)
+        while p != 0 && number(pid, in: p) == 0 { p = around(p) }
+        nodes[n].pointee.place = UInt8(p)
+        // Who lives further in can't have a child outside.
+        while nodes[n].pointee.parent >= 0 && !isWithin(p, place(of: Int(nodes[n].pointee.parent))) {
+            nodes[n].pointee.parent = nodes[Int(nodes[n].pointee.parent)].pointee.parent
+            nodes[n].pointee.creator = nodes[n].pointee.parent
+        }
+        return
+    }
+}
+private func isWithin(_ inner: UInt32, _ outer: UInt32) -> Bool {
+    var p = inner
+    while p != outer { if p == 0 { return false }; p = around(p) }
+    return true
+}
+
+private func checkCreator(_ n: Int) {
+    let me = nodes[n].pointee, creator = Int(me.creator)
+    let possible = me.way == Birth.direct ? isWithin(place(of: n), place(of: creator)) && (!isFirst(n) || around(place(of: n)) == place(of: creator))
+        : place(of: n) == place(of: creator) && !isFirst(n)
+    guard possible, state.pointee.init_node < 0 else { refusePlace(n) }
+    // A group that does not show inside can only be inherited.
+    if me.pgid != 0 && number(me.pgid, in: place(of: n)) == 0 && place(of: creator) != place(of: n) {
+        guard creator >= 0, nodes[creator].pointee.pgid == me.pgid else { refusePlace(n) }
+        nodes[n].pointee.stage = 2
+    }
+}
+private func refusePlace(_ n: Int) -> Never {
+    refuse(.lacks) { l in
+        if nodes[n].pointee.record >= 0 { putProcess(Int(nodes[n].pointee.record), &l) }
+        l.put("it can't be created in its pid namespace with its session and group; start ckrun inside of the namespace")
+    }
+}
+private func isFirst(_ n: Int) -> Bool { nodes[n].pointee.place != 0 && number(nodes[n].pointee.pid, in: place(of: n)) == 1 }
+
+/// Creates a node as a child of this process, in its namespace.
+func forkNode(_ n: Int, pid: Int32, flags: UInt64, exitSignal: Int32, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+    let target = place(of: n)
+    if target == here { return fork(pid: pid, inside: target, flags: flags, exitSignal: exitSignal, argument: UInt64(n), entry) }
+    if isFirst(n) { return fork(pid: pid, inside: target, flags: flags | UInt64(newPid), exitSignal: exitSignal, argument: UInt64(n), entry) }
+    var r = directChildren(to: target)
+    if r != 0 { return r }
+    let child = fork(pid: pid, inside: target, flags: flags, exitSignal: exitSignal, argument: UInt64(n), entry)
+    let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
+    r = own < 0 ? own : system(CKPT_SYS_setns, own, setPids)
+    if own >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
+    return r < 0 ? r : child
+}
+
+/// From here on this process's children are born there.  Its first process may be about to be created by another.
+private func directChildren(to place: UInt32) -> Int {
+    var first = -1
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.place == UInt8(place) && isFirst(n) { first = n }
+    guard first >= 0 else { return -3 }
+    var line = Line()
+    line.put("/proc/"); line.put(signed: Int64(nodes[first].pointee.pid)); line.put("/ns/pid")
+    var fd = -2, patience = 0
+    while true {
+        fd = line.withCString { ckpt_open($0, 0o2000000, 0) }
+        if fd != -2 || patience > 60_000 { break }
+        checkAborted()
+        patience += 1
+        var t = ckpt_timespec(sec: 0, nsec: 1_000_000)
+        _ = system(CKPT_SYS_nanosleep, int(&t), 0)
+    }
+    if fd < 0 { return fd }
+    let r = system(CKPT_SYS_setns, fd, setPids)
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+    return r
+}
+
+/// The first process of a namespace: pids that the kernel chooses from now on are none that others of the tree will get.
+func startNumbering(_ n: Int) {
+    guard isFirst(n) else { return }
+    var last: Int32 = 1
+    for i in 0..<numbers.count where numbers[i].pointee.namespaces + 1 == place(of: n) { last = max(last, numbers[i].pointee.inside) }
+    _ = writeText("/proc/sys/kernel/ns_last_pid") { $0.put(decimal: UInt64(last)) }
+}
+
+/// Some children inherit this process's group: it is joined before they are born.
+func bearHeirs(_ n: Int) {
+    var any = false
+    for c in 0..<Int(state.pointee.node_count) where nodes[c].pointee.creator == Int32(n) && nodes[c].pointee.stage == 2 { any = true }
+    guard any else { return }
+    let group = nodes[n].pointee.pgid
+    while group != nodes[n].pointee.pid && numberHere(group) != 0 && system(CKPT_SYS_setpgid, 0, Int(numberHere(group))) != 0 {
+        checkAborted()
+        var t = ckpt_timespec(sec: 0, nsec: 1_000_000)
+        _ = system(CKPT_SYS_nanosleep, int(&t), 0)
+    }
+    giveBirth(creator: Int32(n), stage: 2)
+}
+
+/// In the builder: those that can't look themselves are in their sessions and groups.
+func checkPlaces() {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.place != 0 && !nodes[n].pointee.isTemporary {
+        let me = nodes[n].pointee
+        let group = Int32(truncatingIfNeeded: system(CKPT_SYS_getpgid, Int(me.pid))), session = Int32(truncatingIfNeeded: system(CKPT_SYS_getsid, Int(me.pid)))
+        if (me.pgid != 0 && group != me.pgid) || (me.sid != 0 && session != me.sid) { refusePlace(n) }
+    }
+}
+
+/// In a process, when it has all of its tasks: later children are born elsewhere.
+func redirectChildren(_ i: Int) {
+    let wanted = processes[i].pointee.children_pids
+    if wanted == 0 { return }
+    var r: Int
+    if wanted < UInt8(CKPT_CHILDREN_DEAD) { r = directChildren(to: UInt32(wanted)) } else {
+        r = system(CKPT_SYS_unshare, newPid)
+        if r == 0 && wanted == UInt8(CKPT_CHILDREN_DEAD) { r = endFirstChild() }
+    }
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("the pid namespace of its children cannot be entered; restart it as root") } }
+}
+private func endFirstChild() -> Int {
+    let r = fork(pid: 0, exitSignal: 0, argument: 0, leave)
+    if r < 0 { return r }
+    var e = -4
+    while e == -4 { e = system(CKPT_SYS_wait4, r, 0, 0x4000_0000, 0) }
+    return 0
+}
+private let leave: @convention(c) (UInt64) -> Void = { _ in ckpt_exit_group(0) }
+
+/// In the builder, when nobody needs the outer /proc any more: those of the tree's own namespaces, each mounted by somebody who lives there.
+func mountInnerProc() {
+    for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue {
+        var r = directChildren(to: mounts[k].pointee.source)
+        if r == 0 { r = fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
+        var status: Int32 = 0, e = -4
+        while r > 0 && e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
+        let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
+        if own >= 0 { _ = system(CKPT_SYS_setns, own, setPids); _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
+        if r > 0 { r = Int(-(status >> 8 & 0xff)) }
+        guard r == 0, status & 0x7f == 0 else { refuse(r) { l in l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put(" of a pid namespace of the tree: "); putError(r, &l); l.put("; restart it as root") } }
+    }
+}
+private let mountAsInhabitant: @convention(c) (UInt64) -> Void = { k in
+    let m = mounts[Int(k)].pointee, proc = StaticString("proc").cString
+    var r = enterPart(Int(m.namespaces))
+    if r == 0 { r = system(CKPT_SYS_mount, int(proc), int(bytes(m.target)), int(proc), Int(m.flags), 0) }
+    ckpt_exit_group(Int32(truncatingIfNeeded: -r))
+}
