@@ -124,6 +124,7 @@ final class Operation {
             if content.refusals.problems.isEmpty {
                 if options.saveFiles != nil { phase("files") }
                 try saveFiles(tree, content, limit: options.saveFiles)
+                try saveMounts(tree, content, draft)
             }
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)

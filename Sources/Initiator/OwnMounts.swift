@@ -33,21 +33,23 @@ extension Operation {
                 if m.point == "/proc" { continue }      // a restart gives it the right one
             }
             guard n.isWhole else { refuse("mount \(m.point) in a mnt namespace that only a part of the tree lives in", "start the whole tree in one mount namespace"); continue }
-            if let r = record(m, ours, view) { n.mounts.append(r) } else {
+            if let r = try record(m, ours, extra, view, refuse) { n.mounts.append(r) } else {
                 refuse("mount \(m.point) (\(m.type) \(m.source)) in a mnt namespace of its own", "start ckrun inside of the namespace")
             }
         }
     }
 
-    private func record(_ m: Mount, _ ours: [Mount], _ view: Int32) -> ObservedMount? {
+    private func record(_ m: Mount, _ ours: [Mount], _ others: [Mount], _ view: Int32, _ refuse: (String, String) -> Void) throws(SystemError) -> ObservedMount? {
         let there = "/proc/\(view)/root\(m.point)"
         guard let seen = try? Path.status(there) else { return nil }
         for o in ours where o.device == m.device {
             guard let source = o.path(showing: m.root), let s = try? Path.status(source), s.inodeNumber == seen.inodeNumber, s.deviceNumber == seen.deviceNumber else { continue }
             return ObservedMount(kind: CKPT_MOUNT_BIND, source: source, target: m.point, flags: m.flags, options: "")
         }
-        guard m.type == "tmpfs", m.root == "/", (try? Path.names(in: there))?.allSatisfy({ $0 == "." || $0 == ".." }) == true else { return nil }
-        return ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ","))
+        guard m.type == "tmpfs", m.root == "/", !others.contains(where: { $0.device == m.device && $0.point != m.point }) else { return nil }
+        var r = ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ","))
+        r.contents = try TmpfsContents(there, refuse: { refuse("mount \(m.point) in a mnt namespace of its own: \($0)", $1) })
+        return r
     }
 
     /// Its owner, as it shows in the tree's own user namespace.
@@ -64,4 +66,4 @@ extension Operation {
     }
 }
 
-struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String, pids: UInt32 = 0 }
+struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String, pids: UInt32 = 0, contents: TmpfsContents? = nil, offsets: [UInt64] = [] }

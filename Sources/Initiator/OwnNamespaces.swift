@@ -14,6 +14,8 @@ struct ObservedNamespace {
     var users = ckpt_namespace_record()         // USER
     var mounts: [ObservedMount] = []            // MOUNT
     var settings: [(path: String, value: String)] = []          // NET, IPC: other than in a new one
+    var controlGroup = ""                       // CGROUP: its root
+    var ahead = ClockOffsets()                  // TIME
 }
 
 extension ckpt_namespace_record {
@@ -40,6 +42,7 @@ extension Operation {
             for p in tree.live { if let n = Namespace.number(p.view, name), n != outer { own[n, default: []].append(p) } }
             for (number, members) in own.sorted(by: { $0.key < $1.key }) { add(kind, name, number, members, tree) }
         }
+        observeChildrenTimes(tree)
         if tree.namespaces.count > Int(CKPT_MAX_NAMESPACES) {
             tree.refusals.add(pid: root.pid, "the tree has \(tree.namespaces.count) namespaces of its own, more than \(CKPT_MAX_NAMESPACES)", "start its parts as sessions of their own")
         }
@@ -48,9 +51,10 @@ extension Operation {
     private func add(_ kind: ckpt_namespace_kind, _ name: String, _ number: UInt32, _ members: [ObservedProcess], _ tree: ObservedTree) {
         let isWhole = members.count == tree.live.count
         switch kind {
-        case CKPT_NAMESPACE_UTS, CKPT_NAMESPACE_IPC, CKPT_NAMESPACE_NET, CKPT_NAMESPACE_MOUNT: break
+        case CKPT_NAMESPACE_UTS, CKPT_NAMESPACE_IPC, CKPT_NAMESPACE_NET, CKPT_NAMESPACE_MOUNT, CKPT_NAMESPACE_CGROUP: break
         // The clocks go on from what the tree saw, in whatever namespace the restart has.
         case CKPT_NAMESPACE_TIME where isWhole: return
+        case CKPT_NAMESPACE_TIME: break
         case CKPT_NAMESPACE_USER where isWhole: break
         default:
             for p in members { tree.refusals.add(pid: p.pid, "it lives in a \(name) namespace of its own", "start ckrun inside of the namespace") }
@@ -80,6 +84,8 @@ extension Operation {
             n.isInner = true
         }
         if n.kind == CKPT_NAMESPACE_UTS { return }
+        if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
+        if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
         if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }
         let folders = n.kind == CKPT_NAMESPACE_NET ? ["/proc/sys/net"] : Namespace.ipcSettings
         let kind = n.kind == CKPT_NAMESPACE_NET ? Namespace.net : Namespace.ipc
@@ -104,6 +110,19 @@ extension Operation {
             refuse("address \(a) in a network namespace of its own", "remove it, or start ckrun inside of the namespace")
         }
         if !n.isWhole { refuseSockets(members, view, tree) }
+    }
+
+    /// The control group that shows as "/" inside: what is left of a member's path outside without its path inside.
+    private func lookAtControlGroup(_ n: inout ObservedNamespace, _ members: [ObservedProcess], _ refuse: (String, String) -> Void) throws(SystemError) {
+        func group(_ view: Int32) -> String? {
+            ((try? Path.text("/proc/\(view)/cgroup")) ?? "").split(separator: "\n").first { $0.hasPrefix("0::/") }.map { String($0.dropFirst(3)) }
+        }
+        let outside = members.map { group($0.view) }
+        let inside = try Namespace.inside("/proc/\(members[0].view)/ns/cgroup", Namespace.cgroup) { members.map { group($0.view) } }
+        for case (let o?, let i?) in zip(outside, inside) where !i.hasPrefix("/..") && !o.hasPrefix("/..") {
+            if i == "/" { n.controlGroup = o } else if o.hasSuffix(i) { n.controlGroup = o == i ? "/" : String(o.dropLast(i.count)) }
+        }
+        if n.controlGroup.isEmpty { refuse("none of its cgroup namespace is inside of the control group that is its root", "move one there") }
     }
 
     /// One user and one group, as everybody may have them, or none.
@@ -150,10 +169,13 @@ extension Operation {
             let slot = segment.process(n.sample.slot)
             if n.kind == CKPT_NAMESPACE_PID { r.user = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
+            if n.kind == CKPT_NAMESPACE_CGROUP { r.host = tables.text(n.controlGroup) }
+            r.monotonic = n.ahead.monotonic; r.boottime = n.ahead.boottime
             for s in n.settings {
                 tables.settings.append(ckpt_setting_record(namespaces: UInt32(tables.namespaces.count), path: tables.text(s.path), value: tables.text(s.value), pad: 0))
             }
             for m in n.mounts {
+                entryRecords(m, tables.mounts.count, tables)
                 tables.mounts.append(ckpt_mount_record(namespaces: UInt32(tables.namespaces.count), kind: m.kind.rawValue, source: m.kind == CKPT_MOUNT_PROC ? pidIndex(m.pids, tree).map { UInt32($0) + 1 } ?? 0 : tables.text(m.source),
                                                        target: tables.text(m.target), options: tables.text(m.options), flags: m.flags))
             }
@@ -167,6 +189,7 @@ extension Operation {
         r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET); r.mounts = index(CKPT_NAMESPACE_MOUNT); r.pids = index(CKPT_NAMESPACE_PID)
         if p.isZombie { return }
         r.children_pids = childrenPids(p, tree)
+        r.cgroups = index(CKPT_NAMESPACE_CGROUP); r.times = index(CKPT_NAMESPACE_TIME); r.children_times = p.childrenTimes.map { UInt8($0 + 1) } ?? 0
         let lines = (try? Path.text("/proc/\(p.view)/cgroup"))?.split(separator: "\n") ?? []
         if let group = lines.first(where: { $0.hasPrefix("0::/") }) { r.cgroup = tables.text(String(group.dropFirst(3))) }
     }

@@ -19,6 +19,9 @@ extension Operation {
         t.root = UInt32(tree.root); t.page_size = 4096; t.ipc_unseen = segment.pointer.pointee.ipc_unseen
         t.realtime = Kernel.clock(0)
         if root.slot >= 0 { t.monotonic = segment.process(root.slot).pointee.monotonic; t.boottime = segment.process(root.slot).pointee.boottime }
+        if let own = root.namespaces[CKPT_NAMESPACE_TIME.rawValue] {
+            t.monotonic = t.monotonic &- UInt64(bitPattern: tree.namespaces[own].ahead.monotonic); t.boottime = t.boottime &- UInt64(bitPattern: tree.namespaces[own].ahead.boottime)
+        }
         t.name = tables.text(segment.name); t.host = tables.text(Kernel.hostName); t.kernel = tables.text(Kernel.release); t.command = tables.text(segment.command)
         t.xcr0 = ckpt_xgetbv(); t.xsave_size = ckpt_xsave_size()
         withUnsafeMutablePointer(to: &t) { ckpt_cpu_words(ckpt_tree_cpuid($0)) }

@@ -35,6 +35,7 @@ public final class Statefile: @unchecked Sendable {
     public let namespaces: Table<ckpt_namespace_record>
     public let settings: Table<ckpt_setting_record>
     public let numbers: Table<ckpt_number_record>
+    public let entries: Table<ckpt_entry_record>
     public let mounts: Table<ckpt_mount_record>
     public let guards: Table<ckpt_guard_record>
     public let credentials: Table<ckpt_credentials_record>
@@ -90,6 +91,7 @@ public final class Statefile: @unchecked Sendable {
         mounts = try scan.optionalTable(notes[CKPT_TABLE_MOUNT.rawValue], "MOUNT")
         settings = try scan.optionalTable(notes[CKPT_TABLE_SETTING.rawValue], "SETTING")
         numbers = try scan.optionalTable(notes[CKPT_TABLE_NUMBER.rawValue], "NUMBER")
+        entries = try scan.optionalTable(notes[CKPT_TABLE_ENTRY.rawValue], "ENTRY")
         namespaces = try scan.optionalTable(notes[CKPT_TABLE_NAMESPACE.rawValue], "NAMESPACE")
         guards = try scan.optionalTable(notes[CKPT_TABLE_GUARD.rawValue], "GUARD")
         credentials = try scan.optionalTable(notes[CKPT_TABLE_CREDENTIALS.rawValue], "CREDENTIALS")

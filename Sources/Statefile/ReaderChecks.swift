@@ -32,6 +32,11 @@ extension Statefile {
             for text in [mounts[i].kind == CKPT_MOUNT_PROC.rawValue ? 0 : mounts[i].source, mounts[i].target, mounts[i].options] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
         }
         for i in numbers.indices { try check(index(numbers[i].namespaces, namespaces), "NUMBER \(i)", numbers.offset(of: i), "its namespace is out of range") }
+        for i in entries.indices {
+            let e = entries[i]
+            try check(index(e.mount, mounts) && Int(e.link) <= i && contains(e.content, e.size), "ENTRY \(i)", entries.offset(of: i), "its mount or contents are out of range")
+            for text in [e.path, e.target] { try checkText(text, "ENTRY \(i)", entries.offset(of: i)) }
+        }
         for i in settings.indices {
             try check(index(settings[i].namespaces, namespaces), "SETTING \(i)", settings.offset(of: i), "its namespace is out of range")
             for text in [settings[i].path, settings[i].value] { try checkText(text, "SETTING \(i)", settings.offset(of: i)) }
@@ -69,7 +74,7 @@ extension Statefile {
         try checkText(p.comm, name, at)
         try checkText(p.cmdline, name, at)
         try checkText(p.cgroup, name, at)
-        try check([p.uts, p.ipc, p.net, p.mounts, p.pids].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
+        try check([p.uts, p.ipc, p.net, p.mounts, p.pids, p.cgroups, p.times, p.children_times].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
         try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")
         try check(p.terminal == 0 || index(p.terminal - 1, terminals), name, at, "its controlling terminal is out of range")
         if p.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }

@@ -24,6 +24,7 @@ public final class Tables {
     public var mounts: [ckpt_mount_record] = []
     public var settings: [ckpt_setting_record] = []
     public var numbers: [ckpt_number_record] = []
+    public var entries: [ckpt_entry_record] = []
     public var namespaces: [ckpt_namespace_record] = []
     public var guards: [ckpt_guard_record] = []
     public var terminals: [ckpt_terminal_record] = []
@@ -68,7 +69,7 @@ public final class Tables {
         add(CKPT_TABLE_CARRIED, carried, to: &out); add(CKPT_TABLE_EVENT, events, to: &out); add(CKPT_TABLE_WATCHED, watched, to: &out); add(CKPT_TABLE_WATCH, watches, to: &out)
         add(CKPT_TABLE_CREDENTIALS, credentials, to: &out)
         add(CKPT_TABLE_NAMESPACE, namespaces, to: &out); add(CKPT_TABLE_MOUNT, mounts, to: &out); add(CKPT_TABLE_SETTING, settings, to: &out)
-        add(CKPT_TABLE_NUMBER, numbers, to: &out)
+        add(CKPT_TABLE_NUMBER, numbers, to: &out); add(CKPT_TABLE_ENTRY, entries, to: &out)
         add(CKPT_TABLE_GUARD, guards, to: &out)
         add(CKPT_TABLE_TERMINAL, terminals, to: &out)
         add(CKPT_TABLE_SAVED, saved, to: &out); add(CKPT_TABLE_EXTENT, extents, to: &out)

@@ -73,13 +73,25 @@ public enum Path {
         let n = try retrying("readlink \(path)") { readlink(path, &buffer, 4096) }
         return String(decoding: buffer[..<n].map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
+    /// Reading a symbolic link changes when it was read last: that is set back.
+    public static func linkUnnoticed(_ path: String) throws(SystemError) -> String {
+        let before = try statusOfName(path), target = try link(path), after = try statusOfName(path)
+        if before.st_atim.tv_sec != after.st_atim.tv_sec || before.st_atim.tv_nsec != after.st_atim.tv_nsec {
+            let omit = (1 << 30) - 2
+            var times = [before.st_atim, timespec(tv_sec: 0, tv_nsec: omit)]
+            _ = utimensat(AT_FDCWD, path, &times, AT_SYMLINK_NOFOLLOW)
+        }
+        return target
+    }
     public static func status(_ path: String) throws(SystemError) -> stat {
         var s = stat()
         try retrying("stat \(path)") { stat(Path.seen(path), &s) }
         return s
     }
-    public static func names(in directory: String) throws(SystemError) -> [String] {
-        guard let d = opendir(Path.seen(directory)) else { throw SystemError("open \(directory)", errno: errno) }
+    /// `unnoticed`: its times stay, where that is permitted.
+    public static func names(in directory: String, unnoticed: Bool = false) throws(SystemError) -> [String] {
+        let quiet = unnoticed ? Glibc.open(Path.seen(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC | 0o1000000) : -1
+        guard let d = quiet >= 0 ? fdopendir(quiet) : opendir(Path.seen(directory)) else { throw SystemError("open \(directory)", errno: errno) }
         defer { closedir(d) }
         var names: [String] = []
         while let entry = readdir(d) {

@@ -4,7 +4,7 @@ import Glibc
 
 public enum Namespace {
     public struct Kind: Sendable { public let name: String, flag: Int }
-    public static let ipc = Kind(name: "ipc", flag: 0x0800_0000), net = Kind(name: "net", flag: 0x4000_0000)
+    public static let cgroup = Kind(name: "cgroup", flag: 0x0200_0000), ipc = Kind(name: "ipc", flag: 0x0800_0000), net = Kind(name: "net", flag: 0x4000_0000)
     public static let ipcSettings = ["shmmax", "shmall", "shmmni", "shm_rmid_forced", "sem", "msgmax", "msgmnb", "msgmni"].map { "/proc/sys/kernel/" + $0 } + ["/proc/sys/fs/mqueue"]
 
     /// "uts:[4026531838]"

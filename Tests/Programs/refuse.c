@@ -22,7 +22,7 @@
 static long unread;                     // of a terminal, whose slave this is
 static int slave = -1;
 static pid_t holder;                    // who is named; 0: the main process
-static void *unsharing_thread(void *v) { scenario_touch(unshare(CLONE_NEWPID) ? "forbidden" : "born"); scenario_await("go"); return v; }
+static void *unsharing_thread(void *v) { scenario_touch(unshare((int)(long)v) ? "forbidden" : "born"); scenario_await("go"); return v; }
 static void *parent_thread(void *x) {
     holder = must(fork());
     if (!holder) { prctl(PR_SET_PDEATHSIG, SIGTERM); scenario_touch("born"); scenario_await("go"); _exit(0); }
@@ -230,7 +230,9 @@ static int hold(const char *kind) {
             must(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
             must(mkdir(scenario_path("mounted"), 0755));
             must(mount("none", scenario_path("mounted"), "tmpfs", 0, NULL));
-            close(must(open(scenario_path("mounted/file"), O_CREAT | O_WRONLY, 0644)));
+            int large = must(open(scenario_path("mounted/file"), O_CREAT | O_WRONLY, 0644));
+            must0(posix_fallocate(large, 0, 65 << 20));
+            close(large);
         }
         if (!strcmp(kind, "ns-address")) {
             int s = must(socket(AF_INET, SOCK_DGRAM, 0));
@@ -256,9 +258,9 @@ static int hold(const char *kind) {
         holder = child;
         return 3;
     }
-    if (!strcmp(kind, "pids-thread")) {
+    if (!strcmp(kind, "pids-thread") || !strcmp(kind, "times-thread")) {
         pthread_t t;
-        must0(pthread_create(&t, NULL, unsharing_thread, NULL));
+        must0(pthread_create(&t, NULL, unsharing_thread, (void *)(long)(*kind == 'p' ? CLONE_NEWPID : 0x80)));
         while (!scenario_exists("born") && !scenario_exists("forbidden")) usleep(1000);
         if (scenario_exists("forbidden")) { errno = EPERM; return -2; }
         errno = 0;

@@ -23,6 +23,13 @@ import Testing
         feature("namespaces-pids", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `a program that unshare made process 1 with a proc of its own is that again`() { feature("namespaces-container") }
+    @Test func `cgroup namespaces have the roots that they had`() { feature("namespaces-cgroup", users: Self.privileged) }
+    @Test func `clocks of time namespaces are ahead of the tree's by as much as before`() {
+        feature("namespaces-time", users: Self.privileged)
+        feature("namespaces-time", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a tree in a time namespace of its own has clocks that go on`() { feature("namespaces-time", ["whole"]) }
+    @Test func `what is in a tmpfs that only the tree sees is there again`() { feature("namespaces-memory") }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
 
     @Test(.enabled(if: User.available.contains(.root))) func `a control group that is gone keeps nobody from coming back`() {

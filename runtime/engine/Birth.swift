@@ -99,7 +99,7 @@ func runNode(_ n: Int) -> Never {
     if me.way != Birth.adopted && !parentLeaves { _ = ckpt_prctl(1, 9, 0, 0, 0) }
     nodePids[n].pointee = me.place == 0 ? ckpt_getpid() : me.pid
     startNumbering(n)
-    if me.record >= 0 { s.pointee.process = UInt32(me.record) }
+    if me.record >= 0 { s.pointee.process = UInt32(me.record); makeTimesOfChildren(Int(me.record)) }
     giveBirth(creator: Int32(n), stage: 0)
     if me.leadsSession && system(CKPT_SYS_setsid) < 0 { refuse(-1) { l in l.put("pid "); l.put(signed: Int64(me.pid)); l.put(": setsid") } }
     if me.leadsSession { takeControl(n) }

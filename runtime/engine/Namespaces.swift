@@ -101,7 +101,7 @@ private func writeClockOffsets() -> Bool {
         l.put("monotonic "); putTime(monotonic, &l); l.put("\nboottime "); putTime(boottime, &l); l.put("\n")
     } > 0
 }
-private func putTime(_ ns: Int64, _ l: inout Line) {
+func putTime(_ ns: Int64, _ l: inout Line) {
     var sec = ns / 1_000_000_000, left = ns % 1_000_000_000
     if left < 0 { left += 1_000_000_000; sec -= 1 }
     l.put(signed: sec); l.put(" "); l.put(signed: left)

@@ -12,6 +12,7 @@ private enum Namespace {
         case CKPT_NAMESPACE_UTS.rawValue: 0x0400_0000
         case CKPT_NAMESPACE_IPC.rawValue: 0x0800_0000
         case CKPT_NAMESPACE_MOUNT.rawValue: 0x2_0000
+        case CKPT_NAMESPACE_CGROUP.rawValue: 0x200_0000
         default: 0x4000_0000
         }
     }
@@ -20,6 +21,7 @@ private enum Namespace {
         case CKPT_NAMESPACE_UTS.rawValue: "/proc/self/ns/uts"
         case CKPT_NAMESPACE_IPC.rawValue: "/proc/self/ns/ipc"
         case CKPT_NAMESPACE_MOUNT.rawValue: "/proc/self/ns/mnt"
+        case CKPT_NAMESPACE_CGROUP.rawValue: "/proc/self/ns/cgroup"
         default: "/proc/self/ns/net"
         }
     }
@@ -29,6 +31,8 @@ private enum Namespace {
         case CKPT_NAMESPACE_IPC.rawValue: "ipc"
         case CKPT_NAMESPACE_USER.rawValue: "user"
         case CKPT_NAMESPACE_MOUNT.rawValue: "mnt"
+        case CKPT_NAMESPACE_CGROUP.rawValue: "cgroup"
+        case CKPT_NAMESPACE_TIME.rawValue: "time"
         default: "net"
         }
     }
@@ -36,7 +40,7 @@ private enum Namespace {
 
 private func isWhole(_ i: Int) -> Bool { namespaces[i].pointee.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0 }
 
-private func refuseNamespace(_ i: Int, _ r: Int) -> Never {
+func refuseNamespace(_ i: Int, _ r: Int) -> Never {
     refuse(r) { l in
         l.put("a "); l.put(Namespace.name(namespaces[i].pointee.kind)); l.put(" namespace of the tree cannot be made: "); putError(r, &l)
         l.put("; restart it as root")
@@ -95,7 +99,7 @@ private func becomeOwner(_ n: ckpt_namespace_record) {
 func makePartNamespaces() {
     noteMade()
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
-    for i in 0..<namespaces.count where !isWhole(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue {
+    for i in 0..<namespaces.count where !isWhole(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue {
         if engine_namespace_fd(UInt32(i)).pointee > 0 { _ = ckpt_close(engine_namespace_fd(UInt32(i)).pointee) }
         let flag = Namespace.flag(namespaces[i].pointee.kind), home = open(i)
         make(i)
@@ -104,6 +108,7 @@ func makePartNamespaces() {
         guard r == 0 else { refuseNamespace(i, r) }
         _ = ckpt_close(home)
     }
+    makeTimeNamespaces()
 }
 
 /// What the restart has made anew for all stands for what the tree was started in, unless that had its own.
@@ -125,7 +130,8 @@ func isWhole(_ kind: ckpt_namespace_kind) -> Bool {
 /// In each process, before it becomes what it was.
 func enterNamespaces(of i: Int) {
     let p = processes[i].pointee
-    enter(p.uts); enter(p.ipc); enter(p.net); enter(p.mounts)
+    enterTimes(i)
+    enter(p.cgroups); enter(p.uts); enter(p.ipc); enter(p.net); enter(p.mounts)
 }
 private func enter(_ n: UInt8) {
     if n == 0 { return }
@@ -144,6 +150,11 @@ private func open(_ i: Int) -> Int32 {
 /// This process goes into a new one, which becomes as that of the tree was.
 private func make(_ i: Int) {
     let n = namespaces[i].pointee
+    if n.kind == CKPT_NAMESPACE_CGROUP.rawValue {
+        let r = unshareControlGroups(root: bytes(n.host))
+        guard r == 0 else { refuse(r) { l in l.put("control group "); l.put(text: bytes(n.host)); l.put(", the root of a cgroup namespace of the tree: "); putError(r, &l); l.put("; make it again (mkdir), and restart the tree as root") } }
+        return
+    }
     var r = system(CKPT_SYS_unshare, Namespace.flag(n.kind))
     guard r == 0 else { refuseNamespace(i, r) }
     if n.kind == CKPT_NAMESPACE_UTS.rawValue {
@@ -193,7 +204,7 @@ private func raiseLoopback() -> Int {
 
 /// What is mounted from here on is seen by nobody outside.
 private func mountOwn(_ i: Int) {
-    let none = StaticString("none").cString, root = StaticString("/").cString, bind = 0x1000, remount = 0x20
+    let none = StaticString("none").cString, root = StaticString("/").cString, bind = 0x1000, remount = 0x20, readOnly = 1
     var r = system(CKPT_SYS_mount, int(none), int(root), 0, 0x4000 | 1 << 18, 0)
     guard r == 0 else { refuseNamespace(i, r) }
     for k in 0..<mounts.count where mounts[k].pointee.namespaces == UInt32(i) {
@@ -204,7 +215,9 @@ private func mountOwn(_ i: Int) {
         } else if m.kind == CKPT_MOUNT_PROC.rawValue { continue         // when its pids are there
         } else {
             let tmpfs = StaticString("tmpfs").cString
-            r = system(CKPT_SYS_mount, int(bytes(m.source)), target, int(tmpfs), flags, int(bytes(m.options)))
+            r = system(CKPT_SYS_mount, int(bytes(m.source)), target, int(tmpfs), flags & ~readOnly, int(bytes(m.options)))
+            if r == 0 { fill(mount: k) }
+            if r == 0 && flags & readOnly != 0 { r = system(CKPT_SYS_mount, int(none), target, 0, bind | remount | flags, 0) }
         }
         guard r == 0 else { refuse(r) { l in l.put("mount "); l.put(text: bytes(m.target)); l.put(" of the tree: "); putError(r, &l); l.put("; restart it where its folders are") } }
     }

@@ -52,6 +52,7 @@ var watches: Table<ckpt_watch_record> { table(CKPT_TABLE_WATCH, ckpt_watch_recor
 var credentials: Table<ckpt_credentials_record> { table(CKPT_TABLE_CREDENTIALS, ckpt_credentials_record.self) }
 var mounts: Table<ckpt_mount_record> { table(CKPT_TABLE_MOUNT, ckpt_mount_record.self) }
 var numbers: Table<ckpt_number_record> { table(CKPT_TABLE_NUMBER, ckpt_number_record.self) }
+var entries: Table<ckpt_entry_record> { table(CKPT_TABLE_ENTRY, ckpt_entry_record.self) }
 var settings: Table<ckpt_setting_record> { table(CKPT_TABLE_SETTING, ckpt_setting_record.self) }
 var namespaces: Table<ckpt_namespace_record> { table(CKPT_TABLE_NAMESPACE, ckpt_namespace_record.self) }
 var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }

@@ -43,11 +43,15 @@ func verifyTables(fileSize: UInt64) {
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.user <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.user <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
     }
     for i in 0..<mounts.count {
         let m = mounts[i].pointee
         guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_PROC.rawValue, m.kind == CKPT_MOUNT_PROC.rawValue ? m.source <= namespaces.count : isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
+    }
+    for i in 0..<entries.count {
+        let e = entries[i].pointee
+        guard e.mount < mounts.count, e.link <= i, isText(e.path), isText(e.target), isData(e.content, e.size, fileSize) else { bad("ENTRY", i, "its mount, name or contents") }
     }
     for i in 0..<numbers.count where numbers[i].pointee.namespaces >= namespaces.count || numbers[i].pointee.pid <= 0 || numbers[i].pointee.inside <= 0 { bad("NUMBER", i, "its namespace or pids") }
     for i in 0..<settings.count where settings[i].pointee.namespaces >= namespaces.count || !isText(settings[i].pointee.path) || !isText(settings[i].pointee.value) { bad("SETTING", i, "its namespace or value") }
@@ -98,6 +102,7 @@ private func verifyProcess(_ i: Int, _ file: UInt64) {
           isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
     guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
     guard Int(p.pointee.uts) <= namespaces.count, Int(p.pointee.ipc) <= namespaces.count, Int(p.pointee.net) <= namespaces.count, Int(p.pointee.mounts) <= namespaces.count,
+          Int(p.pointee.cgroups) <= namespaces.count, Int(p.pointee.times) <= namespaces.count, Int(p.pointee.children_times) <= namespaces.count,
           Int(p.pointee.children_pids) <= namespaces.count || p.pointee.children_pids >= UInt8(CKPT_CHILDREN_DEAD),
           isText(p.pointee.cgroup) else { bad("PROCESS", i, "its namespaces or control group") }
     guard inMemory(p.pointee.session_address, ckpt_session_size()) else { bad("PROCESS", i, "its session segment") }

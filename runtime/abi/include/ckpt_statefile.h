@@ -69,7 +69,7 @@ enum ckpt_table {
     CKPT_TABLE_SAVED = 28, CKPT_TABLE_EXTENT = 29,
     CKPT_TABLE_RING = 34,
     CKPT_TABLE_PACKING = 36,
-    CKPT_TABLE_NUMBER = 32,
+    CKPT_TABLE_NUMBER = 32, CKPT_TABLE_ENTRY = 33,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -135,7 +135,9 @@ struct ckpt_process_record {
     uint64_t spare[3];
     uint8_t  pids;                  // 1 + NAMESPACE: its pid namespace; 0: the one that the tree was started in
     uint8_t  children_pids;         // that of the children it will have, or CKPT_CHILDREN_*; 0: its own
-    uint8_t  pad2[6];
+    uint8_t  cgroups, times;        // 1 + NAMESPACE: as uts
+    uint8_t  children_times;        // that of the children it will have; 0: its own
+    uint8_t  pad2[3];
 };
 // A pid namespace that has no first process yet, and one whose first process has ended.
 enum { CKPT_CHILDREN_FRESH = 255, CKPT_CHILDREN_DEAD = 254 };
@@ -172,11 +174,12 @@ enum ckpt_namespace_flags {
     CKPT_NAMESPACE_NO_SETGROUPS = 32,
 };
 struct ckpt_namespace_record {
-    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID or, for the whole tree, USER
-    uint32_t host, domain;          // BYTES
+    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID, CGROUP, TIME or, for the whole tree, USER
+    uint32_t host, domain;          // BYTES; CGROUP: `host` is the control group that is its root
     uint32_t user, outer_user, group, outer_group;      // USER; PID: `user` is 1 + NAMESPACE of the one around it, or 0
+    int64_t  monotonic, boottime;   // TIME: ns, by which its clocks are ahead of the rest of the tree
 };
-_Static_assert(sizeof(struct ckpt_namespace_record) == 32, "namespace_record");
+_Static_assert(sizeof(struct ckpt_namespace_record) == 48, "namespace_record");
 
 // How a pid, tid, process group or session of the tree is called in a pid namespace of the tree's own.  All other pids in the tables are those of the
 // namespace that the tree was started in, but what a process has noted itself (siginfo, timers, owners of descriptors).
@@ -191,6 +194,17 @@ struct ckpt_mount_record {
     uint32_t flags;                 // mount(2): MS_RDONLY and the like
 };
 _Static_assert(sizeof(struct ckpt_mount_record) == 24, "mount_record");
+
+// What is in a tmpfs among them: folders before what is in them, the first is the tmpfs itself.
+struct ckpt_entry_record {
+    uint32_t mount, mode;           // MOUNT; st_mode
+    uint32_t uid, gid;
+    uint32_t path, target;          // BYTES: path below the mount, of a symbolic link what it says
+    uint32_t link, pad;             // 1 + ENTRY of which it is another name; 0
+    uint64_t rdev, size, content;   // content: file offset of `size` bytes
+    struct ckpt_timespec accessed, modified;
+};
+_Static_assert(sizeof(struct ckpt_entry_record) == 88, "entry_record");
 
 // A setting (sysctl) of a namespace of the tree's own that is not as in a new one.
 struct ckpt_setting_record { uint32_t namespaces, path, value, pad; };      // NAMESPACE; BYTES: below /proc/sys, and what is written there

@@ -86,6 +86,7 @@ struct engine_state {
     uint32_t outer_namespaces[8];       // that the restart was started in
     uint32_t own_users, groups_differ, outer_uid;  // the engine is in the user namespace of the tree; groups that it could not set there
     int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
+    int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 
     // vdso
     struct engine_piece vdso[ENGINE_VDSO_PIECES];

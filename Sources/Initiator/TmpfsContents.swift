@@ -1,0 +1,95 @@
+// What is in a tmpfs that only the tree sees: it is memory of the tree's, and comes back with it, below a size.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+import Glibc
+
+struct TmpfsContents {
+    /// What may be in all files of one, and how many files.
+    static let limit: UInt64 = 64 << 20, names = 20_000
+    struct Entry { var path: String, status: stat, target = "", link: Int? = nil }
+    let root: String
+    private(set) var entries: [Entry] = []
+
+    init(_ root: String, refuse: (String, String) -> Void) throws(SystemError) {
+        self.root = root
+        try walk(refuse)
+    }
+
+    private mutating func walk(_ refuse: (String, String) -> Void) throws(SystemError) {
+        var bytes: UInt64 = 0, first: [UInt64: Int] = [:], waiting = [""]
+        let device = try Path.statusOfName(root).deviceNumber
+        while let path = waiting.popLast() {
+            let place = path.isEmpty ? root : root + "/" + path, s = try Path.statusOfName(place)
+            var e = Entry(path: path, status: s)
+            let kind = UInt32(s.st_mode) & FileType.mask
+            if s.deviceNumber != device { return refuse("\(path) is a mount in it", "unmount it") }
+            if hasAttributes(place) { return refuse("\(path.isEmpty ? "its root" : path) has extended attributes", "remove them (setfattr)") }
+            if kind != 0o040000, let known = first[s.inodeNumber] { e.link = known } else {
+                first[s.inodeNumber] = entries.count
+                if kind == 0o120000 { e.target = try Path.linkUnnoticed(place) }
+                if kind == 0o100000 { bytes += UInt64(s.st_blocks) * 512 }
+            }
+            if bytes > Self.limit || entries.count >= Self.names {
+                return refuse("there is more in it than \(Self.limit >> 20) MiB or \(Self.names) files", "move what is large to a folder outside")
+            }
+            entries.append(e)
+            // Names that are not text would come back otherwise.
+            if kind == 0o040000 {
+                for n in try Path.names(in: place, unnoticed: true) where n != "." && n != ".." {
+                    if n.unicodeScalars.contains("\u{fffd}") { return refuse("a name in \(path)/ that is no text (UTF-8)", "rename it") }
+                    waiting.append(path.isEmpty ? n : path + "/" + n)
+                }
+            }
+        }
+    }
+
+    private func hasAttributes(_ path: String) -> Bool {
+        let llistxattr = 195
+        return path.withCString { ckpt_syscall(llistxattr, Int(bitPattern: $0), 0, 0, 0, 0, 0) } > 0
+    }
+}
+
+extension Operation {
+    /// While everybody stands still.
+    func saveMounts(_ tree: ObservedTree, _ content: SystemContent, _ draft: Draft) throws(CheckpointFailure) {
+        for n in tree.namespaces.indices {
+            for m in tree.namespaces[n].mounts.indices {
+                guard let c = tree.namespaces[n].mounts[m].contents else { continue }
+                do throws(SystemError) { tree.namespaces[n].mounts[m].offsets = try store(c, draft) } catch {
+                    throw CheckpointFailure([problem(.system, "mount \(tree.namespaces[n].mounts[m].target): \(error.text)", remedy: "free space, or choose another place with -o")])
+                }
+            }
+        }
+    }
+
+    private func store(_ c: TmpfsContents, _ draft: Draft) throws(SystemError) -> [UInt64] {
+        var offsets: [UInt64] = []
+        for e in c.entries {
+            guard e.link == nil, UInt32(e.status.st_mode) & FileType.mask == 0o100000, e.status.st_size > 0 else { offsets.append(0); continue }
+            let file = try File(unnoticed: c.root + "/" + e.path), at = draft.claim(UInt64(e.status.st_size))
+            for piece in try file.data(upTo: UInt64(e.status.st_size)) { try file.copy(piece.offset, piece.size, to: draft.file, at: at + piece.offset) }
+            offsets.append(at)
+        }
+        return offsets
+    }
+
+    func entryRecords(_ m: ObservedMount, _ index: Int, _ tables: Tables) {
+        let before = tables.entries.count
+        for (i, e) in (m.contents?.entries ?? []).enumerated() {
+            var r = ckpt_entry_record()
+            let s = e.status
+            r.mount = UInt32(index); r.mode = UInt32(s.st_mode)
+            r.uid = ownUsers?.user(s.st_uid) ?? s.st_uid; r.gid = ownUsers?.group(s.st_gid) ?? s.st_gid
+            r.path = tables.text(e.path); r.target = tables.text(e.target)
+            r.link = e.link.map { UInt32(before + $0) + 1 } ?? 0
+            r.rdev = UInt64(s.st_rdev)
+            if i < m.offsets.count && m.offsets[i] != 0 { r.size = UInt64(s.st_size); r.content = m.offsets[i] }
+            r.accessed = ckpt_timespec(sec: Int64(s.st_atim.tv_sec), nsec: Int64(s.st_atim.tv_nsec))
+            r.modified = ckpt_timespec(sec: Int64(s.st_mtim.tv_sec), nsec: Int64(s.st_mtim.tv_nsec))
+            tables.entries.append(r)
+        }
+    }
+}

@@ -1,0 +1,75 @@
+// What was in a tmpfs that only the tree sees, before anything looks for its files; no allocation, no libc.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let mkdirat = 258, fchownat = 260, symlinkat = 266, fchmodat = 268, noFollow = 0x100, emptyPath = 0x1000
+
+func fill(mount k: Int) {
+    let root = ckpt_open(bytes(mounts[k].pointee.target), 0o2200000, 0)
+    guard root >= 0 else { refuseEntry(nil, root, k) }
+    let buffer = anonymous(65536)
+    for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) { make(i, Int(root), buffer, k) }
+    // A folder's times change with what is put into it.
+    var i = entries.count - 1
+    while i >= 0 {
+        if entries[i].pointee.mount == UInt32(k) && entries[i].pointee.link == 0 { setTimes(i, Int(root), k) }
+        i -= 1
+    }
+    _ = ckpt_munmap(UInt64(UInt(bitPattern: buffer)), 65536)
+    _ = ckpt_close(Int32(truncatingIfNeeded: root))
+}
+
+private func refuseEntry(_ i: Int?, _ r: Int, _ k: Int) -> Never {
+    refuse(r) { l in
+        l.put("mount "); l.put(text: bytes(mounts[k].pointee.target))
+        if let i { l.put(": "); l.put(text: bytes(entries[i].pointee.path)) }
+        l.put(" cannot be made again: "); putError(r, &l); l.put("; restart it as root")
+    }
+}
+
+/// "." stands for the tmpfs itself.
+private func name(_ i: Int) -> Int { bytes(entries[i].pointee.path).pointee == 0 ? int(StaticString(".").cString) : int(bytes(entries[i].pointee.path)) }
+
+private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
+    let e = entries[i].pointee, path = name(i), kind = e.mode & 0o170000
+    if e.link != 0 {
+        let r = system(CKPT_SYS_linkat, root, name(Int(e.link) - 1), root, path, 0)
+        guard r == 0 else { refuseEntry(i, r, k) }
+        return
+    }
+    var r = 0
+    switch kind {
+    case 0o040000: if e.path != 0 && bytes(e.path).pointee != 0 { r = system(mkdirat, root, path, 0o700) }
+    case 0o120000: r = system(symlinkat, int(bytes(e.target)), root, path)
+    case 0o100000: r = write(i, root, path, buffer)
+    default: r = system(CKPT_SYS_mknodat, root, path, Int(kind | 0o600), int(e.rdev))
+    }
+    if r == 0 { r = system(fchownat, root, path, Int(e.uid), Int(e.gid), noFollow) }
+    if r == 0 && kind != 0o120000 { r = system(fchmodat, root, path, Int(e.mode & 0o7777)) }
+    guard r == 0 else { refuseEntry(i, r, k) }
+}
+
+/// Pages of zeros stay holes.
+private func write(_ i: Int, _ root: Int, _ path: Int, _ buffer: UnsafeMutableRawPointer) -> Int {
+    let e = entries[i].pointee, open = system(CKPT_SYS_openat, root, path, 0o2000302, 0o600)
+    if open < 0 { return open }
+    let fd = Int32(truncatingIfNeeded: open)
+    var r = system(CKPT_SYS_ftruncate, open, int(e.size)), at: UInt64 = 0
+    while r == 0 && at < e.size {
+        let n = min(4096, e.size - at)
+        readStatefile(buffer, n, at: e.content + at)
+        if !isZero(buffer, Int(n)) {
+            let done = system(CKPT_SYS_pwrite64, open, int(buffer), Int(n), int(at))
+            if done != Int(n) { r = done < 0 ? done : -28 }
+        }
+        at += n
+    }
+    _ = ckpt_close(fd)
+    return r
+}
+private func setTimes(_ i: Int, _ root: Int, _ k: Int) {
+    var times = (entries[i].pointee.accessed, entries[i].pointee.modified)
+    let r = system(CKPT_SYS_utimensat, root, name(i), int(&times), noFollow)
+    guard r == 0 else { refuseEntry(i, r, k) }
+}
