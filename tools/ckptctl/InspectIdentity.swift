@@ -18,7 +18,7 @@ struct IdentityView: ProcessView {
         let set = settings.filter { $0.0 > 0 }.map(\.1)
         if !set.isEmpty { rows.append(("settings", set.joined(separator: ", "))) }
         if p.cgroup != 0 { rows.append(("control group", s.string(p.cgroup))) }
-        let own = [p.uts, p.ipc, p.net, p.mounts].filter { $0 != 0 }.map { s.namespace(Int($0) - 1) } + s.namespaces.indices.filter { s.namespaces[$0].kind == CKPT_NAMESPACE_USER.rawValue }.map { s.namespace($0) }
+        let own = [p.uts, p.ipc, p.net, p.mounts, p.cgroups, p.times].filter { $0 != 0 }.map { s.namespace(Int($0) - 1) } + s.ownPid(p) + s.namespaces.indices.filter { s.namespaces[$0].kind == CKPT_NAMESPACE_USER.rawValue }.map { s.namespace($0) }
         if !own.isEmpty { rows.append(("own namespaces", own.joined(separator: ", "))) }
         if let parent = s.uncollected(p) { rows.append(("its parent", parent)) }
         self.rows = rows
@@ -35,9 +35,15 @@ extension Statefile {
         case CKPT_NAMESPACE_IPC: "ipc"
         case CKPT_NAMESPACE_NET: "net"
         case CKPT_NAMESPACE_MOUNT: mine.isEmpty ? "mnt" : "mnt (\(mine.joined(separator: " ")))"
+        case CKPT_NAMESPACE_CGROUP: "cgroup (below \(string(n.host)))"
+        case CKPT_NAMESPACE_TIME: "time (\(Double(n.monotonic / 1_000_000) / 1000) s ahead)"
         default: n.flags & CKPT_NAMESPACE_USERS.rawValue == 0 ? "user" : "user (\(n.user) is \(n.outer_user) outside)"
         }
         return set == 0 ? detail : detail + " with \(set) setting\(set == 1 ? "" : "s") of its own"
+    }
+    /// What it is called where it lives.
+    fileprivate func ownPid(_ p: ckpt_process_record) -> [String] {
+        numbers.filter { $0.namespaces + 1 == UInt32(p.pids) && $0.pid == p.pid }.map { "pid (it is \($0.inside) there)" }
     }
     fileprivate func uncollected(_ p: ckpt_process_record) -> String? {
         let stopped: UInt16 = 5, continued: UInt16 = 6          // CLD_STOPPED, CLD_CONTINUED
