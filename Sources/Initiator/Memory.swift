@@ -19,7 +19,7 @@ extension Operation {
             if bornElsewhere && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while its children are to be born in another pid namespace", remedy: "close a descriptor")]) }
             if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
             if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
-            segment.process(p.slot).pointee.writers = draft.isPacked ? 1 : writers(for: p, plan)       // a stream has one order
+            segment.process(p.slot).pointee.writers = draft.isPacked || bornElsewhere ? 1 : writers(for: p, plan)       // a stream has one order
             segment.process(p.slot).pointee.hold = p.areMappingsProven ? 0 : 1
             segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
         }
