@@ -76,6 +76,7 @@ final class Census {
                 // Everybody known stands still, so nobody new can appear: one more look decides.
                 let before = processes.count
                 try look()
+                try refuseAll()
                 if processes.count == before && waitingFor.isEmpty && allIn() && processes.count == before { break }
             } else if idleRounds % 8 == 7 { try look() }
             let now = Kernel.clock(1)
@@ -122,7 +123,15 @@ final class Census {
                 if let address = Proc.mapping(of: segment.identity, in: Proc.view(of: c)) { try add(c, address) } else { try examineChild(c) }
             }
         }
-        for c in children where !family.contains(c.pid) { strangers[c.pid] = (c.startTime, now) }
+        for c in children where !family.contains(c.pid) {
+            if wasExecutedAsMember(c.pid), !isSnapshot(c) { try examineChild(c) } else { strangers[c.pid] = (c.startTime, now) }
+        }
+    }
+
+    /// Its environment names our session, as that of every image does which a member executes; whoever its parent is by now.
+    private func wasExecutedAsMember(_ pid: Int32) -> Bool {
+        guard let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
+        return bytes.split(separator: 0).contains { $0.elementsEqual("CKPT_SESSION=\(segment.path)".utf8) }
     }
 
     /// A process between two images: its new one has our session in its environment, loads the runtime first, and has SIGCKPT blocked until then.
@@ -204,7 +213,21 @@ final class Census {
             refuse(stat.pid, "\(path) is statically linked, so the runtime is not in it", "use a dynamically linked build, or start it outside the session")
             return
         }
+        if hasGivenUpUser(stat) {
+            let user = ProcStatus(pid: stat.pid)?.numbers("Uid").dropFirst().first ?? 0
+            refuse(stat.pid, "\(stat.comm) runs as user \(user), who may not join the session of user \(segment.pointer.pointee.uid): it was left when that user was taken and a program executed",
+                   "start what that user runs in a session of its own (su USER -c 'ckrun …'), or let it end")
+            return
+        }
         waitingFor[stat.pid] = "exec"
+    }
+
+    /// Its runtime has been loaded and was not let in.  Members can do to each other what they like, so the segment is for one user only.
+    private func hasGivenUpUser(_ stat: ProcStat) -> Bool {
+        let exiting: UInt64 = 4         // PF_EXITING
+        guard let status = ProcStatus(pid: stat.pid), !mayOpenSegment(status), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() == 0,
+              let now = ProcStat(pid: stat.pid) else { return false }
+        return now.startTime == stat.startTime && !now.isDead && now.flags & exiting == 0
     }
 
     // MARK: calling them

@@ -46,9 +46,11 @@ extension SystemContent {
                 w.process = UInt32(p)
             }
             if events & ~privateBits == 0 && !canFire(target, segment) {
-                refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: a one-shot entry (descriptor \(number)) has fired and its file is ready for nothing", "try again", status: .temporary)
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "epoll instance: a one-shot entry (descriptor \(number)) has fired and its file is ready for nothing",
+                             mayBeReadySoon(target) ? "try again" : "arm the entry again (EPOLL_CTL_MOD) or take it out (EPOLL_CTL_DEL) before the checkpoint", status: mayBeReadySoon(target) ? .temporary : .refused)
             }
             tables.watched.append(w)
+            files.watch(target)
             if events & edge != 0 { watchedByEdge.insert(target) }
             if !files.all[target].sample.isEpoll && !files.all[target].sample.isPidfd && !isRing { files.openInEngine(target) }
         }
@@ -61,6 +63,14 @@ extension SystemContent {
             if try order(files.all[i]) == 0 { return i }
         }
         return try files.search(inode: inode, order)
+    }
+
+    /// A connection is, when it can be written to again.  What waits for others may do so for ever: a listener, an inotify queue, a process, a signal.
+    private func mayBeReadySoon(_ target: Int) -> Bool {
+        let c = files.all[target].sample, acceptsConnections: Int32 = 30
+        if c.isSignalfd || c.isPidfd || c.isInotify { return false }
+        guard c.link.hasPrefix("socket:"), let copy = try? fetch.copy(of: files.all[target].samplePid, c.number) else { return true }
+        return copy.intOption(SocketLevel.socket, acceptsConnections) == 0
     }
 
     /// A one-shot entry that has fired is made by letting it fire: its file must be ready for something, or be made so.

@@ -35,6 +35,10 @@ extension SystemContent {
             refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): an open file of a process, in a pid namespace of the tree's own", "close it after reading")
             return nil
         }
+        if f.isWatched {
+            refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): an open file of a process, watched by an epoll instance", "take it out of the instance before the checkpoint (EPOLL_CTL_DEL), or look at it at times")
+            return nil
+        }
         if f.users.count > 1 || f.heldOtherwise > 0 {
             refusals.add(pid: f.samplePid, fd: d.number, "\(d.link): an open file of a process, shared with another", "let each process open it for itself")
             return nil

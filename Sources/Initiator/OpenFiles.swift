@@ -11,6 +11,7 @@ struct OpenFile {
     var users: Set<Int> = []                // processes
     /// Holders that are no process (a message in flight): it is opened by the engine, before there is one.
     var heldOtherwise: UInt32 = 0
+    var isWatched = false               // by an epoll instance
     var owner: ckpt_owner_query?
     var standard: Int32 = -1                // lowest of 0, 1, 2 at which anybody holds it
 }
@@ -83,6 +84,7 @@ final class OpenFiles {
         all[at].heldOtherwise += 1
         return at
     }
+    func watch(_ description: Int) { all[description].isWatched = true }
     /// Makes the engine open it, although a single process has it.
     func openInEngine(_ description: Int) { all[description].heldOtherwise += 1 }
 

@@ -15,6 +15,8 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -93,8 +95,84 @@ static int hold_ring(const char *kind) {
     return r.fd;
 }
 
+// Descriptors of sockets that are tied to something which cannot be read: TLS in the kernel, an eBPF program.
+static int hold_tied(const char *kind) {
+    if (!strcmp(kind, "ulp")) {
+        struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }; socklen_t size = sizeof at;
+        int l = must(socket(AF_INET, SOCK_STREAM, 0)), c = must(socket(AF_INET, SOCK_STREAM, 0));
+        must(bind(l, (void *)&at, size)); must(listen(l, 1)); must(getsockname(l, (void *)&at, &size)); must(connect(c, (void *)&at, size)); must(accept(l, NULL, NULL));
+        return setsockopt(c, IPPROTO_TCP, 31, "tls", 3) ? -2 : c;
+    }
+    int s = must(socket(AF_INET, SOCK_DGRAM, 0)), load = 5, attach = 50;
+    struct { uint8_t code, registers; int16_t offset; int32_t value; } program[2] = { { 0xb7, 0, 0, -1 }, { 0x95, 0, 0, 0 } };
+    struct { uint32_t type, count; uint64_t instructions, license; char rest[96]; } a = { 1, 2, (uintptr_t)program, (uintptr_t)"GPL", { 0 } };
+    int p = syscall(SYS_bpf, load, &a, sizeof a);
+    if (p < 0) return -2;
+    must(setsockopt(s, SOL_SOCKET, attach, &p, sizeof p));
+    close(p);
+    return s;
+}
+// A process that gave its user away and executed a program: a child, or one whose parent is gone.
+static int hold_left(const char *kind) {
+    int p[2], isOrphan = !strcmp(kind, "left-orphan"), executed = 0;
+    if (getuid()) return -2;
+    must(pipe2(p, O_CLOEXEC));
+    pid_t child = must(fork());
+    if (!child) {
+        if (isOrphan) { if (must(fork())) _exit(0); setsid(); }
+        pid_t self = getpid();
+        must(write(p[1], &self, sizeof self));
+        must(setgid(65534)); must(setuid(65534));
+        execl("/bin/sleep", "sleep", "100", NULL);
+        _exit(97);
+    }
+    must(read(p[0], &holder, sizeof holder));
+    if (isOrphan) waitpid(child, NULL, 0);
+    close(p[0]); close(p[1]);
+    for (int i = 0; i < 2000 && !executed; i++) {
+        char path[64], name[16] = "";
+        snprintf(path, sizeof path, "/proc/%d/comm", holder);
+        int fd = open(path, O_RDONLY);
+        if (fd >= 0) { read(fd, name, 5); close(fd); }
+        executed = !strcmp(name, "sleep");
+        usleep(5000);
+    }
+    errno = 0;
+    return -1;
+}
+// A one-shot entry has fired, for what is over; nothing says that there will be more.
+static int hold_fired(const char *kind) {
+    int epoll = must(epoll_create1(0)), fd;
+    char events[512];
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }; socklen_t size = sizeof at;
+    if (!strcmp(kind, "fired-inotify")) {
+        must(mkdir(scenario_path("watched"), 0700));
+        fd = must(inotify_init1(0)); must(inotify_add_watch(fd, scenario_path("watched"), IN_CREATE)); must(mkdir(scenario_path("watched/new"), 0700));
+    } else {
+        fd = must(socket(AF_INET, SOCK_STREAM, 0)); must(bind(fd, (void *)&at, size)); must(listen(fd, 1)); must(getsockname(fd, (void *)&at, &size));
+        must(connect(must(socket(AF_INET, SOCK_STREAM, 0)), (void *)&at, size));
+    }
+    must(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event) { .events = EPOLLIN | EPOLLONESHOT }));
+    must(epoll_wait(epoll, &(struct epoll_event) { 0 }, 1, 1000));
+    if (!strcmp(kind, "fired-inotify")) must(read(fd, events, sizeof events)); else must(accept(fd, NULL, NULL));
+    return epoll;
+}
 static int hold(const char *kind) {
     int p[2], q;
+    if (!strcmp(kind, "ulp") || !strcmp(kind, "bpf-filter")) return hold_tied(kind);
+    if (!strncmp(kind, "left-", 5)) return hold_left(kind);
+    if (!strncmp(kind, "fired-", 6)) return hold_fired(kind);
+    if (!strcmp(kind, "given-socket")) { int s = must(dup(0)); close(0); must(open("/dev/null", O_RDONLY)); return s; }
+    if (!strcmp(kind, "shm-huge")) {
+        int id = shmget(IPC_PRIVATE, 2 << 20, IPC_CREAT | SHM_HUGETLB | SHM_NORESERVE | 0600);
+        if (id < 0) return -2;
+        void *at = shmat(id, NULL, 0);
+        shmctl(id, IPC_RMID, NULL);
+        if (at == (void *)-1) return -2;
+        errno = 0;
+        return -1;
+    }
+    if (!strcmp(kind, "epoll-mounts")) { int fd = must(epoll_create1(0)); q = must(open("/proc/self/mounts", O_RDONLY)); must(epoll_ctl(fd, EPOLL_CTL_ADD, q, &(struct epoll_event) { .events = EPOLLPRI })); return q; }
     if (!strncmp(kind, "udp-", 4) || !strncmp(kind, "unix-", 5) || !strcmp(kind, "netlink-answer")) return hold_datagrams(kind);
     if (!strcmp(kind, "raw")) return socket(AF_INET, SOCK_RAW, 253);
     if (!strcmp(kind, "packet")) return socket(AF_PACKET, SOCK_DGRAM, 0);
@@ -316,6 +394,7 @@ int main(int argc, char **argv) {
     close(out);
     scenario_wait();
     if (fd >= 0 && !holder) check(fcntl(fd, F_GETFD) >= 0);
+    if (!strncmp(argv[1], "left-", 5)) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
     if (slave >= 0) {
         char b[4096];
         for (int idle = 0; idle < 100; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }

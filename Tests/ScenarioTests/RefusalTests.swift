@@ -7,6 +7,7 @@ import Testing
     /// Each with a word that the refusal must contain.
     static let kinds: [(kind: String, word: String)] = [
         ("raw", "raw IP"), ("packet", "packet socket"), ("vsock", "vsock"), ("mptcp", "MPTCP"), ("netlink", "netlink"), ("pending-unix", "waits to be accepted"), ("pending-tcp", "accepted"), ("urgent", "urgent data"), ("inotify-unread", "not read"), ("inotify-lost", "can't be found"), ("fired", "one-shot"), ("epoll-signalfd", "signalfd"), ("epoll-shared", "several processes"), ("pidfd-sent", "in a message"), ("fanotify", "fanotify"),
+        ("ulp", "TCP_ULP"), ("bpf-filter", "eBPF"), ("shm-huge", "SHM_HUGETLB"), ("epoll-mounts", "epoll"), ("fired-inotify", "one-shot"), ("fired-listener", "one-shot"), ("left-child", "user 65534"), ("left-orphan", "user 65534"),
         ("udp-error", "an error that is not read"), ("udp-source", "list of sources"), ("unix-left", "left without reading"), ("unix-sender", "sender has gone"), ("netlink-answer", "an answer that is not read"),
         ("pty-async", "O_ASYNC"), ("pty-unreached", "unread output"), ("pty-echoes", "echoes may wait"), ("serial", "terminal"), ("pidfd-outside", "outside the tree"), ("namespace", "namespace"), ("proc-outside", "outside the tree"), ("proc-shared", "shared"), ("far-link", "another hard link"), ("block-device", "block device"), ("userfaultfd", "userfaultfd"),
         ("perf", "perf"), ("mqueue-thread", "SIGEV_THREAD"), ("lease-breaking", "lease that is being broken"), ("aio-flight", "in flight"), ("aio-unseen", "did not make"), ("packets", "packet"), ("seccomp", "seccomp"),
@@ -32,6 +33,32 @@ import Testing
             if access(s.statefile, F_OK) == 0 { throw Failure("a statefile was left") }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `a Unix socket whose other end is outside the session is refused by name`() {
+        scenario("refuse-given-socket") { s in
+            var pair: [Int32] = [-1, -1]
+            if socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) != 0 { throw Failure("no pair") }
+            defer { close(pair[0]) }
+            try s.start([try s.installation.program("refuse", flags: ["-lutil"]), "given-socket"], descriptors: [0: pair[1]])
+            close(pair[1])
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            for part in ["pid \(s.pid)", "fd \(read(s.path("held")).split(separator: " ")[1])", "of pid \(getpid())", "outside the session"] where result.status != .exited(77) || !result.errors.contains(part) { throw Failure("no '\(part)': \(result.status): \(result.errors)") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `a session whose only program has given its user away is refused, not unknown`() {
+        scenario("refuse-left-main", as: .root) { s in
+            try s.start(["/usr/bin/setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "/bin/sleep", "100"])
+            guard eventually(10, { read("/proc/\(s.pid)/comm") == "sleep\n" }) else { throw Failure("not executed: \(s.errors)") }
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            for part in ["pid \(s.pid)", "user 65534", "ckrun"] where result.status != .exited(77) || !result.errors.contains(part) { throw Failure("no '\(part)': \(result.status): \(result.errors)") }
         }
     }
 
