@@ -10,13 +10,15 @@ public struct Member: Sendable, Hashable {
 
 public enum Sessions {
     /// All sessions with a live member, oldest first.  Segments that nobody maps any more are removed.
-    public static func all() -> [(segment: Segment, members: [Member])] {
+    public static func all() throws(SystemError) -> [(segment: Segment, members: [Member])] {
         var segments: [Segment] = []
         for folder in SessionFolder.all {
-            for name in (try? Path.names(in: folder)) ?? [] where name.count == 16 {
-                if let s = try? Segment(path: folder + "/" + name) { segments.append(s) }
+            for name in try names(in: folder) where name.count == 16 {
+                do throws(Segment.Rejection) { segments.append(try Segment(path: folder + "/" + name)) } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
             }
         }
+        // Each of them is a descriptor of ours: without one more, nobody would be found.
+        _ = try names(in: "/proc")
         var members = members(of: segments)
         let named = lookAgain(segments, &members)
         var found: [(Segment, [Member])] = []
@@ -26,9 +28,13 @@ public enum Sessions {
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
     }
 
+    private static func names(in folder: String) throws(SystemError) -> [String] {
+        do throws(SystemError) { return try Path.names(in: folder) } catch { if error.isOutOfDescriptors { throw error }; return [] }
+    }
+
     /// By name, id or any pid in it.
-    public static func find(_ what: String) -> [(segment: Segment, members: [Member])] {
-        let all = all()
+    public static func find(_ what: String) throws(SystemError) -> [(segment: Segment, members: [Member])] {
+        let all = try all()
         let byName = all.filter { $0.segment.name == what || $0.segment.id == what }
         if !byName.isEmpty { return byName }
         guard let pid = Int32(what) else { return [] }

@@ -7,6 +7,8 @@ public struct SystemError: Error, Equatable, Sendable {
     public let errno: Int32
     public init(_ call: String, errno: Int32) { self.call = call; self.errno = errno }
     public var text: String { String(cString: strerror(errno)) }
+    /// The limit of open files, ours or the machine's.
+    public var isOutOfDescriptors: Bool { errno == EMFILE || errno == ENFILE }
 }
 
 /// Runs a call that returns −1 and sets errno; repeats it on EINTR.

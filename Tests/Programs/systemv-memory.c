@@ -1,7 +1,5 @@
 // System V shared memory: ids, keys, contents, modes and attachments of every kind are as they were.
-#include "scenario.h"
-#include <sys/ipc.h>
-#include <sys/shm.h>
+#include "systemv.h"
 enum { SIZE = 70000, PAGES = 18 };
 struct segment { int id; key_t key; struct shmid_ds state; };
 static struct segment keyed, hidden, loose, removed, other;

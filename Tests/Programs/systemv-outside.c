@@ -1,9 +1,5 @@
 // System V IPC that a program outside the tree uses too: "partner KEY" is that program; without arguments it is the tree's.
-#include "scenario.h"
-#include <sys/ipc.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
+#include "systemv.h"
 struct message { long type; char text[8]; };
 static int memory, set, queue;
 static void open_all(key_t key, int flags) {

@@ -1,10 +1,6 @@
 // System V and POSIX IPC of another user in a tree of root's: owners, creators, modes, and what they permit.
-#include "scenario.h"
+#include "systemv.h"
 #include <mqueue.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
 struct ids { int ready, memory, set, queue; struct ipc_perm permission[3]; };
 static void look(struct ids *i, struct ipc_perm *p) {
     struct shmid_ds m; struct semid_ds s; struct msqid_ds q;

@@ -1,7 +1,5 @@
 // System V message queues: ids, messages in their order with their types, limits, and who used them last; a receiver that waits goes on waiting.
-#include "scenario.h"
-#include <sys/ipc.h>
-#include <sys/msg.h>
+#include "systemv.h"
 struct message { long type; char text[5000]; };
 int main(void) {
     key_t key = 0x45000000 | (getpid() & 0xffff);

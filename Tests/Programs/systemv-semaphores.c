@@ -1,7 +1,5 @@
 // System V semaphores: ids, values, who used them last, and what the end of each process will undo.
-#include "scenario.h"
-#include <sys/ipc.h>
-#include <sys/sem.h>
+#include "systemv.h"
 enum { COUNT = 6 };
 union semun { int val; struct semid_ds *buf; unsigned short *array; };
 static int set, lone;

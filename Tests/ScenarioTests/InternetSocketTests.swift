@@ -13,6 +13,26 @@ import Testing
     @Test(arguments: ["4", "6"]) func `UDP sockets keep names, peers, groups and unread datagrams with their senders`(version: String) { feature("udp-sockets", [version]) }
     @Test func `an idle netlink socket keeps number and groups`() { feature("netlink-idle") }
 
+    /// What the kernel keeps of a server's connections (TIME_WAIT) does not keep it from coming back at once.
+    @Test(arguments: ["4", "6"]) func `a server that was killed gets its port again`(version: String) { killed([version, "reuse"], limit: 20) }
+    /// Where it had not set SO_REUSEADDR the kernel keeps it for a minute.
+    @Test(.enabled(if: soak)) func `a server without SO_REUSEADDR gets its port again, and waits for that`() { killed(["4"], limit: 100) }
+
+    private func killed(_ arguments: [String], limit: Double) {
+        for user in User.available {
+            scenario("tcp-timewait", as: user) { s in
+                try s.start([try s.installation.program("tcp-timewait")] + arguments)
+                try s.waitUntilReady()
+                try s.checkpoint()
+                kill(s.pid, SIGKILL)
+                if try s.wait() != .killed(SIGKILL) { throw Failure("it was not killed") }
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n", limit: limit)
+            }
+        }
+    }
+
     // MARK: connections to the outside
 
     /// A server outside of the tree: answers each byte with twelve.

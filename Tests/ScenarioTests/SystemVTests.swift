@@ -9,6 +9,27 @@ import Testing
     @Test func `semaphores keep their values, and what the end of each process will undo`() { feature("systemv-semaphores") }
     @Test func `message queues keep their messages, limits and whoever waits for one`() { feature("systemv-queues") }
 
+    @Test func `a locked segment stays locked`() { feature("systemv-new") }
+    @Test func `System V IPC comes back in a pid namespace, and to root under other pids`() {
+        feature("systemv-new", treatments: [.twice], pids: ["ns"])
+        feature("systemv-new", treatments: [.twice], users: User.available.filter { $0 == .root }, pids: ["new"])
+    }
+    @Test func `a user who may not choose ids is told of --pids ns`() {
+        for user in User.available where user.isOther {
+            scenario("systemv-new", as: user) { s in
+                try s.start([try s.installation.program("systemv-new")])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                try s.restart(["--pids", "new"])
+                let status = try s.wait()
+                if status != .exited(71) || !s.restartErrors.contains("--pids ns") { throw Failure("\(status): \(s.restartErrors)") }
+                try s.restart(["--pids", "ns"])
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     @Test(.enabled(if: User.available.contains(.root))) func `what another user made in root's tree is that user's again`() {
         feature("systemv-owners", users: [.root], flags: ["-lrt"])
         feature("systemv-owners", treatments: [.twice], users: [.root], pids: ["ns"], flags: ["-lrt"])

@@ -45,6 +45,22 @@ import Testing
         }
     }
 
+    @Test func `when descriptors are too few to look at every session, the limit is named`() throws {
+        scenario("few-descriptors") { s in
+            let sessions = s.path("sessions")
+            s.environment["CKPT_DIR"] = sessions
+            try s.start(["/bin/sleep", "300"])
+            guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session") }
+            let segment = try FileManager.default.contentsOfDirectory(atPath: sessions)[0]
+            for i in 10 ..< 50 { _ = try run(["/bin/cp", "--sparse=always", sessions + "/" + segment, sessions + "/00000000000000\(i)"], in: s.folder) }
+            for verb in [["checkpoint", s.tag, "-o", s.statefile], ["status", s.tag], ["list"]] {
+                let few = try run(["/usr/bin/prlimit", "--nofile=30:30", s.installation.ckptctl] + verb, in: s.folder, environment: s.environment)
+                if few.status != .exited(71) || !few.errors.contains("ulimit -n") { throw Failure("\(verb): \(few.status) \(few.text) \(few.errors)") }
+            }
+            try s.checkpoint(kill: true)
+        }
+    }
+
     @Test func `a session is named by name, id and pid, and status shows it`() throws {
         scenario("naming") { s in
             try s.start(["/bin/sleep", "300"])

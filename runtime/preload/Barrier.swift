@@ -46,7 +46,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         case CKPT_PHASE_MEMORY:
             if let process { saveMemory(session, process); arrive(part, now) }
         case CKPT_PHASE_END:
-            ckpt_exit_group(137)
+            endWithTheOthers()
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
             if let process { putBackTerminals(session, process) }
             if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process) }
@@ -84,13 +84,19 @@ func abort(_ session: UnsafeMutablePointer<ckpt_session>, from word: UInt32) {
     }
 }
 
+/// --kill is committed.  The initiator may be slower than we, or dead: a parent sees the same end.  (The init process of a namespace survives its own signal.)
+private func endWithTheOthers() -> Never {
+    _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(ckpt_getpid()), 9, 0, 0, 0, 0)
+    ckpt_exit_group(137)
+}
+
 /// For a task that can't take part: waits until the others are let go.
 func awaitEnd(_ session: UnsafeMutablePointer<ckpt_session>, _ mine: UInt32) {
     var word = ckpt_load(ckpt_phase_word(session))
     while generation(word) == mine {
         switch phase(word) {
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE: return
-        case CKPT_PHASE_END: ckpt_exit_group(137)
+        case CKPT_PHASE_END: endWithTheOthers()
         default: word = awaitChange(session, from: word)
         }
     }

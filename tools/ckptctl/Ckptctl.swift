@@ -25,7 +25,7 @@ import CkptSystem
         } catch let problem as Problem {
             fail(problem)
         } catch let error as SystemError {
-            fail(Problem(.system, error.call, cause: error.text))
+            fail(Problem(.system, error.call, cause: error.text, remedy: error.isOutOfDescriptors ? "raise the limit of open files (ulimit -n)" : nil))
         } catch {
             exit(withError: error)
         }

@@ -8,7 +8,7 @@ struct List: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
-        let sessions = Sessions.all().map { session in (session.segment, session.members.compactMap(MemberView.init)) }
+        let sessions = try Sessions.all().map { session in (session.segment, session.members.compactMap(MemberView.init)) }
         if json { return try output(.list(sessions.map(Self.json))) }
         if sessions.isEmpty { return note("no sessions; start a program with ckrun") }
         var table = TextTable([("NAME", .left), ("PID", .right), ("PROCESSES", .right), ("TASKS", .right), ("MEMORY", .right), ("AGE", .right), ("COMMAND", .left)])

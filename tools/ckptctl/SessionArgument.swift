@@ -7,8 +7,8 @@ typealias LiveSession = (segment: Segment, members: [Member])
 
 /// The one session with this name, id or pid.
 func session(_ what: String, for operation: String) throws -> LiveSession {
-    var found = Sessions.find(what)
-    if found.isEmpty, let pid = Int32(what) { found = sessionsBelow(pid) }
+    var found = try Sessions.find(what)
+    if found.isEmpty, let pid = Int32(what) { found = try sessionsBelow(pid) }
     if found.count == 1 { return found[0] }
     if found.isEmpty {
         throw Problem(.noSession, operation, object: what, cause: "no such session", remedy: "ckptctl list shows them; programs started by ckrun have one")
@@ -17,8 +17,8 @@ func session(_ what: String, for operation: String) throws -> LiveSession {
 }
 
 /// The pid of a restart, or of a supervising ckrun, stands for the session of the tree below it.
-private func sessionsBelow(_ pid: Int32) -> [LiveSession] {
-    Sessions.all().filter { session in
+private func sessionsBelow(_ pid: Int32) throws -> [LiveSession] {
+    try Sessions.all().filter { session in
         session.members.contains { member in
             var at = member.pid
             // Pids are reused while this looks: no chain is longer than this.

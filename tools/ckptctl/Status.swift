@@ -11,7 +11,7 @@ struct Status: ParsableCommand {
     @Flag(help: "Of a statefile: also every task's stack.") var stacks = false
 
     func run() throws {
-        if what.contains("/") || Sessions.find(what).isEmpty, FileStatus(what) != nil { return try showStatefile() }
+        if try what.contains("/") || Sessions.find(what).isEmpty, FileStatus(what) != nil { return try showStatefile() }
         let (segment, members) = try session(what, for: "status")
         let views = members.compactMap(MemberView.init)
         if json { return try output(List.json(segment, views)) }
