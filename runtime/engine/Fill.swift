@@ -96,14 +96,15 @@ private func startFiller(_ k: UInt32, _ wanted: inout Int32) {
     let room = Room(k), running = engine_fill_running(k)
     for _ in 0..<64 {
         while isOfTree(wanted) { wanted -= 1 }
-        var a = ckpt_clone_args(), tid = wanted
+        // The same number in each pid namespace that it is in.
+        var a = ckpt_clone_args(), tid = InlineArray<32, Int32>(repeating: wanted)
         // CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM | CHILD_CLEARTID
         a.flags = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000 | 0x200000
         a.stack = room.base; a.stack_size = Room.stackSize
         a.child_tid = UInt64(UInt(bitPattern: running))
         ckpt_store(running, 1)
         let r = withUnsafeMutableBytes(of: &tid) { w in
-            if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+            if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levelsHere) }
             return ckpt_clone3(&a, fillerEntry, UInt64(k))
         }
         if r > 0 { wanted -= 1; return }

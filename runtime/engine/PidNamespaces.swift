@@ -36,6 +36,11 @@ func fillPids(_ pid: Int32, of place: UInt32, _ list: inout InlineArray<32, Int3
     list[count] = pid
     return count + 1
 }
+var levelsHere: Int {
+    var p = here, count = 1
+    while p != 0 { p = around(p); count += 1 }
+    return count
+}
 /// The same for another task of this process.
 func fillOwnPids(_ pid: Int32, _ list: inout InlineArray<32, Int32>) -> Int { fillPids(pid, of: here, &list) }
 
