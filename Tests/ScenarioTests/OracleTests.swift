@@ -49,7 +49,7 @@ struct Subject: Sendable, CustomTestStringConvertible {
     static let programs: [Subject] = [
         script("numpy", "numpy-threads.py", by: "/usr/bin/python3", "100"),
         compiled("churner", "churner.c", [], "7000"),
-        compiled("io_uring", "ring.c", ["-luring"], "60000"),
+        compiled("io_uring", "uring.c", ["-luring"], "60000"),
         script("multiprocessing", "pool.py", by: "/usr/bin/python3", "1000"),
         Subject(name: "bash", argv: { ["/bin/bash", try copied("pipeline.sh"), "70"] }, status: .exited(3)),
         Subject(name: "make") {
