@@ -12,9 +12,24 @@ public final class SeizedTasks {
     public func run(_ tid: Int32, of pid: Int32) throws(SystemError) {
         try request(SeizedTasks.seize, tid)
         tids.insert(tid, at: tid == pid ? tids.count : 0)
-        // It reports the group stop it is in, then each signal that it is about to handle, ours last (the highest number).
+        do throws(SystemError) { try follow(tid) } catch {
+            // Left as it was found: whoever reaches it by another way must not find it held by us.
+            tids.removeAll { $0 == tid }
+            letGo(tid)
+            throw error
+        }
+    }
+    /// It reports the group stop it is in, then each signal that it is about to handle, ours last (the highest number).
+    private func follow(_ tid: Int32) throws(SystemError) {
+        var silent = 0
         for _ in 0..<64 {
-            guard let status = changeOfState(tid) else { throw SystemError("wait for \(tid)", errno: ETIMEDOUT) }
+            guard let status = changeOfState(tid, milliseconds: 500) else {
+                // It may stand in a stop whose report has been taken: then it goes on from there.  Otherwise it has not come to run yet.
+                silent += 1
+                if silent > 4 { throw SystemError("wait for \(tid)", errno: ETIMEDOUT) }
+                _ = ckpt_syscall(CKPT_SYS_ptrace, SeizedTasks.cont, Int(tid), 0, 0, 0, 0)
+                continue
+            }
             guard status & 0xff == 0x7f else { return }         // it ended
             let isEvent = status >> 16 != 0, signal = isEvent ? 0 : status >> 8 & 0xff
             try request(SeizedTasks.cont, tid, Int(signal))
@@ -27,21 +42,22 @@ public final class SeizedTasks {
     }
     /// Detaching wants a ptrace stop: PTRACE_INTERRUPT makes one.  The task goes back into its group stop.
     public func release() {
-        let interrupt = 0x4207
-        for tid in tids {
-            _ = ckpt_syscall(CKPT_SYS_ptrace, interrupt, Int(tid), 0, 0, 0, 0)
-            _ = changeOfState(tid)
-            _ = ckpt_syscall(CKPT_SYS_ptrace, SeizedTasks.detach, Int(tid), 0, 0, 0, 0)
-        }
+        for tid in tids { letGo(tid) }
         tids = []
+    }
+    private func letGo(_ tid: Int32) {
+        let interrupt = 0x4207
+        _ = ckpt_syscall(CKPT_SYS_ptrace, interrupt, Int(tid), 0, 0, 0, 0)
+        _ = changeOfState(tid, milliseconds: 2000)
+        _ = ckpt_syscall(CKPT_SYS_ptrace, SeizedTasks.detach, Int(tid), 0, 0, 0, 0)
     }
     deinit { release() }
 }
 
-/// What wait(2) says of a traced task; nil: nothing within two seconds, or it is not ours.
-private func changeOfState(_ tid: Int32) -> Int32? {
+/// What wait(2) says of a traced task; nil: nothing within that time, or it is not ours.
+private func changeOfState(_ tid: Int32, milliseconds: Int) -> Int32? {
     let wall: Int32 = 0x4000_0000
-    for _ in 0..<2000 {
+    for _ in 0..<milliseconds {
         var status: Int32 = 0
         let r = waitpid(tid, &status, WNOHANG | wall)
         if r == tid { return status }
@@ -61,7 +77,7 @@ public func unblockSignals(_ signals: UInt64, of tid: Int32) throws(SystemError)
     try request(seize)
     defer { _ = ckpt_syscall(CKPT_SYS_ptrace, detach, Int(tid), 0, 0, 0, 0) }
     try request(interrupt)
-    guard changeOfState(tid) != nil else { throw SystemError("wait for \(tid)", errno: ETIMEDOUT) }
+    guard changeOfState(tid, milliseconds: 2000) != nil else { throw SystemError("wait for \(tid)", errno: ETIMEDOUT) }
     var mask: UInt64 = 0
     let address = withUnsafeMutablePointer(to: &mask) { Int(bitPattern: $0) }
     try request(getMask, 8, address)
