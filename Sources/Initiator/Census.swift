@@ -269,14 +269,13 @@ final class Census {
         if stat.isStopped { try runStopped(p, tid) }
     }
 
-    /// A task that was stopped after it had been looked at gets no signal before it runs.
+    /// A task that was stopped after it had been looked at gets no signal before it runs, or stands still in its handler.
     /// libc's thread for SIGEV_THREAD timers blocks every signal with a system call of its own, and sleeps.  (A task in execve keeps SIGCKPT blocked for good reason.)
     private func reachHeldBack() throws(CheckpointFailure) {
-        for p in processes where !p.isStopped {
-            if let stat = ProcStat(pid: p.pid), stat.isStopped {
-                for tid in p.signalled { if let stat = ProcStat(pid: p.pid, tid: tid), stat.isStopped { try runStopped(p, tid) } }
-                continue
-            }
+        for p in processes {
+            // (One that is traced already shows another state.)
+            for tid in p.signalled.sorted() { if let stat = ProcStat(pid: p.pid, tid: tid), stat.isStopped { try runStopped(p, tid) } }
+            if p.isStopped { continue }
             for (tid, own) in p.ownTids where !hasArrived(p, own) && !unblocked.contains(tid) {
                 guard let stat = ProcStat(pid: p.pid, tid: tid), stat.state == "S", let status = ProcStatus(pid: p.pid, tid: tid),
                       status.hex("SigBlk") & status.hex("SigCgt") & ckpt_sigckpt_bit() != 0,
@@ -300,7 +299,7 @@ final class Census {
     private func runStopped(_ p: CalledProcess, _ tid: Int32) throws(CheckpointFailure) {
         p.isStopped = true
         if continued.contains(p.pid) { return }
-        do throws(SystemError) { try seized.run(tid, of: p.pid) } catch {
+        do throws(SystemError) { try seized.run(tid, of: p.pid, isPending: (ProcStatus(pid: p.pid, tid: tid)?.hex("SigPnd") ?? 0) & ckpt_sigckpt_bit() != 0) } catch {
             log.notice("pid \(p.pid) is stopped and may not be traced: it is continued and stopped again")
             continued.append(p.pid)
             Kernel.kill(pid: p.pid, 18)

@@ -8,11 +8,11 @@ public final class SeizedTasks {
     private static let seize = 0x4206, cont = 7, detach = 17
     public init() {}
 
-    /// Seizes a task in group stop and lets it run; a handler's signal must be pending for it.
-    public func run(_ tid: Int32, of pid: Int32) throws(SystemError) {
+    /// Seizes a task in group stop and lets it run: into its handler if the signal is pending for it, else on in it.
+    public func run(_ tid: Int32, of pid: Int32, isPending: Bool) throws(SystemError) {
         try request(SeizedTasks.seize, tid)
         tids.insert(tid, at: tid == pid ? tids.count : 0)
-        do throws(SystemError) { try follow(tid) } catch {
+        do throws(SystemError) { try follow(tid, isPending: isPending) } catch {
             // Left as it was found: whoever reaches it by another way must not find it held by us.
             tids.removeAll { $0 == tid }
             letGo(tid)
@@ -20,7 +20,7 @@ public final class SeizedTasks {
         }
     }
     /// It reports the group stop it is in, then each signal that it is about to handle, ours last (the highest number).
-    private func follow(_ tid: Int32) throws(SystemError) {
+    private func follow(_ tid: Int32, isPending: Bool) throws(SystemError) {
         var silent = 0
         for _ in 0..<64 {
             guard let status = changeOfState(tid, milliseconds: 500) else {
@@ -33,7 +33,7 @@ public final class SeizedTasks {
             guard status & 0xff == 0x7f else { return }         // it ended
             let isEvent = status >> 16 != 0, signal = isEvent ? 0 : status >> 8 & 0xff
             try request(SeizedTasks.cont, tid, Int(signal))
-            if signal == Int32(CKPT_SIGCKPT) { return }
+            if signal == Int32(CKPT_SIGCKPT) || (isEvent && !isPending) { return }
         }
     }
     private func request(_ what: Int, _ tid: Int32, _ data: Int = 0) throws(SystemError) {
