@@ -226,7 +226,7 @@ static int hold(const char *kind) {
         must(openpty(&p[0], &q, NULL, NULL, NULL)); must(tcgetattr(q, &t)); t.c_oflag = 0; t.c_lflag = ECHO; must(tcsetattr(q, TCSANOW, &t));
         must(fcntl(q, F_SETFL, O_RDWR | O_NONBLOCK)); must(fcntl(p[0], F_SETFL, O_RDWR | O_NONBLOCK));
         memset(b, 'o', sizeof b);
-        for (int idle = 0; idle < 200; idle++) { long n = write(q, b, sizeof b); if (n > 0) { unread += n; idle = 0; } else usleep(1000); }
+        for (int idle = 0; idle < 20; idle++) { long n = write(q, b, sizeof b); if (n > 0) { unread += n; idle = 0; } else usleep(1000); }
         must(write(p[0], "typed", 5)); unread += 5; usleep(50000);
         slave = q;
         return p[0];
@@ -397,7 +397,7 @@ int main(int argc, char **argv) {
     if (!strncmp(argv[1], "left-", 5)) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
     if (slave >= 0) {
         char b[4096];
-        for (int idle = 0; idle < 100; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }
+        for (int idle = 0; idle < 20; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }
         same(0, unread);
     }
     if (!strcmp(argv[1], "udp-error")) { same(-1, recv(fd, line, 1, MSG_DONTWAIT)); same(ECONNREFUSED, errno); }

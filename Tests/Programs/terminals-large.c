@@ -26,7 +26,7 @@ static struct pair *make(int typed, tcflag_t oflag, tcflag_t lflag) {
 }
 // At most `most` bytes, in pieces, until the kernel takes no more.
 static void put(struct pair *p, long most, int piece) {
-    for (int idle = 0; idle < 100 && p->held < most; ) {
+    for (int idle = 0; idle < 20 && p->held < most; ) {
         long n = most - p->held < piece ? most - p->held : piece;
         for (long i = 0; i < n; i++) text[i] = byte_at(p, p->held + i);
         n = write(p->from, text, n);
@@ -35,7 +35,7 @@ static void put(struct pair *p, long most, int piece) {
 }
 static long get(int fd, char *to) {
     long got = 0;
-    for (int idle = 0; idle < 100; ) {
+    for (int idle = 0; idle < 20; ) {
         long n = read(fd, to + got, MOST / 2 - got);
         if (n > 0) { got += n; idle = 0; } else { idle++; usleep(1000); }
     }
