@@ -3,3 +3,4 @@
 #include "ckpt_kernel.h"
 #include "ckpt_session.h"
 #include "ckpt_statefile.h"
+#include "ckpt_warm.h"

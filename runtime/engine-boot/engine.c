@@ -3,6 +3,8 @@
 
 static struct engine_state state;
 struct engine_state *engine_state(void) { return &state; }
+static struct engine_template template;
+struct engine_template *engine_template(void) { return &template; }
 
 __attribute__((naked)) void boot_continue_at(void (*entry)(uint64_t), uint64_t from, uint64_t to, uint64_t stack_top, uint64_t argument) {
     __asm__ volatile(

@@ -46,22 +46,26 @@ func fork(pid: Int32, inside place: UInt32 = 0, flags: UInt64 = 0, exitSignal: I
 }
 
 /// The pid to ask for: with --pids new the kernel chooses.
-private func wantedPid(_ n: Int) -> Int32 { state.pointee.mode == ENGINE_PIDS_NEW.rawValue ? 0 : nodes[n].pointee.pid }
+func wantedPid(_ n: Int) -> Int32 { state.pointee.mode == ENGINE_PIDS_NEW.rawValue ? 0 : nodes[n].pointee.pid }
 
 /// Creates every node that `creator` has to, in one of its stages.
 func giveBirth(creator: Int32, stage: UInt8) {
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.creator == creator && nodes[n].pointee.stage == stage {
         if creator < 0 && n == Int(state.pointee.init_node) { continue }
-        let way = nodes[n].pointee.way
-        let r: Int
-        if way == Birth.adopted { r = fork(pid: 0, argument: UInt64(n), intermediate) }
-        else {
-            if way == Birth.sibling { refuseOtherSignal(n, creator) }
-            r = forkNode(n, pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, exitSignal: exitSignal(n), nodeEntry)
-        }
-        guard r > 0 else { refuseBirth(n, r) }
-        if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
+        create(n, by: creator)
     }
+}
+func create(_ n: Int, by creator: Int32) {
+    let way = nodes[n].pointee.way
+    let r: Int
+    if way == Birth.adopted { r = state.pointee.warm != 0 && creator >= 0 ? share(ENGINE_INTERMEDIATE, pid: sparePid(), argument: UInt64(n), intermediate) : fork(pid: 0, argument: UInt64(n), intermediate) }
+    else {
+        if way == Birth.sibling { refuseOtherSignal(n, creator) }
+        prune(for: n)
+        r = forkNode(n, pid: wantedPid(n), flags: way == Birth.sibling ? cloneParent : 0, exitSignal: exitSignal(n), nodeEntry)
+    }
+    guard r > 0 else { refuseBirth(n, r) }
+    if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
 }
 /// A sibling gets the exit signal of the one that creates it.
 private func refuseOtherSignal(_ n: Int, _ creator: Int32) {
@@ -71,7 +75,7 @@ private func refuseOtherSignal(_ n: Int, _ creator: Int32) {
         l.put("its parent gets another signal for it than for the leader of its session; take the checkpoint when the session's other processes have ended")
     }
 }
-private func refuseBirth(_ n: Int, _ r: Int) -> Never {
+func refuseBirth(_ n: Int, _ r: Int) -> Never {
     if r == -17 || r == -1 || r == -22 { refuseTaken(pid: nodes[n].pointee.pid, r) }
     refuse(r) { l in l.put("pid "); l.put(signed: Int64(nodes[n].pointee.pid)); l.put(": process cannot be created") }
 }
@@ -80,12 +84,13 @@ private func refuseBirth(_ n: Int, _ r: Int) -> Never {
 private let intermediate: @convention(c) (UInt64) -> Void = { n in
     state.pointee.is_engine = 0
     state.pointee.is_builder = 0
+    prune(for: Int(n))
     let r = forkNode(Int(n), pid: wantedPid(Int(n)), flags: 0, exitSignal: 17, nodeEntry)
     if r <= 0 { refuseBirth(Int(n), r) }
     ckpt_exit_group(0)
 }
 
-private let nodeEntry: @convention(c) (UInt64) -> Void = { n in runNode(Int(n)) }
+let nodeEntry: @convention(c) (UInt64) -> Void = { n in runNode(Int(n)) }
 
 /// The whole life of a node until it leaves for the application's code.
 func runNode(_ n: Int) -> Never {
@@ -96,7 +101,8 @@ func runNode(_ n: Int) -> Never {
     let me = nodes[n].pointee
     let parentLeaves = me.parent >= 0 && nodes[Int(me.parent)].pointee.mainGone != 0
     // A dead parent takes its children along while nothing has been released.
-    if me.way != Birth.adopted && !parentLeaves { _ = ckpt_prctl(1, 9, 0, 0, 0) }
+    let borneByMidwife = s.pointee.warm != 0 && me.creator < 0
+    if me.way != Birth.adopted && !parentLeaves && !borneByMidwife { _ = ckpt_prctl(1, 9, 0, 0, 0) }
     nodePids[n].pointee = me.place == 0 ? ckpt_getpid() : me.pid
     startNumbering(n)
     if me.record >= 0 { s.pointee.process = UInt32(me.record); makeTimesOfChildren(Int(me.record)) }

@@ -12,8 +12,10 @@ func buildTree() {
     s.pointee.is_builder = 1
     makePartNamespaces()
     makeKernelObjects()
-    giveBirth(creator: -1, stage: 0)
-    giveBirth(creator: -1, stage: 1)
+    if s.pointee.warm != 0 { orderBirths() } else {
+        giveBirth(creator: -1, stage: 0)
+        giveBirth(creator: -1, stage: 1)
+    }
     waitForAll(ENGINE_STAGE_BIRTH, count: everybody)
     openStage(ENGINE_STAGE_GROUPS)
     waitForAll(ENGINE_STAGE_GROUPS, count: everybody)

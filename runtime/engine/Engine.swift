@@ -18,6 +18,7 @@ import Freestanding
     let superblock = readSuperblock()
     s.pointee.file_size = superblock.file_size
     s.pointee.statefile_id = withUnsafeBytes(of: superblock.id) { $0.load(as: UInt64.self) }
+    if s.pointee.wants_warm != 0 { branchOff(stack, superblock) }
     readTables(superblock)
     verifyTables(fileSize: superblock.file_size)
     checkCpu()
@@ -25,6 +26,7 @@ import Freestanding
     readClockOffsets()
     findVdso()
     timed("verify")
+    if s.pointee.wants_template != 0 { prepareTemplate(stack, superblock, path); moveToRegion(continueAsTemplate) }
     moveToRegion(continueInRegion)
 }
 
@@ -35,6 +37,11 @@ private let continueInRegion: @convention(c) (UInt64) -> Void = { oldImage in
     parkVdso()
     reserveDescriptors()
     checkLazy()
+    restart()
+}
+
+/// Once in an ordinary restart, and once in each branch of a template.
+func restart() -> Never {
     enterWholeNamespaces()
     noteForeground()
     checkObjects()
@@ -79,7 +86,7 @@ func attempt(_ mode: engine_pids) -> Never {
     supervise()
 }
 
-private func initialise() {
+func initialise() {
     let s = state
     s.pointee.is_engine = 1
     s.pointee.node = -1

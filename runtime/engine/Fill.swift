@@ -38,6 +38,7 @@ func countFillers() {
 
 func fillMemory(_ i: Int) {
     let s = state
+    if s.pointee.warm != 0 && s.pointee.vdso_matches != 0 && !needsReading(i) { return }
     s.pointee.fill_from = processes[i].pointee.runs
     s.pointee.fill_process = UInt32(i)
     s.pointee.fill_next = 0
@@ -63,7 +64,7 @@ private func isLarge(_ i: Int) -> Bool {
 /// Is it filled through the userfaultfd?
 private func isStaged(_ v: Int) -> Bool {
     let r = vmas[v].pointee
-    return r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.page_shift == 0 && r.data_offset != 0 && r.end - r.start >= huge && !isLazy(v)
+    return r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.page_shift == 0 && r.data_offset != 0 && r.end - r.start >= huge && !isLazy(v) && !isHeld(v)
         && !has(v, CKPT_VMA_GROWSDOWN) && !has(v, CKPT_VMA_DROPPABLE)
 }
 /// May its dense parts become huge pages?  A move keeps the page where it was allocated, and wants the same protection on both sides.
@@ -188,7 +189,7 @@ private func fill(_ run: ckpt_run, _ room: Room) {
         return
     }
     guard let v = vmaToFill(i, run.address, end) else { refuseStatefile("run", at: run.file_offset, "names an address outside the process's memory") }
-    if isLazy(v) { return }
+    if isLazy(v) || isHeld(v) { return }
     if state.pointee.fill_memory >= 0 && isStaged(v) {
         readRun(run, to: room.pages, frames: room.frames)
         return place(v, run, from: room.pages)
@@ -200,7 +201,7 @@ private func fill(_ run: ckpt_run, _ room: Room) {
 }
 
 /// The VMA around a run, if something of it is stored.
-private func vmaToFill(_ i: Int, _ start: UInt64, _ end: UInt64) -> Int? {
+func vmaToFill(_ i: Int, _ start: UInt64, _ end: UInt64) -> Int? {
     let p = processes[i]
     var low = Int(p.pointee.first_vma), high = low + Int(p.pointee.vma_count)
     while low < high {

@@ -5,13 +5,14 @@ import EngineBoot
 import Freestanding
 
 private let topOfMemory: UInt64 = 0x7fff_ffff_f000
+private let mapFixed: Int32 = 0x10
 private let mapShared: Int32 = 1, mapPrivate: Int32 = 2, mapAnonymous: Int32 = 0x20, mapGrowsDown: Int32 = 0x100, mapNoReserve: Int32 = 0x4000, mapNoReplace: Int32 = 0x100000
 private let mapDroppable: Int32 = 8
 
 func restoreMemory(_ i: Int) {
     let p = processes[i]
-    clearMemory()
-    for k in 0..<p.pointee.vma_count { mapVma(Int(p.pointee.first_vma + k)) }
+    if state.pointee.warm != 0 { takeImage(i) } else { clearMemory() }
+    for k in 0..<p.pointee.vma_count where !isHeld(Int(p.pointee.first_vma + k)) { mapVma(Int(p.pointee.first_vma + k)) }
     closeMappedFile()
     placeVdso(i)
     fillMemory(i)
@@ -42,9 +43,11 @@ func has(_ v: Int, _ flag: ckpt_vma_flags) -> Bool { vmas[v].pointee.flags & fla
 /// Writable while it is filled, if anything of it is stored.
 func fillProtection(_ v: Int) -> Int32 { Int32(vmas[v].pointee.protection) | (vmas[v].pointee.data_offset != 0 ? 3 : 0) }
 
-private func mapVma(_ v: Int) {
+func mapVma(_ v: Int) { mapVma(v, at: vmas[v].pointee.start) }
+/// A template holds some elsewhere.
+func mapVma(_ v: Int, at address: UInt64) {
     let r = vmas[v].pointee
-    var flags = mapNoReplace, fd: Int32 = -1, offset: UInt64 = 0, protection = fillProtection(v)
+    var flags = address == r.start ? mapNoReplace : mapFixed, fd: Int32 = -1, offset: UInt64 = 0, protection = fillProtection(v)
     if has(v, CKPT_VMA_NORESERVE) { flags |= mapNoReserve }
     switch ckpt_vma_kind(r.kind) {
     case CKPT_VMA_ANONYMOUS:
@@ -65,12 +68,12 @@ private func mapVma(_ v: Int) {
         flags |= mapShared; fd = state.pointee.segment_fd; offset = r.object_offset
     default: return
     }
-    let m = ckpt_mmap(r.start, r.end - r.start, protection, flags, fd, offset)
+    let m = ckpt_mmap(address, r.end - r.start, protection, flags, fd, offset)
     if m == -12 && r.page_shift != 0 { refuseHugePages(v, r.end - r.start) }
-    guard !failed(m), UInt64(m) == r.start else { refuseVma(v, failed(m) ? m : -17, "cannot be mapped") }
+    guard !failed(m), UInt64(m) == address else { refuseVma(v, failed(m) ? m : -17, "cannot be mapped") }
     if r.policy != 0 { restorePolicy(v) }
-    if has(v, CKPT_VMA_HUGEPAGE) { _ = ckpt_madvise(r.start, r.end - r.start, 14) }
-    if has(v, CKPT_VMA_NOHUGEPAGE) { _ = ckpt_madvise(r.start, r.end - r.start, 15) }
+    if has(v, CKPT_VMA_HUGEPAGE) { _ = ckpt_madvise(address, r.end - r.start, 14) }
+    if has(v, CKPT_VMA_NOHUGEPAGE) { _ = ckpt_madvise(address, r.end - r.start, 15) }
 }
 
 /// A second mapping of the staged pages: mremap(2) with an old size of 0.
@@ -97,7 +100,7 @@ private func fileToMap(_ v: Int, write: Bool) -> Int32 {
     s.pointee.mapped_write = write ? 1 : 0
     return s.pointee.mapped_fd
 }
-private func closeMappedFile() {
+func closeMappedFile() {
     if state.pointee.mapped_fd >= 0 { _ = ckpt_close(state.pointee.mapped_fd) }
     state.pointee.mapped_fd = -1
 }

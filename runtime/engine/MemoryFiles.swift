@@ -176,18 +176,21 @@ func isZero(_ p: UnsafeMutableRawPointer, _ n: Int) -> Bool {
 }
 
 /// Shared anonymous memory: whichever process wrote a page into its shared chain.
-private func fillShared() {
+func fillShared() {
     for p in 0..<processes.count where processes[p].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 {
         forEachRun(from: processes[p].pointee.shared_runs) { run in
             guard run.object < objects.count else { refuseStatefile("run", at: run.file_offset, "names no shared object") }
             let o = Int(run.object), size = UInt64(run.pages) * 4096
             if objects[o].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue { return }     // when it has its id
             let isShared = objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[o].pointee.page_shift == 0
+            // A template holds what a branch gets a copy of; files in memory each branch makes for itself.
+            if isShared ? state.pointee.warm != 0 : state.pointee.wants_template != 0 { return }
             if !isShared { return fillMemoryObject(o, run) }
             guard run.address & 4095 == 0, run.address <= sharedSize(o), size <= sharedSize(o) - run.address else {
                 refuseStatefile("run", at: run.file_offset, "lies outside its shared object")
             }
             readRun(run, to: objectStaging[o].pointee + run.address, frames: state.pointee.frames)
+            if state.pointee.wants_template != 0 { noteMaster(o, run) }
         }
     }
 }

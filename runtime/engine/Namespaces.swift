@@ -53,14 +53,13 @@ func enterNamespaces() {
     s.pointee.ipc_namespace = ipc != 0 ? 1 : 0
     // Files that are open already belong to the mounts of the tree's own.
     let mounts = isWhole(CKPT_NAMESPACE_MOUNT) ? 0 : newMount
-    if privileged && system(CKPT_SYS_unshare, newPid | mounts | newTime | ipc) == 0 {
-        if writeClockOffsets() { s.pointee.time_namespace = 1 } else { checkClocks() }
-        return
-    }
+    // A template's midwife makes the time namespace: who shares memory can't enter one (Midwife.swift).
+    let time = s.pointee.warm != 0 ? 0 : newTime
+    if privileged && system(CKPT_SYS_unshare, newPid | mounts | time | ipc) == 0 { return goOnWithClocks() }
     let uid = currentIds(false)[1], gid = currentIds(true)[1]
     let owner = singleOwner()
     s.pointee.foreign_groups = groupsDiffer() ? 1 : 0
-    let r = system(CKPT_SYS_unshare, newUser | newPid | mounts | newTime | ipc)
+    let r = system(CKPT_SYS_unshare, newUser | newPid | mounts | time | ipc)
     guard r == 0 else {
         refuse(.lacks) { l in
             l.put("a user namespace: "); putError(r, &l)
@@ -69,7 +68,10 @@ func enterNamespaces() {
     }
     s.pointee.user_namespace = 1
     mapIds(owner, uid, gid)
-    if writeClockOffsets() { s.pointee.time_namespace = 1 } else { checkClocks() }
+    goOnWithClocks()
+}
+private func goOnWithClocks() {
+    if state.pointee.warm != 0 ? enterMidwifesClocks() : writeClockOffsets() { state.pointee.time_namespace = 1 } else { checkClocks() }
 }
 
 /// A user namespace without privileges maps one user.
@@ -93,7 +95,7 @@ private func mapIds(_ owner: (UInt32, UInt32), _ uid: UInt32, _ gid: UInt32) {
 }
 
 /// The offsets of the namespace to be: the clocks go on from the checkpoint.  They count from the machine's clocks, so ours are added.
-private func writeClockOffsets() -> Bool {
+func writeClockOffsets() -> Bool {
     guard let own = state.pointee.clock_offsets_known != 0 ? (state.pointee.own_monotonic, state.pointee.own_boottime) : nil else { return false }
     let monotonic = Int64(bitPattern: tree.pointee.monotonic &- nanoseconds(1)) &+ own.0
     let boottime = Int64(bitPattern: tree.pointee.boottime &- nanoseconds(7)) &+ own.1

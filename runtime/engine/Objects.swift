@@ -121,9 +121,25 @@ private func checkWritten(_ i: Int, _ path: Text, _ size: UInt64) {
     guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be truncated") } }
 }
 
+/// Mapped by processes and what it was: a template maps it once for all branches.
+func isAsMapped(_ i: Int) -> Bool {
+    let special = CKPT_OBJECT_SAVED.rawValue | CKPT_OBJECT_USED_OUTSIDE.rawValue
+    guard objects[i].pointee.kind == CKPT_OBJECT_REGULAR.rawValue, objects[i].pointee.written == 0, objects[i].pointee.flags & special == 0 else { return false }
+    let path = relocated(bytes(objects[i].pointee.path)), st = status(path: path)
+    guard st.result == 0, st.status.kind == 0o100000, unchanged(i, path, st.status) else { return false }
+    seenFiles[i].pointee = engine_seen(inode: st.status.inode, seconds: st.status.words[13], nanoseconds: st.status.words[14])
+    return true
+}
+/// Whoever changes a file, or puts another in its place, changes one of these (st_ctim).
+private func wasSeen(_ i: Int, _ st: FileStatus) -> Bool {
+    let seen = seenFiles[i].pointee
+    return seen.inode == st.inode && seen.seconds == st.words[13] && seen.nanoseconds == st.words[14] && st.inode != 0
+}
+
 /// Files of /proc and /sys have no size, and a time that says nothing.
 private func unchanged(_ i: Int, _ path: Text, _ st: FileStatus) -> Bool {
     let o = objects[i]
+    if state.pointee.warm != 0 && wasSeen(i, st) { return true }
     guard st.size == o.pointee.size else { return false }
     if o.pointee.build_id_size > 0 { return buildIdMatches(i, path) }
     if st.size == 0 { return true }

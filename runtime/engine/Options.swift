@@ -30,7 +30,7 @@ struct InitialStack {
 
 private let help: StaticString = """
 usage: FILE.ckpt [--pids auto|keep|ns|new] [--relocate OLD=NEW]... [--files keep|truncate]
-                 [--tcp repair|reset|refuse] [--ipc attach] [--lazy [--working-set FILE]] [--ignore-cpu] [--ignore-clock] [--timing]
+                 [--tcp repair|reset|refuse] [--ipc attach] [--lazy [--working-set FILE]] [--ignore-cpu] [--ignore-clock] [--warm] [--timing]
 Restarts the process tree that this statefile holds.
   --pids auto       keep the pids if permitted and free, else in a new pid namespace (default)
   --pids keep       keep the pids in this pid namespace
@@ -47,6 +47,7 @@ Restarts the process tree that this statefile holds.
   --working-set F   note in F which memory is touched first; the next restart reads that ahead first
   --ignore-cpu      go on without a CPU feature that the program may have used
   --ignore-clock    let the monotonic clock go backwards
+  --warm            branch off the template in memory (ckptctl warm FILE.ckpt), in a pid namespace; without one, read the file
   --timing          print the time of each phase
 
 """
@@ -70,6 +71,8 @@ func readOptions(_ stack: InitialStack) -> Text {
         else if equal(a, to: "--lazy") { state.pointee.lazy = 1 }
         else if equal(a, to: "--working-set") { openWorkingSet(value(stack, &i)) }
         else if let v = valueOf(a, "--working-set=") { openWorkingSet(v) }
+        else if equal(a, to: "--warm") { state.pointee.wants_warm = 1 }
+        else if equal(a, to: "--template") { state.pointee.wants_template = 1 }
         else if equal(a, to: "--timing") { state.pointee.timing = 1 }
         else if equal(a, to: "--help") || equal(a, to: "-h") { printAndExit(help) }
         else if equal(a, to: "--version") { printAndExit("ckptengine, statefile version 1\n") }

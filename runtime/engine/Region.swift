@@ -27,7 +27,7 @@ private func planLayout() -> Layout {
     l.stacks = UInt64(ENGINE_MAIN_STACK) + (most + 1) * UInt64(ENGINE_TASK_STACK)
     l.tables = pageAlignUp(state.pointee.scratch_size)
     l.board = boardBytes
-    l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128)
+    l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128 + UInt64(vmas.count) * 8 + UInt64(objects.count) * 24)
     countFillers()
     l.fill = fillRooms(state.pointee.fillers)
     for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[i].pointee.page_shift == 0 { l.staging += sharedSize(i) }
@@ -52,6 +52,7 @@ func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
     mapFixed(at, l.board, shared | anonymously, -1)
     let board = at; at += l.board
     layArrays(at); at += l.arrays
+    s.pointee.arrays_size = l.arrays
     s.pointee.fill = (at + (2 << 20) - 1) & ~((2 << 20) - 1); at += l.fill
     stageShared(at); at += l.staging
     s.pointee.segment = at
@@ -63,7 +64,7 @@ func moveToRegion(_ entry: @convention(c) (UInt64) -> Void) -> Never {
 }
 
 /// Maps `size` bytes where no process of the tree, nor we ourselves, have anything.
-private func mapRegion(_ size: UInt64) -> UInt64 {
+func mapRegion(_ size: UInt64) -> UInt64 {
     var from: UInt64 = 0x3000_0000_0000, wrapped = false
     while true {
         let found = freeBase(size: size, from: from, limit: 0x7fff_0000_0000, guardSize: 4 << 20, alignment: 4096, count: vmas.count) { i in
@@ -100,6 +101,8 @@ private func layArrays(_ at: UInt64) {
     s.pointee.object_fd = at + UInt64(objects.count) * 8
     s.pointee.description_fd = s.pointee.object_fd + UInt64(objects.count) * 4
     s.pointee.nodes = (s.pointee.description_fd + UInt64(descriptions.count) * 4 + 63) & ~63
+    s.pointee.images = (s.pointee.nodes + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 7) & ~7
+    s.pointee.seen = s.pointee.images + UInt64(vmas.count) * 8
     for i in 0..<objects.count { objectFd[i].pointee = -1 }
     for i in 0..<descriptions.count { descriptionFd[i].pointee = -1 }
 }

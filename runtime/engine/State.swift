@@ -76,6 +76,11 @@ var objectFd: Table<Int32> { Table(at: state.pointee.object_fd, count: UInt64(ob
 var objectStaging: Table<UInt64> { Table(at: state.pointee.object_staging, count: UInt64(objects.count)) }
 var nodes: Table<BirthNode> { Table(at: state.pointee.nodes, count: state.pointee.node_count) }
 
+/// Files that the template has compared already.
+var seenFiles: Table<engine_seen> { Table(at: state.pointee.seen, count: UInt64(objects.count)) }
+/// Where the keeper of a template holds each VMA's contents; 0: nowhere.
+var images: Table<UInt64> { Table(at: state.pointee.images, count: UInt64(vmas.count)) }
+
 /// The new pid of each node of the plan, on the board.
 var nodePids: Table<Int32> { Table(at: state.pointee.scratch + boardSize, count: maximumNodes) }
 /// How many stages each node has completed, on the board.

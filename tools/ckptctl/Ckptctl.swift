@@ -16,7 +16,7 @@ import CkptSystem
             77 a task holds something that can't be restored.
             """,
         version: String(cString: ckpt_release()),
-        subcommands: [List.self, Status.self, Inspect.self, Checkpoint.self, Restart.self, Gdb.self, Core.self, FaceVerb.self, Verify.self, Binfmt.self, Check.self])
+        subcommands: [List.self, Status.self, Inspect.self, Checkpoint.self, Restart.self, Warm.self, Gdb.self, Core.self, FaceVerb.self, Verify.self, Binfmt.self, Check.self])
 
     static func main() {
         do {

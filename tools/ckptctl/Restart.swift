@@ -35,10 +35,6 @@ struct Restart: ParsableCommand {
     }
 
     private func become(_ statefile: Statefile, _ arguments: [String]) throws {
-        let engine = try File.inMemory("ckptengine", executable: true)
-        try engine.write(statefile.engine, at: 0)
-        let error = Program.become(engine, arguments + options)
-        throw Problem(.system, "restart", object: file, cause: "its engine cannot be executed", error.text,
-                      remedy: error.errno == 13 ? "sysctl vm.memfd_noexec=0, or turn it over with `ckptctl face exec` and execute it" : nil)
+        try statefile.executeEngine(for: "restart", of: file, arguments + options)
     }
 }

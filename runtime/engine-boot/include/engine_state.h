@@ -45,6 +45,7 @@ struct engine_space {
 struct engine_extent { uint64_t start, end, source; };     // source: the address at the checkpoint
 
 struct engine_piece { uint64_t start, size; };
+struct engine_seen { uint64_t inode, seconds, nanoseconds; };           // a file that a template has compared
 
 struct engine_state {
     // options
@@ -127,6 +128,11 @@ struct engine_state {
     int32_t  working_set; uint32_t lazy_lock, lazy_done, space_count;
     uint64_t spaces, lazy_rooms, lazy_polls, statefile_id;
     uint64_t touched, touched_count, wanted, wanted_count, wanted_next;
+    // a template of this statefile in memory (Template.swift)
+    uint32_t wants_warm, wants_template;    // --warm, --template
+    uint32_t warm;                      // this restart branches off a template
+    int32_t  board_fd, keeper, channel; // the board's file; the way to the template's keeper, and to the midwife that this branch has there
+    uint64_t images, seen, arrays_size; // uint64_t per VMA: where the keeper holds it, 0: nowhere; struct engine_seen per object
     // folders that are made for a moment: their paths, each with its NUL
     uint32_t folders_used; char folders[ENGINE_FOLDER_TEXT];
 };
@@ -181,4 +187,5 @@ CKPT_INLINE uint32_t *_Nonnull engine_gid(struct ckpt_process_record *_Nonnull p
 CKPT_INLINE uint32_t *_Nonnull engine_user(struct ckpt_credentials_record *_Nonnull c, int i) { return &c->uid[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_group_of(struct ckpt_credentials_record *_Nonnull c, int i) { return &c->gid[i]; }
 CKPT_INLINE char *_Nonnull engine_tree_session_id(struct ckpt_tree *_Nonnull t) { return t->session_id; }
+#include "engine_template.h"
 #endif

@@ -1,0 +1,174 @@
+// A template in memory: a branch is equal by value to an ordinary restart, branches are independent, and nothing is left of a template that is dropped.
+import Foundation
+import Glibc
+import Testing
+
+extension Scenario {
+    /// Keeps a template of the last statefile.
+    func warm(_ options: [String] = []) throws {
+        let made = try ckptctl(["warm", statefile] + options)
+        if made.status != .exited(0) { throw Failure("warm: \(made.status): \(made.errors)") }
+    }
+    func dropTemplates() { for g in 1 ... max(1, generation) { _ = try? ckptctl(["warm", "--drop", path("generation-\(g).ckpt")]) } }
+
+    /// The restart has come from the template, and not from the file for want of one.
+    func branch(_ options: [String] = []) throws { try restart(["--warm"] + options) }
+    func expectBranch() throws { if restartErrors.contains("--warm") { throw Failure(restartErrors) } }
+}
+
+/// A feature holds in a branch, and in a branch of a branch.
+private func warmFeature(_ program: String, generations: Int = 1, users: [User] = User.available, flags: [String] = [], sourceLocation: SourceLocation = #_sourceLocation) {
+    for user in users {
+        scenario("\(program)-warm", as: user, sourceLocation: sourceLocation) { s in
+            try s.start([try s.installation.program(program, flags: flags)])
+            try s.waitUntilReady()
+            defer { s.dropTemplates() }
+            for _ in 0 ..< generations {
+                try s.checkpoint(kill: true)
+                try s.warm()
+                try s.branch()
+            }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+            try s.expectBranch()
+        }
+    }
+}
+
+@Suite(.serialized) struct TemplateTests {
+    static let memory = ["memory-private", "memory-shared", "memory-file", "memory-brk", "memory-stack", "memory-protection", "memory-advice", "memory-deleted",
+                         "memory-clock", "memory-maps", "memory-huge", "memory-memfd", "memory-hugetlb", "memory-guards", "memory-sealed", "memory-policy",
+                         "memory-growing"]
+    static let trees = ["tree-fork", "tree-exec", "tree-groups", "tree-leader-gone", "tree-orphan", "tree-spawn", "tree-subreaper", "tree-zombie"]
+    static let others = ["threads-sync", "threads-robust", "threads-tls", "signals-timers", "signals-pending", "descriptors-pipe", "descriptors-shared", "events-epoll",
+                         "events-pidfd", "unix-rights", "systemv-memory", "posix-memory", "attributes-process", "children-status"]
+    @Test(arguments: memory) func `memory is in a branch what it is in a restart`(program: String) { warmFeature(program) }
+    @Test(arguments: trees) func `a tree branches off with its parents, groups and sessions`(program: String) { warmFeature(program) }
+    @Test(arguments: others) func `whatever else a process has is made for each branch`(program: String) { warmFeature(program) }
+    @Test(arguments: ["memory-private", "memory-shared", "tree-fork"]) func `a branch is checkpointed, and branches again`(program: String) { warmFeature(program, generations: 2) }
+
+    /// A script that counts on from the checkpoint, and says in which branch: its standard streams are the branch's own.
+    private func counter(_ s: Scenario) throws {
+        let script = "import os,sys,time\nx=list(range(200000))\nopen(os.environ['SCENARIO']+'/ready','w').close()\n"
+            + "while not os.path.exists(os.environ['SCENARIO']+'/go'): time.sleep(0.01)\n"
+            + "who=sys.stdin.readline().strip()\nfor i in range(len(x)): x[i]+=len(who)\ntime.sleep(0.3)\nprint(who,sum(x),os.getpid(),flush=True)\nsys.exit(len(who))\n"
+        try script.write(toFile: s.path("count.py"), atomically: true, encoding: .utf8)
+        let (input, output) = (try Ends(), try Ends())
+        try s.start(["/usr/bin/python3", s.path("count.py")], descriptors: [0: input.read, 1: output.write])
+        try s.waitUntilReady()
+        try s.checkpoint(kill: true)
+        s.go()
+    }
+    private struct Ends {
+        let read: Int32, write: Int32
+        init() throws {
+            var ends: [Int32] = [0, 0]
+            if pipe(&ends) != 0 { throw Failure("pipe") }
+            (read, write) = (ends[0], ends[1])
+        }
+    }
+
+    @Test func `branches of one instant run at the same time, each on its own`() {
+        for user in User.available {
+            scenario("warm-branches", as: user) { s in
+                try counter(s)
+                defer { s.dropTemplates() }
+                try s.warm()
+                let names = (1 ... 8).map { String(repeating: "b", count: $0) }
+                var branches: [(pid: pid_t, name: String)] = []
+                for name in names {
+                    try (name + "\n").write(toFile: s.path("in-" + name), atomically: true, encoding: .utf8)
+                    branches.append((try s.spawn([s.statefile, "--warm"], output: "out-" + name, errors: "err-" + name, input: s.path("in-" + name)), name))
+                }
+                var pids: Set<Substring> = []
+                for (pid, name) in branches {
+                    let status = Children.wait(pid, limit: 30)
+                    let words = read(s.path("out-" + name)).split(separator: " ").map { $0.filter { $0 != "\n" } }
+                    let sum = 200_000 * 199_999 / 2 + 200_000 * name.count
+                    guard status == .exited(Int32(name.count)), words.count == 3, words[0] == name, words[1] == String(sum) else {
+                        throw Failure("branch \(name): \(String(describing: status)): \(words) \(read(s.path("err-" + name)))")
+                    }
+                    pids.insert(words[2][...])
+                    if read(s.path("err-" + name)) != "" { throw Failure(read(s.path("err-" + name))) }
+                }
+                if pids.count != 1 { throw Failure("the pid is not that of the checkpoint in every branch: \(pids)") }
+                let listed = try s.ckptctl(["warm", "--list", "--json"])
+                if !listed.text.contains("\"branches\":8") && !listed.text.contains("\"branches\": 8") { throw Failure("list: \(listed.text)") }
+            }
+        }
+    }
+
+    @Test func `a signal to the one that asked reaches the branch, and its end comes back`() {
+        scenario("warm-signal") { s in
+            try s.start(["/bin/sh", "-c", "trap 'exit 7' TERM; : > $SCENARIO/ready; while :; do sleep 0.05; done"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            defer { s.dropTemplates() }
+            try s.warm()
+            try s.branch()
+            usleep(300_000)
+            kill(s.pid, SIGTERM)
+            try s.expect(.exited(7))
+            try s.expectBranch()
+        }
+    }
+
+    @Test func `a template that is dropped leaves nothing, and a restart without one says so and reads the file`() {
+        scenario("warm-drop") { s in
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.warm()
+            let listed = try s.ckptctl(["warm", "--list", "--json"]).text
+            guard let pid = Int32(listed.split(separator: "\"pid\":").last.map { String($0.trimmingPrefix(while: { $0 == " " }).prefix { $0.isNumber }) } ?? ""),
+                  let keeper = Int32(listed.split(separator: "\"keeper\":").last.map { String($0.trimmingPrefix(while: { $0 == " " }).prefix { $0.isNumber }) } ?? "") else { throw Failure(listed) }
+            let again = try s.ckptctl(["warm", s.statefile])
+            if again.status != .exited(0) || !again.text.contains("already") { throw Failure("twice: \(again.status) \(again.text)\(again.errors)") }
+            let dropped = try s.ckptctl(["warm", "--drop", s.statefile])
+            if dropped.status != .exited(0) { throw Failure("drop: \(dropped.status) \(dropped.errors)") }
+            for process in [pid, keeper] where !eventually(5, { Children.reapStrays(); return kill(process, 0) != 0 }) { throw Failure("process \(process) of the template lives on") }
+            let sockets = (try? FileManager.default.contentsOfDirectory(atPath: s.environment["CKPT_DIR"] ?? "")) ?? []
+            if sockets.contains(where: { $0.hasPrefix("warm-") }) { throw Failure("left: \(sockets)") }
+            if try s.ckptctl(["warm", "--drop", s.statefile]).status != .exited(66) { throw Failure("dropped twice") }
+            try s.branch()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+            if !s.restartErrors.contains("ckptctl warm") { throw Failure("no word of the missing template: \(s.restartErrors)") }
+        }
+    }
+
+    @Test func `a template serves its own statefile, user and options only`() {
+        scenario("warm-refuses") { s in
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint()
+            let first = s.statefile
+            try s.checkpoint(kill: true)
+            defer { s.dropTemplates() }
+            try s.warm()
+            func refused(_ options: [String], from file: String? = nil, _ status: Status, _ word: String) throws {
+                try s.restart(options, from: file)
+                let seen = try s.wait()
+                if seen != status || !s.restartErrors.contains(word) { throw Failure("\(options): \(seen) \(s.restartErrors)") }
+            }
+            try refused(["--warm", "--pids", "keep"], .exited(64), "--pids")
+            try refused(["--warm", "--relocate", "/old=/new"], .exited(69), "--relocate")
+            // Another statefile's template under this one's name: told by the id.
+            let folder = s.environment["CKPT_DIR"] ?? ""
+            guard let socket = try FileManager.default.contentsOfDirectory(atPath: folder).first(where: { $0.hasPrefix("warm-") }) else { throw Failure("no socket") }
+            let other = try s.ckptctl(["warm", first])
+            if other.status != .exited(0) { throw Failure(other.errors) }
+            defer { _ = try? s.ckptctl(["warm", "--drop", "all"]) }
+            guard let mine = try FileManager.default.contentsOfDirectory(atPath: folder).first(where: { $0.hasPrefix("warm-") && $0 != socket }) else { throw Failure("no second socket") }
+            try FileManager.default.removeItem(atPath: folder + "/" + mine)
+            try FileManager.default.createSymbolicLink(atPath: folder + "/" + mine, withDestinationPath: socket)
+            try refused(["--warm"], from: first, .exited(69), "another statefile")
+            guard User.current == .root, User.available.contains(.ckptuser) else { return }
+            // Somebody else who may reach the socket gets nothing.
+            chmod(folder, 0o755); chmod(folder + "/" + socket, 0o777); chmod(s.statefile, 0o755)
+            defer { chmod(folder, 0o700) }
+            let stranger = try run(["/usr/bin/setpriv", "--reuid", "ckptuser", "--regid", "ckptuser", "--init-groups", "--", s.statefile, "--warm"], in: "/", environment: s.environment)
+            if stranger.status != .exited(71) || !stranger.errors.contains("another user") { throw Failure("stranger: \(stranger.status) \(stranger.errors)") }
+        }
+    }
+}
