@@ -3,6 +3,7 @@
 // which holds none of it, listens: whoever executes the file with --warm gets a branch, a fork of the server that restarts the tree as always,
 // but for the processes' memory: their forebear is the keeper (Midwife.swift).
 import CkptABI
+import CkptDecompress
 import EngineBoot
 import Freestanding
 
