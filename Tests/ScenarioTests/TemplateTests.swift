@@ -160,7 +160,11 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
             if other.status != .exited(0) { throw Failure(other.errors) }
             defer { _ = try? s.ckptctl(["warm", "--drop", "all"]) }
             guard let mine = try FileManager.default.contentsOfDirectory(atPath: folder).first(where: { $0.hasPrefix("warm-") && $0 != socket }) else { throw Failure("no second socket") }
-            try FileManager.default.removeItem(atPath: folder + "/" + mine)
+            try FileManager.default.moveItem(atPath: folder + "/" + mine, toPath: folder + "/aside")
+            defer {     // else nobody could drop it
+                try? FileManager.default.removeItem(atPath: folder + "/" + mine)
+                try? FileManager.default.moveItem(atPath: folder + "/aside", toPath: folder + "/" + mine)
+            }
             try FileManager.default.createSymbolicLink(atPath: folder + "/" + mine, withDestinationPath: socket)
             try refused(["--warm"], from: first, .exited(69), "another statefile")
             guard User.current == .root, User.available.contains(.ckptuser) else { return }
