@@ -32,8 +32,11 @@ private func absolute(_ path: Text) {
 
 /// What a process has to be born with can't be given to it later.
 private func refuseWithoutTemplate() {
-    for i in 0..<namespaces.count where namespaces[i].pointee.kind == CKPT_NAMESPACE_USER.rawValue {
-        refuse(.lacks) { $0.put("a tree with a user namespace of its own cannot branch off a template; restart it without --warm") }
+    for i in 0..<namespaces.count where namespaces[i].pointee.kind == CKPT_NAMESPACE_USER.rawValue || namespaces[i].pointee.kind == CKPT_NAMESPACE_PID.rawValue {
+        refuse(.lacks) { l in
+            l.put("a tree with a "); l.put(namespaces[i].pointee.kind == CKPT_NAMESPACE_PID.rawValue ? "pid" : "user")
+            l.put(" namespace of its own cannot branch off a template; restart it without --warm")
+        }
     }
     for i in 0..<processes.count where processes[i].pointee.pid == 1 {
         refuse(.lacks) { $0.put("a tree with a process 1 of its own cannot branch off a template; restart it without --warm") }
