@@ -20,16 +20,15 @@ public enum Templates {
         let names = ((try? Path.names(in: folder)) ?? []).filter { $0.hasPrefix(CKPT_WARM_PREFIX) }
         return names.compactMap { ask(CKPT_WARM_LIST, folder + "/" + $0) }.sorted { $0.since < $1.since }
     }
-    public static func find(id: String) -> Template? { ask(CKPT_WARM_LIST, SessionFolder.path + "/" + CKPT_WARM_PREFIX + id) }
-
     /// Its memory is free when this comes back, but for what its living branches use.
     public static func drop(_ t: Template) -> Bool { ask(CKPT_WARM_DROP, t.path) != nil }
 
-    /// nil: nobody answers there, or not to this user.
+    /// nil: nobody answers there, or not to this user, or not now: a template that is still being read answers when it is complete.
     private static func ask(_ kind: Int, _ path: String) -> Template? {
+        let seconds = kind == CKPT_WARM_LIST ? 5 : 60       // much memory takes a while to go
         var request = ckpt_warm_request(), reply = ckpt_warm_reply()
         request.magic = UInt32(CKPT_WARM_MAGIC); request.kind = UInt32(kind)
-        guard let socket = try? PacketSocket(path: path), (try? socket.send(request)) != nil, (try? socket.receive(into: &reply)) == true,
+        guard let socket = try? PacketSocket(path: path, seconds: seconds), (try? socket.send(request)) != nil, (try? socket.receive(into: &reply)) == true,
               reply.magic == UInt32(CKPT_WARM_MAGIC), reply.kind == UInt32(CKPT_WARM_STATUS) else { return nil }
         let name = path.split(separator: "/").last.map { String($0) } ?? ""
         let file = withUnsafeBytes(of: &reply.file) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }

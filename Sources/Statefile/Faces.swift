@@ -27,7 +27,7 @@ extension Statefile {
             throw Problem(.refused, "face core", object: path, cause: "its memory is compressed, which debuggers can't read", remedy: "open it with `ckptctl gdb`, or write a core file with `ckptctl core`")
         }
         let operation = "face \(face.rawValue)"
-        let remedy = "a tree still runs from it: end that tree first, or turn a copy over"
+        let remedy = "a tree still runs from it, or a template of it is in memory: end that first, or turn a copy over"
         do throws(SystemError) {
             if try !overwrite(path, with: elfHeader(face, superblock)) { throw SystemError("lock", errno: SystemError.textFileBusy) }
         } catch {

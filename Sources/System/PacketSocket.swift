@@ -5,9 +5,11 @@ import Glibc
 public final class PacketSocket {
     private let socket: File
 
-    /// A path that is too long for an address goes through a descriptor of its folder.
-    public init(path: String) throws(SystemError) {
+    /// A path that is too long for an address goes through a descriptor of its folder.  Who does not answer in `seconds` does not answer.
+    public init(path: String, seconds: Int) throws(SystemError) {
         socket = File(adopting: try retrying("socket") { Glibc.socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) })
+        var patience = timeval(tv_sec: seconds, tv_usec: 0)
+        for side in [SO_RCVTIMEO, SO_SNDTIMEO] { try retrying("setsockopt") { setsockopt(socket.number, SOL_SOCKET, side, &patience, socklen_t(MemoryLayout<timeval>.size)) } }
         let slash = path.lastIndex(of: "/") ?? path.startIndex
         let folder = path.utf8.count < 108 ? nil : try File(String(path[..<slash]), flags: 0o10200000)     // O_PATH, O_DIRECTORY
         let name = folder.map { "/proc/self/fd/\($0.number)" + path[slash...] } ?? path

@@ -9,6 +9,14 @@ extension Scenario {
         let made = try ckptctl(["warm", statefile] + options)
         if made.status != .exited(0) { throw Failure("warm: \(made.status): \(made.errors)") }
     }
+    /// What the list says of the template.
+    func listed(_ key: String) throws -> Int32 {
+        let text = try ckptctl(["warm", "--list", "--json"]).text
+        let digits = text.split(separator: "\"\(key)\":").last?.drop { $0 == " " }.prefix { $0.isNumber } ?? ""
+        guard let number = Int32(digits) else { throw Failure("list: \(text)") }
+        return number
+    }
+    var sessionFiles: Set<String> { Set((try? FileManager.default.contentsOfDirectory(atPath: environment["CKPT_DIR"] ?? "")) ?? []) }
     func dropTemplates() { for g in 1 ... max(1, generation) { _ = try? ckptctl(["warm", "--drop", path("generation-\(g).ckpt")]) } }
 
     /// The restart has come from the template, and not from the file for want of one.
@@ -71,9 +79,11 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
     @Test func `branches of one instant run at the same time, each on its own`() {
         for user in User.available {
             scenario("warm-branches", as: user) { s in
+                s.environment["CKPT_DIR"] = s.path("sessions")
                 try counter(s)
                 defer { s.dropTemplates() }
                 try s.warm()
+                let before = s.sessionFiles
                 let names = (1 ... 8).map { String(repeating: "b", count: $0) }
                 var branches: [(pid: pid_t, name: String)] = []
                 for name in names {
@@ -92,9 +102,78 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
                     if read(s.path("err-" + name)) != "" { throw Failure(read(s.path("err-" + name))) }
                 }
                 if pids.count != 1 { throw Failure("the pid is not that of the checkpoint in every branch: \(pids)") }
-                let listed = try s.ckptctl(["warm", "--list", "--json"])
-                if !listed.text.contains("\"branches\":8") && !listed.text.contains("\"branches\": 8") { throw Failure("list: \(listed.text)") }
+                if try s.listed("branches") != 8 { throw Failure("list: \(try s.listed("branches")) branches") }
+                if !eventually(5, { s.sessionFiles == before }) { throw Failure("left by branches: \(s.sessionFiles)") }
             }
+        }
+    }
+
+    @Test func `templates of one statefile that are made at the same time become one`() {
+        scenario("warm-race") { s in
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            defer { s.dropTemplates() }
+            let makers = try (0 ..< 6).map { try s.spawn([s.installation.ckptctl, "warm", s.statefile], output: "warm-\($0)", errors: "warm-\($0).err") }
+            for maker in makers { if let status = Children.wait(maker, limit: 30), status == .exited(0) { continue }; throw Failure("a maker failed") }
+            let said = makers.indices.map { read(s.path("warm-\($0)")) }
+            if said.filter({ $0.contains("in memory now") }).count != 1 || said.filter({ $0.contains("already") }).count != 5 { throw Failure("\(said)") }
+        }
+    }
+
+    @Test func `a branch lives on when the keeper of its memory is killed, and another template can be made`() {
+        scenario("warm-keeper") { s in
+            s.environment["CKPT_DIR"] = s.path("sessions")
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            defer { s.dropTemplates() }
+            try s.warm()
+            try s.branch()
+            try s.checkpoint()      // which shows that it runs
+            kill(try s.listed("keeper"), SIGKILL)
+            if !eventually(5, { !s.sessionFiles.contains { $0.hasPrefix("warm-") } }) { throw Failure("its socket is still there") }
+            if try s.ckptctl(["warm", "--list", "--json"]).text.contains("keeper") { throw Failure("it is still listed") }
+            try s.warm()
+            s.go()
+            s.generation = 1        // where the branch writes its errors
+            try s.expect(.exited(0), output: "ok\n")
+            try s.expectBranch()
+            s.generation = 2
+        }
+    }
+
+    @Test func `a template holds nothing open of whoever made it`() {
+        scenario("warm-descriptors") { s in
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            defer { s.dropTemplates() }
+            let ends = try Ends()
+            let maker = try s.spawn([s.installation.ckptctl, "warm", s.statefile], output: "warm", errors: "warm.err", descriptors: [7: ends.write, 2: ends.write])
+            close(ends.write)
+            guard Children.wait(maker, limit: 30) == .exited(0) else { throw Failure(read(s.path("warm.err"))) }
+            var end = pollfd(fd: ends.read, events: Int16(POLLIN), revents: 0)
+            if poll(&end, 1, 5000) != 1 || end.revents & Int16(POLLHUP) == 0 { throw Failure("the pipe of whoever made it is still open") }
+            close(ends.read)
+        }
+    }
+
+    @Test func `a new checkpoint under the name of the template's is told from it`() {
+        scenario("warm-replaced") { s in
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint()
+            try s.warm()
+            s.generation = 0
+            try s.checkpoint(kill: true)
+            try s.branch()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+            if !s.restartErrors.contains("no template of it") { throw Failure("no word of the missing template: \(s.restartErrors)") }
+            try s.warm()
+            if try s.ckptctl(["warm", "--drop", s.statefile]).status != .exited(0) { throw Failure("not dropped") }
+            if try s.ckptctl(["warm", "--drop", s.statefile]).status != .exited(66) { throw Failure("the old one is still there") }
         }
     }
 
@@ -119,16 +198,13 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
             try s.waitUntilReady()
             try s.checkpoint(kill: true)
             try s.warm()
-            let listed = try s.ckptctl(["warm", "--list", "--json"]).text
-            guard let pid = Int32(listed.split(separator: "\"pid\":").last.map { String($0.trimmingPrefix(while: { $0 == " " }).prefix { $0.isNumber }) } ?? ""),
-                  let keeper = Int32(listed.split(separator: "\"keeper\":").last.map { String($0.trimmingPrefix(while: { $0 == " " }).prefix { $0.isNumber }) } ?? "") else { throw Failure(listed) }
+            let (pid, keeper) = (try s.listed("pid"), try s.listed("keeper"))
             let again = try s.ckptctl(["warm", s.statefile])
             if again.status != .exited(0) || !again.text.contains("already") { throw Failure("twice: \(again.status) \(again.text)\(again.errors)") }
             let dropped = try s.ckptctl(["warm", "--drop", s.statefile])
             if dropped.status != .exited(0) { throw Failure("drop: \(dropped.status) \(dropped.errors)") }
             for process in [pid, keeper] where !eventually(5, { Children.reapStrays(); return kill(process, 0) != 0 }) { throw Failure("process \(process) of the template lives on") }
-            let sockets = (try? FileManager.default.contentsOfDirectory(atPath: s.environment["CKPT_DIR"] ?? "")) ?? []
-            if sockets.contains(where: { $0.hasPrefix("warm-") }) { throw Failure("left: \(sockets)") }
+            if s.sessionFiles.contains(where: { $0.hasPrefix("warm-") }) { throw Failure("left: \(s.sessionFiles)") }
             if try s.ckptctl(["warm", "--drop", s.statefile]).status != .exited(66) { throw Failure("dropped twice") }
             try s.branch()
             s.go()

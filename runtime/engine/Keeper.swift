@@ -173,6 +173,7 @@ private func keep() -> Never {
         if r.size <= 0 { ckpt_exit_group(0) }
         guard channel >= 0 else { continue }
         t.pointee.channel = raise(channel, to: t.pointee.requests + 1)
+        setPatience(t.pointee.channel, seconds: 60)
         t.pointee.prepared = 0
         let midwife = share(ENGINE_MIDWIFE_STACK, pid: 0, argument: 0, midwifeEntry)
         if midwife > 0 { _ = system(CKPT_SYS_wait4, midwife, 0, 0, 0) }

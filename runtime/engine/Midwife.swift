@@ -53,7 +53,7 @@ private func send(_ o: UnsafeMutablePointer<engine_order>, _ numbers: UnsafePoin
 /// The midwife's own reason is on the board, if she had one.
 private func giveUpBranch() -> Never {
     if ckpt_load(&board.pointee.failure) != 0 { abortBuilder() }
-    refuse(.temporary) { $0.put("--warm: the template has ended; make another with ckptctl warm, or restart it without --warm") }
+    refuse(.temporary) { $0.put("--warm: the template has ended or does not answer; make another with ckptctl warm, or restart it without --warm") }
 }
 private func awaitAnswer() -> (result: Int32, number: Int32) {
     var answer = engine_answer(), number: Int32 = -1
@@ -68,6 +68,7 @@ func enterMidwifesClocks() -> Bool {
     let r = send(s.pointee.keeper, &byte, 1, &end, 1)
     _ = ckpt_close(midwifes)
     s.pointee.channel = lift(ours, "socket")
+    setPatience(s.pointee.channel, seconds: 600)        // others may be before us
     guard r > 0 else { giveUpBranch() }
     var numbers = InlineArray<2, Int32>(repeating: -1)
     numbers[0] = Int32(truncatingIfNeeded: system(CKPT_SYS_pidfd_open, Int(ckpt_getpid()), 0))

@@ -47,7 +47,8 @@ Restarts the process tree that this statefile holds.
   --working-set F   note in F which memory is touched first; the next restart reads that ahead first
   --ignore-cpu      go on without a CPU feature that the program may have used
   --ignore-clock    let the monotonic clock go backwards
-  --warm            branch off the template in memory (ckptctl warm FILE.ckpt), in a pid namespace; without one, read the file
+  --warm            branch off the template in memory (ckptctl warm FILE.ckpt), in a pid namespace; without one, read the file;
+                    --lazy and --working-set say how: a branch has its memory at once
   --timing          print the time of each phase
 
 """

@@ -49,6 +49,12 @@ func receive(_ socket: Int32, _ p: UnsafeMutableRawPointer, _ size: Int, _ numbe
     }
 }
 
+/// Nobody waits longer for the other end (SO_RCVTIMEO).
+func setPatience(_ socket: Int32, seconds: Int64) {
+    var patience = ckpt_timespec(sec: seconds, nsec: 0)
+    _ = system(CKPT_SYS_setsockopt, Int(socket), 1, 20, int(&patience), 16)
+}
+
 func socketPair() -> (Int32, Int32) {
     var ends = InlineArray<2, Int32>(repeating: -1)
     let r = withUnsafeMutableBytes(of: &ends) { system(CKPT_SYS_socketpair, 1, 5 | 0o2000000, 0, int($0.baseAddress!)) }

@@ -167,7 +167,7 @@ private func end(with wait: Int32) -> Never {
     ckpt_exit_group((wait >> 8) & 0xff)
 }
 
-/// In the init process of a namespace: reaps, forwards, reports; leaves when it has no child any more.
+/// In the init process of a namespace: reaps, forwards, reports; leaves when it has no child any more, and the session no member.
 func superviseAsInit() -> Never {
     let s = state
     waitFor(ENGINE_STAGE_RELEASED)
@@ -187,7 +187,7 @@ private func reapAsInit(_ main: Int32) {
     while true {
         var wait: Int32 = 0
         let pid = system(CKPT_SYS_wait4, -1, int(&wait), 1 | 2, 0)
-        if pid == -10 { ckpt_exit_group(0) }
+        if pid == -10 { removeSegment(); ckpt_exit_group(0) }
         if pid <= 0 { return }
         if Int32(pid) == main { _ = ckpt_write(state.pointee.report, &wait, 4) }
     }
@@ -213,7 +213,7 @@ func endFailed() -> Never {
     _ = ckpt_write(fd, message.utf8Start, message.utf8CodeUnitCount)
     ckpt_exit_group(Exit.internalError.rawValue)
 }
-private func pauseBriefly() {
+func pauseBriefly() {
     var t = ckpt_timespec(sec: 0, nsec: 10_000_000)
     _ = system(CKPT_SYS_nanosleep, int(&t), 0)
 }

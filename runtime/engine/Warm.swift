@@ -115,7 +115,8 @@ private func readReplies(_ connection: Int32, _ engine: inout Int32) {
         let r = receive(connection, a, MemoryLayout<ckpt_warm_reply>.size, &fd, 1)
         if r.size == -11 { return }
         guard r.size == MemoryLayout<ckpt_warm_reply>.size, a.pointee.magic == UInt32(CKPT_WARM_MAGIC) else {
-            refuse(.internalError) { $0.put("--warm: the template has ended before its branch, which nobody supervises now") }
+            if engine < 0 { refuse(.temporary) { $0.put("--warm: the template has ended; make another with ckptctl warm, or restart it without --warm") } }
+            ckpt_exit_group(Exit.internalError.rawValue)        // the branch goes on, and nobody learns how it ends
         }
         switch Int(a.pointee.kind) {
         case CKPT_WARM_STARTED: engine = fd; dropStreams(connection, fd)

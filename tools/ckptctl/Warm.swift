@@ -44,18 +44,16 @@ struct Warm: ParsableCommand {
     }
 
     private func end(_ what: String) throws {
-        let wanted: [Template]
-        if what == "all" { wanted = Templates.all() } else {
-            wanted = [try template(of: what)]
-        }
-        for t in wanted where !Templates.drop(t) { note("template of '\(t.file)': has ended by itself") }
+        let wanted = what == "all" ? Templates.all() : try templates(of: what)
+        for t in wanted where !Templates.drop(t) { note("template of '\(t.file)': has ended by itself, or does not answer") }
     }
-    /// By the statefile's id; where the file is gone, by the name that it had or its id.
-    private func template(of what: String) throws -> Template {
-        if let statefile = try? Statefile(path: what), let t = Templates.find(id: statefile.id) { return t }
+    /// By the statefile's id, and by the name that it had: another may lie there by now, or none.
+    private func templates(of what: String) throws -> [Template] {
+        let id = (try? Statefile(path: what))?.id
         let absolute = what.hasPrefix("/") ? what : ((try? Path.link("/proc/self/cwd")) ?? ".") + "/" + what
-        if let t = Templates.all().first(where: { $0.file == absolute || (what.count >= 8 && $0.id.hasPrefix(what)) }) { return t }
-        throw Problem(.noSession, "warm", object: what, cause: "no template of it is in memory", remedy: "ckptctl warm --list shows those that are")
+        let found = Templates.all().filter { $0.id == id || $0.file == absolute || (what.count >= 8 && $0.id.hasPrefix(what)) }
+        if found.isEmpty { throw Problem(.noSession, "warm", object: what, cause: "no template of it is in memory", remedy: "ckptctl warm --list shows those that are") }
+        return found
     }
 }
 
