@@ -11,7 +11,7 @@ final class ChannelServer: @unchecked Sendable {
     private let state = ServerState()
 
     /// With `intake` writers get a socket that leads there.
-    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, views: [Int32: Int32], networks: [String] = []) throws(CheckpointFailure) {
+    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, views: [Int32: Int32], networks: [String] = [], bases: [File] = []) throws(CheckpointFailure) {
         let name = "ckpt-\(segment.id)-\(generation)-\(Kernel.processID)"
         do throws(SystemError) {
             // An abstract name belongs to a network namespace.
@@ -26,10 +26,10 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listeners = self.listeners, state = self.state
-        worker = Worker { ChannelServer.serve(listeners, file, intake, state, views) }
+        worker = Worker { ChannelServer.serve(listeners, file, intake, bases, state, views) }
     }
 
-    private static func serve(_ listeners: [Listener], _ file: File, _ intake: PageIntake?, _ state: ServerState, _ views: [Int32: Int32]) {
+    private static func serve(_ listeners: [Listener], _ file: File, _ intake: PageIntake?, _ bases: [File], _ state: ServerState, _ views: [Int32: Int32]) {
         var open: [Connection] = [], next = 0
         while !state.isStopped {
             open = open.filter { !$0.hasEnded }
@@ -42,7 +42,7 @@ final class ChannelServer: @unchecked Sendable {
             if let intake {
                 guard let end = try? intake.connect() else { continue }
                 c.send(end, pagemap, CKPT_CHANNEL_STREAM)
-            } else { c.send(file, pagemap, CKPT_CHANNEL_FILE) }
+            } else { c.send(file, pagemap, CKPT_CHANNEL_FILE, more: bases) }
             open.append(c)
             state.addSeen(c.peer)
         }

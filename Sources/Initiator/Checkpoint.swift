@@ -22,6 +22,8 @@ public struct CheckpointOptions: Sendable {
     /// Memory is written with O_DIRECT.
     public var direct = false
     public var outside = OutsideConnections.auto
+    /// A delta: pages that this statefile has as they are now are not written.
+    public var since: String?
     /// How long tasks may take to arrive, in milliseconds.
     public var patience = 10_000
     /// Called at the start of each phase (CKPT_PAUSE, progress).
@@ -38,6 +40,7 @@ public struct CheckpointReport: Sendable {
     public var processes = 0, tasks = 0
     public var fileSize: UInt64 = 0, memoryBytes: UInt64 = 0
     public var storedBytes: UInt64?         // what the memory takes in the file, where it is packed
+    public var keptBytes: UInt64 = 0        // a delta: memory that stays in its base
     public var face = ""
     public var remarks: [String] = []
     public var savedFiles = 0, savedBytes: UInt64 = 0       // --save-files; copied within the pause
@@ -86,6 +89,7 @@ final class Operation {
     var report = CheckpointReport()
     var ownUsers: ckpt_namespace_record?        // the tree's own user namespace
     private var intake: PageIntake?
+    private(set) var base: DeltaBase?
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 
@@ -96,6 +100,7 @@ final class Operation {
     }
 
     func run() throws(CheckpointFailure) -> CheckpointReport {
+        do throws(Problem) { base = try options.since.map { path throws(Problem) in try DeltaBase(path, output: options.output) } } catch { throw CheckpointFailure([error]) }
         let draft = try Draft(options.output, name: segment.name, compression: options.compression)
         let barrier = try Barrier(segment, log)
         let census = Census(segment, barrier, patience: options.patience, log)
@@ -133,7 +138,8 @@ final class Operation {
             defer { intake?.stop() }
             self.intake = intake
             let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), intake, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
-                                           networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" })
+                                           networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" },
+                                           bases: base?.files ?? [])
             defer { server.stop() }
             try saveMemory(tree, plan, draft, barrier, server)
             if options.afterwards == .run {

@@ -22,9 +22,10 @@ extension Operation {
                 report.storedBytes = packed.stored
             } else {
                 draft.moveEnd(to: ckpt_load64(&segment.pointer.pointee.file_tail))
-                image = try MemoryImage(draft.file, chain: segment.process(main.slot).pointee.runs)
+                image = try MemoryImage([draft.file] + (base?.files ?? []), chain: segment.process(main.slot).pointee.runs)
             }
             fillTables(tree, content, plan)
+            content.tables.bases = base?.records(content.tables) ?? []
             var block = try draft.superblock()
             withUnsafeMutableBytes(of: &block.id) { id in for (i, b) in Kernel.random(16).enumerated() { id[i] = b } }
 
@@ -43,7 +44,8 @@ extension Operation {
             block.core_phoff = draft.claim(UInt64(headers.count)); block.core_phnum = UInt32(segments.count)
             try draft.put(headers, at: block.core_phoff)
 
-            let face = chosenFace()
+            // Debuggers can't read compressed memory, nor what lies in a base; and a stream's first bytes are gone.
+            let face = options.compression != .none || options.output == "-" || base != nil ? .exec : chosenFace(options.face)
             try draft.seal(block, face: face)
             try draft.publish()
             report.face = face.rawValue
@@ -51,21 +53,10 @@ extension Operation {
             report.processes = tree.processes.count
             report.tasks = tree.processes.reduce(0) { $0 + $1.tasks.count }
             report.memoryBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.bytes_done }
+            report.keptBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_kept * 4096 }
         } catch { throw unwritable(error) }
     }
 
-    /// The core face runs only where the kernel knows it (binfmt_misc).
-    private func chosenFace() -> Face {
-        // Debuggers can't read compressed memory; and a stream's first bytes are gone.
-        if options.compression != .none || options.output == "-" { return .exec }
-        switch options.face {
-        case .core: return .core
-        case .exec: return .exec
-        case .auto:
-            let rule = (try? Path.text("/proc/sys/fs/binfmt_misc/ckpt")) ?? ""
-            return rule.hasPrefix("enabled") ? .core : .exec
-        }
-    }
     private func crc(_ b: [UInt8]) -> UInt32 { b.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, b.count) } }
 
     /// PT_LOADs of the main process.  A private file mapping is the file's except for its own pages, so each run of those is a segment of its own
@@ -139,5 +130,16 @@ extension Operation {
             core.tasks.append(task)
         }
         return core
+    }
+}
+
+/// The core face runs only where the kernel knows it (binfmt_misc).
+func chosenFace(_ preference: FacePreference) -> Face {
+    switch preference {
+    case .core: return .core
+    case .exec: return .exec
+    case .auto:
+        let rule = (try? Path.text("/proc/sys/fs/binfmt_misc/ckpt")) ?? ""
+        return rule.hasPrefix("enabled") ? .core : .exec
     }
 }

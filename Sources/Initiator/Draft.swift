@@ -18,17 +18,29 @@ final class Draft: @unchecked Sendable {
     let engine: [UInt8]
     private static let directory: Int32 = 0o200000, temporaryFile: Int32 = 0o20200000, readWrite: Int32 = 2, create: Int32 = 0o100, exclusive: Int32 = 0o200
 
-    init(_ output: String, name: String, compression: Compression = .none) throws(CheckpointFailure) {
-        path = output
-        self.compression = compression
-        folder = Path.folder(of: output); self.name = name
-        func failed(_ what: String, _ e: SystemError, _ remedy: String) -> CheckpointFailure {
-            CheckpointFailure([Problem(.system, "checkpoint", object: name, cause: what, e.text, remedy: remedy)])
-        }
+    convenience init(_ output: String, name: String, compression: Compression = .none) throws(CheckpointFailure) {
         guard let enginePath = Installation.find("ckptengine") else {
             throw CheckpointFailure([Problem(.lacking, "checkpoint", object: name, cause: "the engine (ckptengine) is not beside ckptctl nor in ../lib/ckpt", remedy: "install ckpt again with tools/install")])
         }
-        do throws(SystemError) { engine = try Path.contents(enginePath) } catch { throw failed(enginePath, error, "install ckpt again with tools/install") }
+        let engine: [UInt8]
+        do throws(SystemError) { engine = try Path.contents(enginePath) } catch { throw Draft.failed("checkpoint", name, enginePath, error, "install ckpt again with tools/install") }
+        try self.init(output, "checkpoint", name, engine, compression)
+        do throws(SystemError) {
+            if isStream { try putFront() }
+            try put(engine, at: UInt64(CKPT_ENGINE_OFFSET))
+        } catch { throw Draft.failed("checkpoint", name, output, error, "free space, or choose another place with -o") }
+    }
+    /// Empty: another statefile is copied into it.
+    convenience init(merging output: String, name: String) throws(CheckpointFailure) { try self.init(output, "merge", name, [], .none) }
+
+    private static func failed(_ operation: String, _ name: String, _ what: String, _ e: SystemError, _ remedy: String) -> CheckpointFailure {
+        CheckpointFailure([Problem(.system, operation, object: name, cause: what, e.text, remedy: remedy)])
+    }
+
+    private init(_ output: String, _ operation: String, _ name: String, _ engine: [UInt8], _ compression: Compression) throws(CheckpointFailure) {
+        path = output
+        self.compression = compression; self.engine = engine; self.name = name
+        folder = Path.folder(of: output)
         var opened: File?
         if output == "-" {
             opened = .standardOutput
@@ -38,17 +50,13 @@ final class Draft: @unchecked Sendable {
             } catch {
                 let other = "\(output).\(Kernel.processID).part"
                 do throws(SystemError) { opened = try File(other, flags: Draft.readWrite | Draft.create | Draft.exclusive, mode: 0o700); temporary = other } catch {
-                    throw failed(output, error, "choose another place with -o")
+                    throw Draft.failed(operation, name, output, error, "choose another place with -o")
                 }
             }
         }
         file = opened!
         stream = output == "-" ? StreamOutput(file) : nil
         free = Mutex((UInt64(CKPT_ENGINE_OFFSET) + UInt64(engine.count) + 4095) & ~4095)
-        do throws(SystemError) {
-            if isStream { try putFront() }
-            try put(engine, at: UInt64(CKPT_ENGINE_OFFSET))
-        } catch { throw failed(output, error, "free space, or choose another place with -o") }
     }
     deinit { if let temporary { Path.remove(temporary) } }
 
@@ -181,7 +189,7 @@ extension Draft {
         try put(sealed(block), at: UInt64(CKPT_SUPERBLOCK_OFFSET))
         try put(elfHeader(face, block), at: 0)
     }
-    private func sealed(_ unsealed: ckpt_superblock) -> [UInt8] {
+    func sealed(_ unsealed: ckpt_superblock) -> [UInt8] {
         var block = unsealed
         block.crc = withUnsafeBytes(of: block) { ckpt_crc32c_hw(0, $0.baseAddress!, MemoryLayout<ckpt_superblock>.offset(of: \.crc)!) }
         return withUnsafeBytes(of: block) { [UInt8]($0) }

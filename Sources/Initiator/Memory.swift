@@ -10,7 +10,7 @@ extension Operation {
         segment.pointer.pointee.has_subreaper = tree.live.contains { segment.process($0.slot).pointee.child_subreaper != 0 } ? 1 : 0
         for p in tree.live {
             // With nobody to be released, memory can be written where it is; a full descriptor table has no room for the channel, a snapshot has.
-            let room = p.limits[7].soft > UInt64(p.descriptors.count + 4)
+            let room = p.limits[7].soft > UInt64(p.descriptors.count + 4 + (base.map { $0.files.count + 1 } ?? 0))
             // A clone would need huge pages of its own for what is written meanwhile, and is killed when there are none.
             let onHugePages = p.mappings.contains { $0.flags.contains("ht") && !$0.isShared && $0.hugeBytes > 0 }
             // A clone would be born where its children are to be: the first process of a namespace, maybe.
@@ -41,7 +41,7 @@ extension Operation {
     }
 
     private func written(_ slots: [UnsafeMutablePointer<ckpt_process>], _ plan: MemoryPlan) -> UInt64 {
-        let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) }
+        let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) &+ ckpt_load64(&$1.pointee.pages_kept) &* 4096 }
         options.onBytes(bytes, plan.expectedBytes)
         return bytes
     }

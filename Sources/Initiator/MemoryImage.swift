@@ -4,18 +4,18 @@ import CkptStatefile
 import CkptSystem
 
 final class MemoryImage {
-    private let file: File?
+    private let files: [File]           // the statefile, then those that a delta refers to
     private var runs: [ckpt_run] = []
     private let packed: PackedPages?
     private var shared: [UInt32: [ckpt_run]] = [:]      // packed: by object
     var isPacked: Bool { packed != nil }
 
-    init(_ file: File, chain: UInt64) throws(SystemError) {
-        self.file = file
+    init(_ files: [File], chain: UInt64) throws(SystemError) {
+        self.files = files
         packed = nil
         var at = chain
         while at != 0 {
-            let bytes = try file.read(at: at, count: Int(CKPT_CHUNK_SIZE))
+            let bytes = try files[0].read(at: at, count: Int(CKPT_CHUNK_SIZE))
             guard bytes.count >= 32 else { throw SystemError("chunk", errno: 5) }
             let header = bytes.withUnsafeBytes { $0.loadUnaligned(as: ckpt_chunk.self) }
             guard header.magic == UInt32(CKPT_CHUNK_MAGIC), 32 + Int(header.count) * 32 <= bytes.count else { throw SystemError("chunk", errno: 5) }
@@ -27,7 +27,7 @@ final class MemoryImage {
 
     /// Of pages that went by.
     init(_ packed: PackedPages, of process: UInt32) {
-        file = nil
+        files = []
         self.packed = packed
         runs = packed.chains[.init(process: process, isShared: false)] ?? []
         for (chain, runs) in packed.chains where chain.isShared { for r in runs { shared[r.object, default: []].append(r) } }
@@ -63,7 +63,7 @@ final class MemoryImage {
         }
         guard let i = index(of: at, in: runs), runs[i].address <= at else { return nil }
         let here = min(count, Int(runs[i].address + UInt64(runs[i].pages) * 4096 - at))
-        guard let part = try? file!.read(at: runs[i].file_offset + (at - runs[i].address), count: here), part.count == here else { return nil }
+        guard let part = try? files[Int(ckpt_run_base(runs[i]))].read(at: runs[i].file_offset + (at - runs[i].address), count: here), part.count == here else { return nil }
         return part
     }
 
@@ -78,7 +78,9 @@ final class MemoryImage {
             let run = list[i]
             i += 1
             if ckpt_run_kind(run) != CKPT_COMPRESSION_NONE.rawValue { continue }
-            let start = max(run.address, from), end = min(run.address + UInt64(run.pages) * 4096, to), offset = run.file_offset + (start - run.address)
+            let start = max(run.address, from), end = min(run.address + UInt64(run.pages) * 4096, to), isElsewhere = ckpt_run_base(run) != 0
+            // What lies in a base has its place here as well: there it is put when they are merged.
+            let offset = isElsewhere ? v.data_offset + (start - from) : run.file_offset + (start - run.address)
             // A program header's offset is aligned as its address is.
             if offset % 4096 != 0 { continue }
             if let last = result.last, last.end == start - from + v.start, last.offset! + (last.end - last.start) == offset {

@@ -133,6 +133,9 @@ extension ckpt_vma_record {
     var segmentFlags: UInt32 { (protection & 1) << 2 | protection & 2 | (protection & 4) >> 2 }
 }
 
+/// A stretch of memory, and where it is stored: in the statefile (0) or one of its bases.
+struct StoredPiece { var start: UInt64, end: UInt64, base: Int, offset: UInt64 }
+
 extension ProcessMemory {
     /// NT_FILE as the kernel would write it.
     func fileMappings() -> [CoreMapping] {
@@ -150,42 +153,50 @@ extension ProcessMemory {
         return v.kind == CKPT_VMA_ANONYMOUS.rawValue && v.data_offset == 0
     }
 
-    private func sharedPieces(_ v: ckpt_vma_record) -> [(start: UInt64, end: UInt64, offset: UInt64)] {
+    private func sharedPieces(_ v: ckpt_vma_record) -> [StoredPiece] {
         guard let shared = statefile.sharedRuns.objects[v.object] else { return [] }
         let from = v.object_offset, to = from + (v.end - v.start)
-        return clipped(shared, from, to).map { ($0.start - from + v.start, $0.end - from + v.start, $0.offset) }
+        return clipped(shared, from, to).map { StoredPiece(start: $0.start - from + v.start, end: $0.end - from + v.start, base: $0.base, offset: $0.offset) }
     }
 
-    private func clipped(_ index: RunIndex, _ from: UInt64, _ to: UInt64) -> [(start: UInt64, end: UInt64, offset: UInt64)] {
-        var pieces: [(UInt64, UInt64, UInt64)] = []
+    private func clipped(_ index: RunIndex, _ from: UInt64, _ to: UInt64) -> [StoredPiece] {
+        var pieces: [StoredPiece] = []
         var i = index.firstEnding(above: from)
         while i < index.runs.count, index.runs[i].address < to {
-            let run = index.runs[i], start = max(run.address, from), end = min(run.end, to), offset = run.file_offset + (start - run.address)
-            if let last = pieces.last, last.1 == start, last.2 + (start - last.0) == offset { pieces[pieces.count - 1].1 = end } else { pieces.append((start, end, offset)) }
+            let run = index.runs[i], start = max(run.address, from), end = min(run.end, to), offset = run.file_offset + (start - run.address), base = Int(ckpt_run_base(run))
+            if let last = pieces.last, last.end == start, last.base == base, last.offset + (start - last.start) == offset { pieces[pieces.count - 1].end = end } else {
+                pieces.append(StoredPiece(start: start, end: end, base: base, offset: offset))
+            }
             i += 1
         }
-        return pieces.map { (start: $0.0, end: $0.1, offset: $0.2) }
+        return pieces
     }
 
     /// NT_FILE of a view: what is stored points into the statefile, unmodified parts of files to the files.
     func viewMappings() -> [CoreMapping] {
-        let own = Array(realPath(statefile.path).utf8)
+        let own = Array(realPath(statefile.path).utf8), paths = [own] + (statefile.openBases ?? []).map { Array(realPath($0.path).utf8) }
         var result: [CoreMapping] = []
         for v in vmas {
-            if v.kind == CKPT_VMA_ANONYMOUS.rawValue {
-                // Holes in the statefile read as the zeros that they stand for.
-                if v.data_offset != 0 { result.append(CoreMapping(start: v.start, end: v.end, fileOffset: v.data_offset, path: own)) }
+            let isAnonymous = v.kind == CKPT_VMA_ANONYMOUS.rawValue
+            if isAnonymous && v.data_offset == 0 { continue }
+            if isAnonymous && !statefile.isDelta {
+                result.append(CoreMapping(start: v.start, end: v.end, fileOffset: v.data_offset, path: own))
                 continue
             }
             let pieces = v.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue || v.kind == CKPT_VMA_SHARED_FILE.rawValue
                 ? sharedPieces(v) : clipped(index, v.start, v.end)
+            // Holes in the statefile read as the zeros that they stand for.
+            func gap(_ from: UInt64, _ to: UInt64) {
+                if !isAnonymous { return addGap(v, from, to, own, &result) }
+                if from < to { result.append(CoreMapping(start: from, end: to, fileOffset: v.data_offset + (from - v.start), path: own)) }
+            }
             var at = v.start
             for piece in pieces {
-                addGap(v, at, piece.start, own, &result)
-                result.append(CoreMapping(start: piece.start, end: piece.end, fileOffset: piece.offset, path: own))
+                gap(at, piece.start)
+                result.append(CoreMapping(start: piece.start, end: piece.end, fileOffset: piece.offset, path: paths[piece.base]))
                 at = piece.end
             }
-            addGap(v, at, v.end, own, &result)
+            gap(at, v.end)
         }
         return result
     }

@@ -42,6 +42,7 @@ public final class Statefile: @unchecked Sendable {
     public let terminals: Table<ckpt_terminal_record>
     public let saved: Table<ckpt_saved_record>
     public let extents: Table<ckpt_extent_record>
+    public let bases: Table<ckpt_base_record>
     public let ipc: Table<ckpt_ipc_record>
     public let semaphores: Table<ckpt_semaphore_record>
     public let adjustments: Table<ckpt_adjustment_record>
@@ -50,6 +51,7 @@ public final class Statefile: @unchecked Sendable {
     public let packing: Table<ckpt_packing_record>
     let text: Table<UInt8>
     lazy var sharedRuns = SharedRuns(self)
+    var openBases: [Base]?
 
     public convenience init(path: String) throws(Problem) {
         let file: MappedFile
@@ -98,6 +100,7 @@ public final class Statefile: @unchecked Sendable {
         terminals = try scan.optionalTable(notes[CKPT_TABLE_TERMINAL.rawValue], "TERMINAL")
         saved = try scan.optionalTable(notes[CKPT_TABLE_SAVED.rawValue], "SAVED")
         extents = try scan.optionalTable(notes[CKPT_TABLE_EXTENT.rawValue], "EXTENT")
+        bases = try scan.optionalTable(notes[CKPT_TABLE_BASE.rawValue], "BASE")
         ipc = try scan.optionalTable(notes[CKPT_TABLE_IPC.rawValue], "IPC")
         semaphores = try scan.optionalTable(notes[CKPT_TABLE_SEMAPHORE.rawValue], "SEMAPHORE")
         adjustments = try scan.optionalTable(notes[CKPT_TABLE_ADJUSTMENT.rawValue], "ADJUSTMENT")

@@ -21,6 +21,8 @@ extension Statefile {
         try checkSockets()
         try checkTerminals()
         try checkSaved()
+        try check(bases.count <= Int(CKPT_MAX_BASES), "BASE", bases.fileOffset, "\(bases.count) statefiles to refer to")
+        for i in bases.indices { try checkText(bases[i].path, "BASE \(i)", bases.offset(of: i)) }
         try checkEvents()
         try checkIPC()
         try checkRings()

@@ -6,7 +6,7 @@ import CkptSystem
 
 extension Statefile {
     /// Walks a chain of chunks.  `body` gets each chunk's offset and its runs, all inside the file.
-    func forEachChunk(from first: UInt64, _ body: (UInt64, UnsafeRawBufferPointer) throws(Problem) -> Void) throws(Problem) {
+    public func forEachChunk(from first: UInt64, _ body: (UInt64, UnsafeRawBufferPointer) throws(Problem) -> Void) throws(Problem) {
         var offset = first, seen: Set<UInt64> = []
         let headerSize = UInt64(MemoryLayout<ckpt_chunk>.size), runSize = UInt64(MemoryLayout<ckpt_run>.size)
         let scan = Scan(file: file, path: path)
@@ -26,8 +26,7 @@ extension Statefile {
         }
     }
 
-    func forEachRun(from first: UInt64, _ body: (ckpt_run) throws(Problem) -> Void) throws(Problem) {
-        let scan = Scan(file: file, path: path)
+    public func forEachRun(from first: UInt64, _ body: (ckpt_run) throws(Problem) -> Void) throws(Problem) {
         try forEachChunk(from: first) { (offset, runs) throws(Problem) in
             for i in 0..<runs.count / MemoryLayout<ckpt_run>.size {
                 let at = offset + 32 + UInt64(i * MemoryLayout<ckpt_run>.size)
@@ -35,7 +34,7 @@ extension Statefile {
                 let size = UInt64(run.pages) * 4096, stored = ckpt_run_stored(run), isCompressed = ckpt_run_kind(run) != CKPT_COMPRESSION_NONE.rawValue
                 guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES), run.address % 4096 == 0, run.address < 1 << 47 else { throw bad("run", at: at, "no sensible range of pages") }
                 guard ckpt_run_kind(run) <= CKPT_COMPRESSION_LZ4.rawValue, !isCompressed || (stored > 0 && stored < size) else { throw bad("run", at: at, "a compression that is none, or a size that no frame of \(run.pages) pages has") }
-                guard scan.contains(run.file_offset, stored) else { throw bad("run", at: at, "its pages lie outside of the file") }
+                guard try isStored(run, stored) else { throw bad("run", at: at, "its pages lie outside of the file") }
                 try body(run)
             }
         }
@@ -63,7 +62,7 @@ extension Statefile {
     /// nil: what lies there is no frame of that many pages.
     func pages(of run: ckpt_run) -> RunPages? {
         let size = Int(run.pages) * 4096
-        guard run.isCompressed else { return RunPages(inFile: slice(run.file_offset, size)) }
+        guard run.isCompressed else { return RunPages(inFile: UnsafeRawBufferPointer(rebasing: source(of: run).bytes[Int(run.file_offset)..<Int(run.file_offset) + size])) }
         let room = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096), pages = RunPages(owned: room)
         return Decompressor.decompress(ckpt_run_kind(run), slice(run.file_offset, Int(ckpt_run_stored(run))), into: room) ? pages : nil
     }
@@ -184,7 +183,7 @@ public final class ProcessMemory {
 
     /// A part of a run; nil: its frame is none.
     private func stored(_ run: ckpt_run, _ address: UInt64, _ n: Int) -> Piece? {
-        if unpacked?.run.file_offset != run.file_offset || !run.isCompressed {
+        if unpacked?.run.file_offset != run.file_offset || unpacked?.run.flags != run.flags || !run.isCompressed {
             guard let pages = statefile.pages(of: run) else { return nil }
             unpacked = (run, pages)
         }

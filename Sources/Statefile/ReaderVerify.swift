@@ -41,7 +41,7 @@ extension Statefile {
                 if pages == nil {
                     found.append(bad("pid \(p.pid): compressed pages of 0x\(hex(run.address))", at: run.file_offset, "not a frame of \(run.pages) pages"))
                 } else if let pages, ckpt_crc32c_hw(0, pages.bytes.baseAddress!, pages.bytes.count) != run.crc {
-                    found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, "wrong checksum"))
+                    found.append(wrongPages(run, "pid \(p.pid): pages of 0x\(hex(run.address))"))
                 } else if let cause = shared ? misplacedShared(run) : misplaced(run, space) {
                     found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, cause))
                 }
@@ -52,6 +52,7 @@ extension Statefile {
 
     private func misplaced(_ run: ckpt_run, _ space: [ckpt_vma_record]) -> String? {
         guard let vma = space.first(where: { $0.start <= run.address && run.address < $0.end }), run.end <= vma.end else { return "they lie in no mapping" }
+        if ckpt_run_base(run) != 0 { return nil }
         if isPacked { return vma.data_offset == UInt64(CKPT_DATA_PACKED) ? nil : "their mapping stores nothing" }
         return vma.data_offset + (run.address - vma.start) == run.file_offset ? nil : "they lie elsewhere than their mapping says"
     }

@@ -30,6 +30,7 @@ public final class Tables {
     public var terminals: [ckpt_terminal_record] = []
     public var saved: [ckpt_saved_record] = []
     public var extents: [ckpt_extent_record] = []
+    public var bases: [ckpt_base_record] = []
     public var ipc: [ckpt_ipc_record] = []
     public var semaphores: [ckpt_semaphore_record] = []
     public var adjustments: [ckpt_adjustment_record] = []
@@ -73,6 +74,7 @@ public final class Tables {
         add(CKPT_TABLE_GUARD, guards, to: &out)
         add(CKPT_TABLE_TERMINAL, terminals, to: &out)
         add(CKPT_TABLE_SAVED, saved, to: &out); add(CKPT_TABLE_EXTENT, extents, to: &out)
+        add(CKPT_TABLE_BASE, bases, to: &out)
         add(CKPT_TABLE_IPC, ipc, to: &out); add(CKPT_TABLE_SEMAPHORE, semaphores, to: &out)
         add(CKPT_TABLE_ADJUSTMENT, adjustments, to: &out); add(CKPT_TABLE_QUEUED, queued, to: &out)
         add(CKPT_TABLE_RING, rings, to: &out)

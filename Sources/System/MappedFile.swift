@@ -7,7 +7,7 @@ public final class MappedFile: @unchecked Sendable {
     private let isMapped: Bool
 
     public init(_ path: String) throws(SystemError) {
-        let number = try retrying("open \(path)") { Glibc.open(path, O_RDONLY | O_CLOEXEC) }
+        let number = try retrying("open \(path)") { Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }      // a FIFO is refused, not waited for
         defer { close(number) }
         var s = stat()
         try retrying("fstat \(path)") { fstat(number, &s) }

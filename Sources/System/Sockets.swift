@@ -25,9 +25,13 @@ public final class Connection {
         getsockopt(socket.number, SOL_SOCKET, SO_PEERCRED, &c, &length)
         peer = c.pid; peerUser = c.uid
     }
-    /// Two descriptors in one message (SCM_RIGHTS).
-    public func send(_ a: File, _ b: File, _ channel: ckpt_channel) {
-        var byte = UInt64(channel.rawValue)
+    /// Two descriptors and what the first one is in one message (SCM_RIGHTS), with how many more messages follow: one for each of `more`.
+    public func send(_ a: File, _ b: File, _ channel: ckpt_channel, more: [File] = []) {
+        send(a, b, UInt64(channel.rawValue) | UInt64(more.count) << 8)
+        for file in more { send(file, file, 0) }
+    }
+    private func send(_ a: File, _ b: File, _ word: UInt64) {
+        var byte = word
         var control = ckpt_cmsg_fd(length: 24, level: SOL_SOCKET, type: 1, fd: a.number, pad: b.number)
         withUnsafeMutablePointer(to: &byte) { byte in
             withUnsafeMutablePointer(to: &control) { control in

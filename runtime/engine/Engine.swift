@@ -21,6 +21,7 @@ import Freestanding
     if s.pointee.wants_warm != 0 { branchOff(stack, superblock) }
     readTables(superblock)
     verifyTables(fileSize: superblock.file_size)
+    openBases()
     checkCpu()
     findSessionDirectory(stack)
     readClockOffsets()

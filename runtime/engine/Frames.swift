@@ -22,6 +22,6 @@ func unpackRun(_ run: ckpt_run, to p: UnsafeMutableRawPointer, room: UInt64) {
 func isSound(_ run: ckpt_run, fileSize: UInt64) -> Bool {
     let pages = UInt64(run.pages) * 4096, stored = ckpt_run_stored(run)
     return run.pages > 0 && run.pages <= UInt32(CKPT_RUN_PAGES) && run.address & 4095 == 0 && ckpt_run_kind(run) <= CKPT_COMPRESSION_LZ4.rawValue
-        && stored > 0 && (ckpt_run_kind(run) == CKPT_COMPRESSION_NONE.rawValue || stored < pages)
+        && stored > 0 && (ckpt_run_kind(run) == CKPT_COMPRESSION_NONE.rawValue || (stored < pages && ckpt_run_base(run) == 0))
         && run.file_offset <= fileSize && stored <= fileSize - run.file_offset
 }

@@ -122,8 +122,9 @@ private func dropServerDescriptors() {
     let s = state
     let null = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
     if null >= 0 { for n in 0..<3 { _ = system(CKPT_SYS_dup2, null, n) } }
-    var kept = InlineArray<8, Int32>(repeating: -1)
+    var kept = InlineArray<24, Int32>(repeating: -1)
     kept[0] = s.pointee.statefile; kept[1] = s.pointee.lazy_server_socket; kept[2] = engine_standard(2).pointee; kept[3] = s.pointee.working_set
+    for i in 0..<bases.count { kept[4 + i] = engine_base_fd(UInt32(i)).pointee }
     closeAll(but: kept)
 }
 

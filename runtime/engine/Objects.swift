@@ -34,6 +34,7 @@ func reserveDescriptors() {
             _ = system(CKPT_SYS_prlimit64, 0, 7, int(&limit), 0)
         }
     }
+    for i in 0..<UInt32(bases.count) { engine_base_fd(i).pointee = lift(engine_base_fd(i).pointee, "base of the statefile") }
     for i: UInt32 in 0..<3 {
         let r = system(CKPT_SYS_fcntl, Int(i), 1030, Int(state.pointee.fd_floor))
         engine_standard(i).pointee = r < 0 ? -1 : Int32(truncatingIfNeeded: r)

@@ -19,7 +19,7 @@ func forEachChunk(from first: UInt64, in room: UInt64, _ body: (Table<ckpt_run>)
         let runs = Table<ckpt_run>(at: room + 32, count: UInt64(h.count))
         for k in 0..<runs.count {
             let run = runs[k].pointee
-            guard isSound(run, fileSize: file) else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file, or has a size that none has") }
+            guard isSound(run, fileSize: sizeOfFile(run)) else { refuseStatefile("run", at: at + 32 + UInt64(k) * 32, "lies outside the file, or has a size that none has") }
         }
         body(runs)
         at = h.next
@@ -47,9 +47,9 @@ func readRun(_ run: ckpt_run, to address: UInt64, frames: UInt64) {
     var done: UInt64 = 0, crc: UInt32 = 0
     while done < n {
         let p = UnsafeMutableRawPointer(bitPattern: UInt(address + done))!, part = min(slice, n - done)
-        readStatefile(p, part, at: run.file_offset + done)
+        readPages(of: run, from: done, to: p, part)
         crc = ckpt_crc32c_hw(crc, p, Int(part))
         done += part
     }
-    guard crc == run.crc else { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
+    guard crc == run.crc else { refusePages(run) }
 }

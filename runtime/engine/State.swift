@@ -45,6 +45,7 @@ var options: Table<ckpt_option_record> { table(CKPT_TABLE_OPTION, ckpt_option_re
 var messages: Table<ckpt_message_record> { table(CKPT_TABLE_MESSAGE, ckpt_message_record.self) }
 var saved: Table<ckpt_saved_record> { table(CKPT_TABLE_SAVED, ckpt_saved_record.self) }
 var extents: Table<ckpt_extent_record> { table(CKPT_TABLE_EXTENT, ckpt_extent_record.self) }
+var bases: Table<ckpt_base_record> { table(CKPT_TABLE_BASE, ckpt_base_record.self) }
 var carried: Table<UInt32> { table(CKPT_TABLE_CARRIED, UInt32.self) }
 var events: Table<ckpt_event_record> { table(CKPT_TABLE_EVENT, ckpt_event_record.self) }
 var watched: Table<ckpt_watched_record> { table(CKPT_TABLE_WATCHED, ckpt_watched_record.self) }

@@ -21,10 +21,11 @@ func openStatefile(_ path: Text) {
     _ = system(73, r, 1 | 4)
 }
 
-private func readExactly(_ p: UnsafeMutableRawPointer, _ n: UInt64, at offset: UInt64) -> Bool {
+private func readExactly(_ p: UnsafeMutableRawPointer, _ n: UInt64, at offset: UInt64) -> Bool { readExactly(state.pointee.statefile, p, n, at: offset) }
+func readExactly(_ fd: Int32, _ p: UnsafeMutableRawPointer, _ n: UInt64, at offset: UInt64) -> Bool {
     var done: UInt64 = 0
     while done < n {
-        let r = ckpt_pread(state.pointee.statefile, p + Int(done), Int(n - done), offset + done)
+        let r = ckpt_pread(fd, p + Int(done), Int(n - done), offset + done)
         if r == -4 { continue }
         if r <= 0 { return false }
         done += UInt64(r)
@@ -110,6 +111,7 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_RING.rawValue: MemoryLayout<ckpt_ring_record>.stride
     case CKPT_TABLE_SAVED.rawValue: MemoryLayout<ckpt_saved_record>.stride
     case CKPT_TABLE_EXTENT.rawValue: MemoryLayout<ckpt_extent_record>.stride
+    case CKPT_TABLE_BASE.rawValue: MemoryLayout<ckpt_base_record>.stride
     default: 0
     }
 }

@@ -45,7 +45,7 @@ func terminalGroup() -> Int32 {
 private func dropDescriptors() {
     let null = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
     if null >= 0 { for n in 0..<3 { _ = system(CKPT_SYS_dup2, null, n) } }
-    var kept = InlineArray<8, Int32>(repeating: -1)
+    var kept = InlineArray<24, Int32>(repeating: -1)
     kept[0] = keptStatefile; kept[1] = state.pointee.report
     closeAll(but: kept)
 }
@@ -53,18 +53,18 @@ private func dropDescriptors() {
 /// Just before the release: an end of file must come when the last holder in the tree closes, not when we do.
 func dropTreeDescriptors() {
     let s = state
-    var kept = InlineArray<8, Int32>(repeating: -1)
+    var kept = InlineArray<24, Int32>(repeating: -1)
     kept[0] = keptStatefile; kept[1] = s.pointee.report; kept[2] = s.pointee.report_writer; kept[3] = s.pointee.released_terminal
     for i: UInt32 in 0..<3 { kept[4 + Int(i)] = engine_standard(i).pointee }
     closeAll(but: kept)
 }
 /// Memory that a stream was read into is given back: the tree has taken what it needs.
 private var keptStatefile: Int32 { state.pointee.streamed != 0 && state.pointee.lazy == 0 ? -1 : state.pointee.statefile }
-func closeAll(but kept: InlineArray<8, Int32>) {
+func closeAll(but kept: InlineArray<24, Int32>) {
     var from: Int32 = 3
     while true {
         var next = Int32.max
-        for k in 0..<8 where kept[k] >= from && kept[k] < next { next = kept[k] }
+        for k in 0..<24 where kept[k] >= from && kept[k] < next { next = kept[k] }
         if next > from { _ = system(CKPT_SYS_close_range, Int(from), Int(next == Int32.max ? next : next - 1), 0) }
         if next == Int32.max { return }
         from = next + 1

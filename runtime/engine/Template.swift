@@ -64,11 +64,12 @@ let continueAsTemplate: @convention(c) (UInt64) -> Void = { oldImage in
     while system(CKPT_SYS_wait4, server, int(&wait), 0, 0) == -4 {}
     exitAs(wait)
 }
-/// A template outlives whoever made it: of what that had open it keeps the statefile and, for its messages, the standard streams.
+/// A template outlives whoever made it: of what that had open it keeps the statefile with its bases and, for its messages, the standard streams.
 private func closeInherited() {
-    var kept = InlineArray<8, Int32>(repeating: -1)
+    var kept = InlineArray<24, Int32>(repeating: -1)
     kept[0] = state.pointee.statefile
     for k in 0..<3 { kept[k + 1] = engine_standard(UInt32(k)).pointee }
+    for i in 0..<bases.count { kept[4 + i] = engine_base_fd(UInt32(i)).pointee }
     closeAll(but: kept)
 }
 /// Another template of this statefile answers when it is complete; false: it has ended.

@@ -38,6 +38,7 @@ func verifyTables(fileSize: UInt64) {
     verifySockets(fileSize)
     verifyTerminals(fileSize)
     verifySaved(fileSize)
+    for i in 0..<bases.count where i >= Int(CKPT_MAX_BASES) || !isText(bases[i].pointee.path) { bad("BASE", i, "one too many, or its path") }
     verifyEvents()
     verifyIPC(fileSize)
     verifyRings(fileSize)

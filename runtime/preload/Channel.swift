@@ -12,6 +12,10 @@ struct Channel {
     var pagemap: Descriptor     // /proc/PID/pagemap of the writer
 
     func close() {
+        while ckpt_base_count().pointee > 0 {
+            ckpt_base_count().pointee -= 1
+            _ = ckpt_close(ckpt_base_file(ckpt_base_count().pointee).pointee)
+        }
         _ = ckpt_close(statefile.value); _ = ckpt_close(pagemap.value); _ = ckpt_close(socket.value)
     }
 }
@@ -31,15 +35,28 @@ func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) ->
         _ = try withUnsafeMutablePointer(to: &address) { (a) throws(Errno) in
             try check(ckpt_syscall(Int(CKPT_SYS_connect), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
         }
-        let (mode, statefile, pagemap) = try receiveTwo(socket)
-        return Channel(socket: socket, statefile: statefile, isStream: mode == UInt64(CKPT_CHANNEL_STREAM.rawValue), pagemap: pagemap)
+        let (word, statefile, pagemap) = try receiveTwo(socket)
+        let channel = Channel(socket: socket, statefile: statefile, isStream: word & 255 == UInt64(CKPT_CHANNEL_STREAM.rawValue), pagemap: pagemap)
+        try receiveBases(socket, count: min(UInt32(truncatingIfNeeded: word >> 8), UInt32(CKPT_MAX_BASES)))
+        return channel
     } catch {
         _ = ckpt_close(socket.value)
         throw error
     }
 }
 
-/// One message with two descriptors (unix(7), SCM_RIGHTS).
+/// The statefiles that a delta refers to: a message each.
+private func receiveBases(_ socket: Descriptor, count: UInt32) throws(Errno) {
+    ckpt_base_count().pointee = 0
+    while ckpt_base_count().pointee < count {
+        let (_, file, copy) = try receiveTwo(socket)
+        _ = ckpt_close(copy.value)
+        ckpt_base_file(ckpt_base_count().pointee).pointee = file.value
+        ckpt_base_count().pointee += 1
+    }
+}
+
+/// One message with a word and two descriptors (unix(7), SCM_RIGHTS).
 private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (UInt64, Descriptor, Descriptor) {
     let closeOnExec = 0x40000000, wrongMessage: Int32 = 71      // EPROTO
     var byte: UInt64 = 0

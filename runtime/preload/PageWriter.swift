@@ -14,9 +14,10 @@ struct WriteError: Error {
 struct PageWriter {
     let session: UnsafeMutablePointer<ckpt_session>
     let process: UnsafeMutablePointer<ckpt_process>
-    private let space: UnsafeMutablePointer<ckpt_workspace>
+    let space: UnsafeMutablePointer<ckpt_workspace>
     private let statefile: Descriptor, pagemap: Descriptor
-    private let isShared: Bool, isSnapshot: Bool, isStream: Bool
+    let isShared: Bool
+    private let isSnapshot: Bool, isStream: Bool
     private var canScan = true, knowsGuards = true
     private(set) var chunkOffset: UInt64 = 0        // where the chunk being filled goes
     private(set) var firstChunk: UInt64 = 0
@@ -222,20 +223,28 @@ struct PageWriter {
 
     private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
         if isStream { return try sendRun(range, base: base, from: from, to: to, flags: flags) }
+        if isDelta { try writeDifferences(range, base: base, from: from, to: to, flags: flags) }
+        else { try storeRun(range, base: base, from: from, to: to, flags: flags) }
+    }
+
+    mutating func storeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
         let offset = range.file_offset + (from - base)
         let crc = try putSteady(from, Int(to - from), at: offset)
+        try note(ckpt_run(address: place(range, base, from), file_offset: offset, pages: UInt32((to - from) / 4096), crc: crc, flags: flags, object: isShared ? range.object : 0))
+        _ = ckpt_add64(&process.pointee.pages_written, (to - from) / 4096)
+        _ = ckpt_add64(&process.pointee.bytes_done, to - from)
+    }
+    /// Where a page belongs: its address, or in the shared chain its offset in the object.
+    func place(_ range: ckpt_range, _ base: UInt64, _ page: UInt64) -> UInt64 { (isShared ? range.object_offset : range.start) + (page - base) }
+
+    mutating func note(_ entry: ckpt_run) throws(WriteError) {
         if runs == Int(CKPT_CHUNK_RUNS) || chunkOffset == 0 {
             let next = ckpt_add64(&session.pointee.file_tail, UInt64(CKPT_CHUNK_SIZE))
             if chunkOffset == 0 { firstChunk = next } else { try flushChunk(next: next) }
             chunkOffset = next; runs = 0
         }
-        let run = UnsafeMutableRawPointer(ckpt_chunk_buffer(space) + 32 + runs * 32).assumingMemoryBound(to: ckpt_run.self)
-        let address = isShared ? range.object_offset + (from - base) : range.start + (from - base)
-        run.pointee = ckpt_run(address: address, file_offset: offset, pages: UInt32((to - from) / 4096),
-                               crc: crc, flags: flags, object: isShared ? range.object : 0)
+        UnsafeMutableRawPointer(ckpt_chunk_buffer(space) + 32 + runs * 32).assumingMemoryBound(to: ckpt_run.self).pointee = entry
         runs += 1
-        _ = ckpt_add64(&process.pointee.pages_written, (to - from) / 4096)
-        _ = ckpt_add64(&process.pointee.bytes_done, to - from)
     }
 
     /// The initiator gives it a place and a checksum, and keeps the chain.

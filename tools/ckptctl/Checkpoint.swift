@@ -39,6 +39,7 @@ struct Checkpoint: ParsableCommand {
     @Flag(name: .customLong("self-contained"), help: "Store the mapped files as well, so that it runs on a machine that has none of them.") var selfContained = false
     @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
+    @Option(help: ArgumentHelp("Write a delta: only the memory that is not as in this statefile, which a restart then needs beside it.  ckptctl merge makes one file.", valueName: "BASE")) var since: String?
     @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
     @Flag(help: "Write memory past the page cache (O_DIRECT): for storage that is slower than memory, and to keep the cache for others.") var direct = false
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
@@ -52,12 +53,14 @@ struct Checkpoint: ParsableCommand {
         if output == "-" && face == .core { throw ValidationError("A stream has the exec face; ckptctl face core turns the file over that it becomes.") }
         if direct && (compress != .none || output == "-") { throw ValidationError("--direct goes with neither --compress nor -o -.") }
         if output == "-" && json { throw ValidationError("--json and -o - exclude each other: both take stdout.") }
+        if since != nil && face == .core { throw ValidationError("--face core: a delta has no face for debuggers; ckptctl gdb opens it, and ckptctl merge makes one file.") }
+        if since != nil && (compress != .none || output == "-") { throw ValidationError("--since goes with neither --compress nor -o -: pages are compared where they lie.") }
         if timeout < 1 || timeout > 86_400 { throw ValidationError("--timeout takes 1 to 86400 seconds.") }
     }
 
     func run() throws {
         let found = try ckptctl.session(session, for: "checkpoint")
-        var options = CheckpointOptions(output: output == "-" ? "-" : absolute(output ?? "\(found.segment.name).ckpt"))
+        var options = CheckpointOptions(output: output == "-" ? "-" : absolutePath(output ?? "\(found.segment.name).ckpt"))
         if output == "-" { try prepareStream() }
         options.compression = compress
         options.afterwards = kill ? .kill : stop ? .stop : .run
@@ -66,6 +69,7 @@ struct Checkpoint: ParsableCommand {
         options.saveFiles = saveFiles?.bytes
         options.outside = tcp
         options.direct = direct
+        options.since = since.map { absolutePath($0) }
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
         let bar = quiet ? nil : ProgressBar(found.segment.name)
@@ -108,10 +112,6 @@ struct Checkpoint: ParsableCommand {
         })]
     }
 
-    private func absolute(_ path: String) -> String {
-        path.hasPrefix("/") ? path : ((try? Path.link("/proc/self/cwd")) ?? ".") + "/" + path
-    }
-
     private func logger() -> Logger {
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         var log = Logger(label: "ckptctl")
@@ -123,18 +123,22 @@ struct Checkpoint: ParsableCommand {
         if json {
             return try ckptctl.output(.object([
                 .init("file", .text(path)), .init("face", .text(r.face)), .init("processes", JSON(r.processes)), .init("tasks", JSON(r.tasks)),
-                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("stored", JSON(r.storedBytes ?? r.memoryBytes)), .init("pause", JSON(r.pause)),
+                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("stored", JSON(r.storedBytes ?? r.memoryBytes)), .init("pause", JSON(r.pause)), .init("kept", JSON(r.keptBytes)),
                 .init("saved_files", JSON(r.savedFiles)), .init("saved_bytes", JSON(r.savedBytes)),
                 .init("phases", .object(r.phases.map { .init($0.name, JSON($0.nanoseconds)) }))]))
         }
         if r.savedFiles > 0 { note("\(r.savedFiles) \(r.savedFiles == 1 ? "file" : "files") stored, \(sizeText(r.savedBytes)); the pause was longer by \(milliseconds(r.phases.first { $0.name == "files" }?.nanoseconds ?? 0))") }
         let packed = r.storedBytes.map { $0 == r.memoryBytes ? "" : " in \(sizeText($0))" } ?? ""
-        let line = "\(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes))\(packed), paused \(milliseconds(r.pause))"
+        let line = "\(r.processes) \(r.processes == 1 ? "process" : "processes"), \(r.tasks) \(r.tasks == 1 ? "task" : "tasks"), \(sizeText(r.memoryBytes))\(packed)\(kept(r)), paused \(milliseconds(r.pause))"
         if path == "-" { if !quiet { note("stdout: \(line)") } } else {
             try ckptctl.output("\(path): \(line)\n")
             if r.face == "exec" && !quiet && Kernel.environment("CKPT_QUIET") == nil && face == .auto { note("run it with \(path); open it with: ckptctl gdb \(path)") }
         }
         if timing { for p in r.phases { Program.writeError("ckptctl: phase \(p.name): \(milliseconds(p.nanoseconds))\n") } }
+    }
+    private func kept(_ r: CheckpointReport) -> String {
+        guard let since else { return "" }
+        return " of \(sizeText(r.memoryBytes + r.keptBytes)) since \(since)"
     }
     private func milliseconds(_ ns: UInt64) -> String { "\(ns / 1_000_000).\(String(ns / 100_000 % 10)) ms" }
 }

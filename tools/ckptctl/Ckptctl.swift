@@ -16,7 +16,8 @@ import CkptSystem
             77 a task holds something that can't be restored.
             """,
         version: String(cString: ckpt_release()),
-        subcommands: [List.self, Status.self, Inspect.self, Checkpoint.self, Restart.self, Warm.self, Gdb.self, Core.self, FaceVerb.self, Verify.self, Binfmt.self, Check.self])
+        subcommands: [List.self, Status.self, Inspect.self, Checkpoint.self, Restart.self, Warm.self, Gdb.self, Core.self, FaceVerb.self, Verify.self, Binfmt.self, Check.self]
+            + [Merge.self])
 
     static func main() {
         do {
@@ -36,6 +37,8 @@ import CkptSystem
         Program.exit(problem.status.rawValue)
     }
 }
+
+func absolutePath(_ path: String) -> String { path.hasPrefix("/") ? path : ((try? Path.link("/proc/self/cwd")) ?? ".") + "/" + path }
 
 /// Results: to stdout, all of them or an error.
 func output(_ text: String) throws { try Program.write(text, to: 1) }

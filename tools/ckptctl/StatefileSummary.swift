@@ -44,6 +44,7 @@ struct StatefileSummary {
         text += "taken \(dateText(seconds)) on \(printable(statefile.string(t.host))) (Linux \(printable(statefile.string(t.kernel))))\n"
         text += "\(statefile.face.rawValue) face, \(sizeText(statefile.superblock.file_size)) apparent, "
         text += "\(sizeText(processes.reduce(0) { $0 + $1.stored })) of memory\(compression), \(counted(processes.count, "process", "processes")), \(counted(statefile.tasks.count, "task"))\n"
+        if statefile.isDelta { text += "a delta since \(statefile.bases.indices.map { printable(statefile.basePath($0)) }.joined(separator: ", "))\n" }
         var table = TextTable([("PID", .right), ("PARENT", .right), ("GROUP", .right), ("SESSION", .right), ("THREADS", .right), ("STORED", .right), ("MAPPED", .right), ("STATE", .left), ("COMMAND", .left)])
         for l in processes {
             table.add([String(l.record.pid), l.parent.map { String($0) } ?? "-", String(l.record.pgid), String(l.record.sid), String(l.record.task_count),
@@ -74,7 +75,7 @@ struct StatefileSummary {
         let t = statefile.tree
         return ["name": .text(statefile.string(t.name)), "command": .text(statefile.string(t.command)), "host": .text(statefile.string(t.host)),
                 "kernel": .text(statefile.string(t.kernel)), "taken": JSON(seconds), "face": .text(statefile.face.rawValue),
-                "size": JSON(statefile.superblock.file_size), "session": .text(sessionID), "root": JSON(statefile.processes[Int(t.root)].pid),
+                "size": JSON(statefile.superblock.file_size), "session": .text(sessionID), "bases": .list(statefile.bases.indices.map { .text(statefile.basePath($0)) }), "root": JSON(statefile.processes[Int(t.root)].pid),
                 "processes": .list(processes.indices.map { i in
                     let line = processes[i]
                     return ["pid": JSON(line.record.pid), "parent": line.parent.map { JSON($0) } ?? .null, "group": JSON(line.record.pgid), "session": JSON(line.record.sid),

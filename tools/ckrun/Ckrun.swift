@@ -19,7 +19,7 @@ typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
     let segment = createSegment(options, library: library, directory: environment.value(of: "CKPT_DIR"), &text)
     let variables = environment.forMember(segment: segment.path, library: library, &text)
     if !options.supervision.stays { launch(program, options, variables, segment, mask: nil) }
-    let ckptctl = findPart("ckptctl", "bin/ckptctl", &text), files = Statefiles(options, &text)
+    let ckptctl = findPart("ckptctl", "bin/ckptctl", &text)
     let mask = blockAllSignals()
     let child = forkProcess()
     if child == 0 {
@@ -27,14 +27,14 @@ typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
         launch(program, options, variables, segment, mask: mask)
     }
     if child < 0 { fail(ExitCode.system, program, "fork", Errno(-child)) }
-    var supervisor = Supervisor(child: child, session: ckpt_session_id(segment.session), ckptctl: ckptctl, options, files: files,
+    var supervisor = Supervisor(child: child, session: ckpt_session_id(segment.session), ckptctl: ckptctl, options,
                                 environment: environment.variables, mask: mask)
     supervisor.run()
 }
 
 /// A statefile is there: its tree goes on instead of a new start.
 func resume(_ file: UnsafePointer<CChar>, _ options: Options, _ environment: Environment, _ text: inout TextMemory) -> Never {
-    let ckptctl = findPart("ckptctl", "bin/ckptctl", &text), files = Statefiles(options, &text)
+    let ckptctl = findPart("ckptctl", "bin/ckptctl", &text)
     let argv = text.pointers(6)
     let verb: StaticString = "restart", option: StaticString = "--files"
     argv[0] = UnsafeMutablePointer(mutating: ckptctl)
@@ -52,7 +52,7 @@ func resume(_ file: UnsafePointer<CChar>, _ options: Options, _ environment: Env
     let mark = text.mark
     text.put(decimal: UInt64(child))
     let session = text.finish(from: mark)
-    var supervisor = Supervisor(child: child, session: session, ckptctl: ckptctl, options, files: files, environment: environment.variables, mask: mask)
+    var supervisor = Supervisor(child: child, session: session, ckptctl: ckptctl, options, environment: environment.variables, mask: mask)
     supervisor.run()
 }
 

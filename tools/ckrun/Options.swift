@@ -92,7 +92,10 @@ func printHelp() -> Never {
           -o FILE          the statefile (default: that of --resume, else NAME.ckpt)
           --save-files     store the files that APP writes in each statefile, up to 1 GiB
                            each (or --save-files=SIZE); a restart puts them back
-          --keep N         keep the last N: FILE, FILE.1, ... (default 1)
+          --keep N         keep the last N: FILE, FILE.1, ... (default 1).  From 2 on most of
+                           them are deltas, which need older ones: more files are
+                           there, to be kept in one folder, until those are merged
+          --whole          no deltas
 
         A job that outlives its machine:
           ckrun --every 10m --resume job.ckpt --files truncate ./job

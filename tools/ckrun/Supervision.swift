@@ -7,6 +7,7 @@ struct Supervision {
     var every: UInt64 = 0                           // ns between checkpoints; 0: none
     var signal: Int32 = 0                           // a checkpoint when it arrives; 0: none
     var keep = 1                                    // statefiles: FILE, FILE.1 …
+    var whole = false                               // no deltas
     var output: UnsafePointer<CChar>?
     var resume: UnsafePointer<CChar>?
     var changedFiles: UnsafePointer<CChar>?         // --files: what a restart does with files that have grown since
@@ -22,12 +23,13 @@ struct Supervision {
         if let v = Options.value("-o", word, argv, &i) { output = v; return true }
         if let v = Options.value("--resume", word, argv, &i) { resume = v; return true }
         if let v = Options.value("--files", word, argv, &i) { changedFiles = v; return true }
+        if equal(word, "--whole") { whole = true; return true }
         if equal(word, "--save-files") || prefix(word, "--save-files=") { saveFiles = word; return true }
         return false
     }
 
     func check() {
-        if !stays && (output != nil || keep != 1) { fail(ExitCode.usage, nil, "-o and --keep need --every or --on-signal") }
+        if !stays && (output != nil || keep != 1 || whole) { fail(ExitCode.usage, nil, "-o, --keep and --whole need --every or --on-signal") }
         if !stays && saveFiles != nil { fail(ExitCode.usage, nil, "--save-files needs --every or --on-signal") }
         if let mode = changedFiles {
             if resume == nil { fail(ExitCode.usage, nil, "--files needs --resume") }
@@ -69,52 +71,6 @@ struct Supervision {
             fail(ExitCode.usage, text, "not a signal that ckrun can wait for", remedy: "for example USR1, TERM or XCPU")
         }
         return known
-    }
-}
-
-/// The paths of the statefiles, newest first: FILE, FILE.1, FILE.2 …; a new one is FILE.next until it is complete.
-struct Statefiles {
-    let file: UnsafePointer<CChar>
-    let next: UnsafePointer<CChar>
-    let keep: Int
-
-    init(_ options: Options, _ text: inout TextMemory) {
-        if let given = options.supervision.output ?? options.supervision.resume { file = given } else {
-            let mark = text.mark
-            text.put(text: options.name)
-            text.put(".ckpt")
-            file = text.finish(from: mark)
-        }
-        let mark = text.mark
-        text.put(text: file)
-        text.put(".next")
-        next = text.finish(from: mark)
-        keep = options.supervision.keep
-    }
-
-    /// FILE is there at every moment: it gets its second name before the new one takes its place.
-    func rotate(_ text: inout TextMemory) {
-        var i = keep - 1
-        while i >= 1 {
-            let mark = text.mark
-            let old = name(i - 1, &text), new = name(i, &text)
-            if i > 1 { _ = ckpt_syscall(rename, Int(bitPattern: old), Int(bitPattern: new), 0, 0, 0, 0) } else {
-                _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: new), 0, 0, 0, 0, 0)
-                _ = ckpt_syscall(link, Int(bitPattern: old), Int(bitPattern: new), 0, 0, 0, 0)
-            }
-            text.drop(from: mark)
-            i -= 1
-        }
-        let r = ckpt_syscall(rename, Int(bitPattern: next), Int(bitPattern: file), 0, 0, 0, 0)
-        if r < 0 { warn(file, "the new statefile cannot take this name", Errno(Int32(truncatingIfNeeded: -r))) }
-    }
-    private let rename = 82, link = 86
-
-    private func name(_ i: Int, _ text: inout TextMemory) -> UnsafePointer<CChar> {
-        let mark = text.mark
-        text.put(text: file)
-        if i > 0 { text.put(byte: 46); text.put(decimal: UInt64(i)) }
-        return text.finish(from: mark)
     }
 }
 

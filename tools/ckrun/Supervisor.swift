@@ -9,7 +9,7 @@ private enum Signal {
 }
 
 struct Supervisor: ~Copyable {
-    private let files: Statefiles
+    private var files: History
     private let session: UnsafePointer<CChar>
     private let program: UnsafePointer<CChar>
     private let every: UInt64
@@ -18,17 +18,19 @@ struct Supervisor: ~Copyable {
     private let environment: Strings
     private var child: Int32
     private var checkpoint: Int32 = 0       // a running ckptctl
+    private var isDelta = false             // it takes one
+    private var merge: Int32 = 0, mergeAge = 0          // a running ckptctl merge; checkpoints since it began
     private var wanted = false              // one more after it
     private var deadline: UInt64
     private let mask: UInt64                // the signal mask that ckrun was started with
     private var text = TextMemory()
 
     /// `session`: how ckptctl finds the tree.
-    init(child: Int32, session: UnsafePointer<CChar>, ckptctl: UnsafePointer<CChar>, _ options: Options, files: Statefiles, environment: Strings, mask: UInt64) {
+    init(child: Int32, session: UnsafePointer<CChar>, ckptctl: UnsafePointer<CChar>, _ options: Options, environment: Strings, mask: UInt64) {
         self.mask = mask
         self.child = child
         self.session = session
-        self.files = files
+        files = History(options, &text)
         self.environment = Environment(environment).quiet(&text)
         program = ckptctl
         every = options.supervision.every
@@ -76,11 +78,51 @@ struct Supervisor: ~Copyable {
             if pid <= 0 { return }
             if pid == checkpoint && status & 0xff != 0x7f {
                 checkpoint = 0
-                if status == 0 { files.rotate(&text) } else { _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: files.next), 0, 0, 0, 0, 0) }
+                finished(status)
+            }
+            if pid == merge && status & 0xff != 0x7f {
+                merge = 0
+                files.endMerge()
+                if status == 0 { files.takeMerged(age: mergeAge, &text) } else { files.failed(files.merged, isDelta: false) }
             }
             if pid != child { continue }
             if status & 0xff == 0x7f { stopToo() } else { end(status) }
         }
+    }
+
+    private mutating func finished(_ status: Int32) {
+        if status != 0 {
+            files.failed(files.next, isDelta: isDelta)
+            // Its base is gone or damaged: a whole one does not need it.
+            let code = (status >> 8) & 0xff
+            if isDelta && (code == 65 || code == 66) { wanted = true }
+            return
+        }
+        files.rotate(isDelta: isDelta, &text)
+        if merge != 0 { mergeAge += 1 } else if files.wantsMerge { startMerge() }
+    }
+
+    /// In the background, after all others.
+    private mutating func startMerge() {
+        let mark = text.mark, argv = text.pointers(6)
+        let verb: StaticString = "merge", option: StaticString = "-o"
+        argv[0] = UnsafeMutablePointer(mutating: program)
+        argv[1] = UnsafeMutablePointer(mutating: verb.cString)
+        argv[2] = UnsafeMutablePointer(mutating: files.merging)
+        argv[3] = UnsafeMutablePointer(mutating: option.cString)
+        argv[4] = UnsafeMutablePointer(mutating: files.merged)
+        files.beginMerge()
+        let pid = forkProcess()
+        if pid == 0 {
+            let setPriority = 141, process = 0, nice = 10, deathSignal: Int32 = 1, kill = 9
+            _ = ckpt_syscall(setPriority, process, 0, nice, 0, 0, 0)
+            // What it makes has a meaning only for the ckrun that knows the ages.
+            _ = ckpt_prctl(deathSignal, kill, 0, 0, 0)
+            dropStandardStreams()
+            become(program, argv, environment, mask: mask)
+        }
+        text.drop(from: mark)
+        if pid > 0 { merge = pid; mergeAge = 0 } else { warn(program, "cannot be started", Errno(-pid)) }
     }
 
     /// The job was stopped from the terminal: so that the shell sees it, ckrun stops as well.
@@ -91,14 +133,21 @@ struct Supervisor: ~Copyable {
 
     private mutating func start() {
         wanted = false
-        let mark = text.mark, argv = text.pointers(8)
-        let verb: StaticString = "checkpoint", option: StaticString = "-o"
+        isDelta = files.takesDelta
+        let mark = text.mark, argv = text.pointers(10)
+        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since"
         argv[0] = UnsafeMutablePointer(mutating: program)
         argv[1] = UnsafeMutablePointer(mutating: verb.cString)
         argv[2] = UnsafeMutablePointer(mutating: session)
         argv[3] = UnsafeMutablePointer(mutating: option.cString)
         argv[4] = UnsafeMutablePointer(mutating: files.next)
-        if let saveFiles { argv[5] = UnsafeMutablePointer(mutating: saveFiles) }
+        var n = 5
+        if isDelta {
+            argv[n] = UnsafeMutablePointer(mutating: since.cString)
+            argv[n + 1] = UnsafeMutablePointer(mutating: files.beginDelta(&text))
+            n += 2
+        }
+        if let saveFiles { argv[n] = UnsafeMutablePointer(mutating: saveFiles) }
         let pid = forkProcess()
         if pid == 0 {
             dropStandardStreams()
@@ -115,13 +164,16 @@ struct Supervisor: ~Copyable {
         for stream in 0...1 where null >= 0 { _ = ckpt_syscall(Int(CKPT_SYS_dup2), null, stream, 0, 0, 0, 0) }
     }
 
+    private func cancel(_ helper: Int32, _ path: UnsafePointer<CChar>) {
+        _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(helper), Int(Signal.int), 0, 0, 0, 0)
+        _ = ckpt_syscall(Int(CKPT_SYS_wait4), Int(helper), 0, 0, 0, 0, 0)
+        _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: path), 0, 0, 0, 0, 0)
+    }
+
     /// As the application ended, so does ckrun.
     private func end(_ status: Int32) -> Never {
-        if checkpoint != 0 {
-            _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(checkpoint), Int(Signal.int), 0, 0, 0, 0)
-            _ = ckpt_syscall(Int(CKPT_SYS_wait4), Int(checkpoint), 0, 0, 0, 0, 0)
-            _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: files.next), 0, 0, 0, 0, 0)
-        }
+        if checkpoint != 0 { cancel(checkpoint, files.next) }
+        if merge != 0 { cancel(merge, files.merged); files.endMerge() }
         let signal = status & 0x7f
         if signal == 0 { ckpt_exit_group((status >> 8) & 0xff) }
         var none = ckpt_rlimit(soft: 0, hard: 0), standard = ckpt_sigaction(), mask: UInt64 = 1 << UInt64(signal - 1)

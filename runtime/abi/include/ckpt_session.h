@@ -217,7 +217,11 @@ struct ckpt_process {
     uint64_t queues_offset, queues_count;           // arena: struct ckpt_posix_query[]
     uint32_t writers;               // how many write its memory, at most CKPT_MAX_WRITERS
     uint32_t hold;                  // atomic: not 0: a snapshot that has finished waits, since the initiator still looks at it
-    uint64_t spare[189];
+    // A delta: pages that are in its base at these places, by address (shared: by object and offset), each with the statefile that has it.
+    uint64_t known_offset, shared_known_offset;     // arena: struct ckpt_run[]
+    uint32_t known_count, shared_known_count;
+    uint64_t pages_kept;            // atomic: that stay in the base
+    uint64_t spare[185];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

@@ -61,7 +61,7 @@ enum ckpt_table {
     CKPT_TABLE_LOCK = 12, CKPT_TABLE_SOCKET = 13, CKPT_TABLE_OPTION = 14, CKPT_TABLE_MESSAGE = 15, CKPT_TABLE_CARRIED = 16,   // CARRIED: DESCRIPTION (uint32_t)
     CKPT_TABLE_EVENT = 17, CKPT_TABLE_WATCHED = 18, CKPT_TABLE_WATCH = 19,
     CKPT_TABLE_IPC = 20, CKPT_TABLE_SEMAPHORE = 21,
-    CKPT_TABLE_TERMINAL = 22,
+    CKPT_TABLE_TERMINAL = 22, CKPT_TABLE_BASE = 38,
     CKPT_TABLE_ADJUSTMENT = 23, CKPT_TABLE_QUEUED = 24,
     CKPT_TABLE_CREDENTIALS = 25,
     CKPT_TABLE_GUARD = 26,
@@ -362,6 +362,15 @@ enum { CKPT_DATA_PACKED = 1 };      // data_offset of a mapping there: something
 struct ckpt_packing_record { uint32_t compression; int32_t level; uint64_t pages, stored; };        // bytes: of pages, and what they take in the file
 _Static_assert(sizeof(struct ckpt_packing_record) == 24, "packing_record");
 enum { CKPT_CHUNK_RUNS = (CKPT_CHUNK_SIZE - 32) / 32 };
+
+// A delta: a run whose pages did not change lies where it lay, in one of the statefiles that the table BASE names: the one that the delta was taken since first,
+// then those that that one names.  What is in them is found by id, whatever their names are now.
+enum { CKPT_RUN_BASE_SHIFT = 3, CKPT_RUN_BASE_MASK = 31, CKPT_MAX_BASES = 16 };
+struct ckpt_base_record { uint8_t id[16]; uint32_t path, pad; };       // the superblock's; BYTES: where it was
+_Static_assert(sizeof(struct ckpt_base_record) == 24, "base_record");
+// 1 + BASE: which statefile has its pages; 0: this one.
+CKPT_INLINE uint32_t ckpt_run_base(struct ckpt_run r) { return r.flags >> CKPT_RUN_BASE_SHIFT & CKPT_RUN_BASE_MASK; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_base_id(struct ckpt_base_record *_Nonnull b) { return b->id; }
 
 // A statefile outlives the compiler that laid it out: every size is part of the format.
 _Static_assert(sizeof(struct ckpt_process_record) == 2840, "process_record");

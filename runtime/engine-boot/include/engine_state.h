@@ -81,6 +81,8 @@ struct engine_state {
     int32_t  fd_floor, statefile, segment_fd, standard[3];
     int32_t  exec_face, streamed;       // streamed: the statefile came through a pipe and lies in memory that only we hold
     uint64_t file_size;                 // the statefile's
+    int32_t  base_fd[CKPT_MAX_BASES];   // those that a delta refers to
+    uint64_t base_size[CKPT_MAX_BASES];
     int32_t  mapped_fd; uint32_t mapped_object, mapped_write;   // the file that was mapped last
     int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is
 
@@ -171,6 +173,8 @@ CKPT_INLINE uint32_t *_Nonnull engine_relocation_old(uint32_t i) { return &engin
 CKPT_INLINE uint32_t *_Nonnull engine_relocation_new(uint32_t i) { return &engine_state()->relocation_new[i]; }
 CKPT_INLINE uint64_t *_Nonnull engine_table(uint32_t i) { return &engine_state()->table[i]; }
 CKPT_INLINE uint64_t *_Nonnull engine_table_count(uint32_t i) { return &engine_state()->table_count[i]; }
+CKPT_INLINE int32_t *_Nonnull engine_base_fd(uint32_t i) { return &engine_state()->base_fd[i]; }
+CKPT_INLINE uint64_t *_Nonnull engine_base_size(uint32_t i) { return &engine_state()->base_size[i]; }
 CKPT_INLINE int32_t *_Nonnull engine_standard(uint32_t i) { return &engine_state()->standard[i]; }
 CKPT_INLINE int64_t *_Nonnull engine_creator_arguments(void) { return engine_state()->creator_arguments; }
 CKPT_INLINE uint32_t *_Nonnull engine_outer_namespaces(void) { return engine_state()->outer_namespaces; }

@@ -7,7 +7,7 @@
 #include "ckpt_statefile.h"
 #include "ckpt.h"
 
-enum { CKPT_STACK_SIZE = 65536, CKPT_REGIONS = 512 };
+enum { CKPT_STACK_SIZE = 65536, CKPT_REGIONS = 512, CKPT_BASE_BUFFER = 65536 };
 
 // This process's view of its session.  All zero in .bss until the constructor has run; inherited by fork.
 struct ckpt_runtime {
@@ -29,6 +29,7 @@ struct ckpt_workspace {
     struct ckpt_page_region regions[CKPT_REGIONS];
     uint64_t pagemap[CKPT_REGIONS];
     uint8_t resident[65536];
+    uint8_t base[CKPT_BASE_BUFFER];
 };
 // A further writer: a process that shares the memory which it writes.  In a mapping of its own, which is in nobody's list of ranges.
 struct ckpt_writer {
@@ -58,6 +59,7 @@ struct ckpt_buffers {
     // From here on: the writer's own scratch memory.  It changes while it is written, and nobody needs it after: whole pages, left out.
     uint8_t writer_stack[CKPT_STACK_SIZE] __attribute__((aligned(4096)));
     struct ckpt_workspace space;
+    int32_t bases[CKPT_MAX_BASES]; uint32_t base_count;     // the statefiles that a delta refers to, in the order of its table
     uint8_t end[0] __attribute__((aligned(4096)));
 };
 #pragma GCC visibility push(hidden)
@@ -83,6 +85,9 @@ CKPT_INLINE uint8_t *_Nonnull ckpt_chunk_buffer(struct ckpt_workspace *_Nonnull 
 CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(struct ckpt_workspace *_Nonnull w) { return w->regions; }
 CKPT_INLINE uint64_t *_Nonnull ckpt_pagemap_buffer(struct ckpt_workspace *_Nonnull w) { return w->pagemap; }
 CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(struct ckpt_workspace *_Nonnull w) { return w->resident; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_base_buffer(struct ckpt_workspace *_Nonnull w) { return w->base; }
+CKPT_INLINE int32_t *_Nonnull ckpt_base_file(uint32_t i) { return &ckpt_buffers_.bases[i]; }
+CKPT_INLINE uint32_t *_Nonnull ckpt_base_count(void) { return &ckpt_buffers_.base_count; }
 CKPT_INLINE struct ckpt_workspace *_Nonnull ckpt_writer_workspace(struct ckpt_writer *_Nonnull w) { return &w->space; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_led_word(void) { return &ckpt_runtime_.led; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_timers_word(void) { return &ckpt_runtime_.timers_run; }

@@ -1,0 +1,126 @@
+// The statefile that a delta is taken since: which of its pages may still be the tree's, and where they lie.  Writers compare them byte by byte: all here is
+// only a hint where to look, and a wrong one costs nothing but room.
+import CkptABI
+import CkptReport
+import CkptSession
+import CkptStatefile
+import CkptSystem
+
+final class DeltaBase {
+    let statefile: Statefile
+    /// It, and those that it refers to itself: the table BASE of the delta.
+    let ids: [StatefileID], paths: [String], files: [File]
+
+    init(_ path: String, output: String) throws(Problem) {
+        let statefile = try Statefile(path: path), more = try statefile.openedBases()
+        self.statefile = statefile
+        ids = [statefile.id] + more.map(\.id)
+        paths = [realPath(path)] + more.map { realPath($0.path) }
+        func refused(_ cause: String, _ remedy: String) -> Problem { Problem(.refused, "checkpoint --since", object: path, cause: cause, remedy: remedy) }
+        if statefile.isCompressed { throw refused("its memory is compressed: it cannot be compared where it lies", "take the first one without --compress") }
+        if ids.count > Int(CKPT_MAX_BASES) { throw refused("it is the last of a chain of \(ids.count) statefiles, and a delta may refer to \(CKPT_MAX_BASES)", "make one file of it first: ckptctl merge \(path) -o FULL") }
+        if paths.contains(realPath(output)) { throw refused("the delta would take the name of \(output), which it refers to", "give it another name with -o") }
+        do throws(SystemError) {
+            var files: [File] = []
+            for p in paths { files.append(try File(p)) }
+            self.files = files
+        } catch { throw Problem(.system, "checkpoint --since", object: path, cause: error.text) }
+    }
+
+    func records(_ tables: Tables) -> [ckpt_base_record] {
+        zip(ids, paths).map { id, path in
+            var r = ckpt_base_record()
+            withUnsafeMutableBytes(of: &r.id) { $0.copyBytes(from: id) }
+            r.path = tables.text(path)
+            return r
+        }
+    }
+
+    /// As the delta numbers them: what the base has itself is in the first statefile, what it refers to in the next ones.
+    private func renumbered(_ run: ckpt_run) -> ckpt_run {
+        var r = run
+        r.flags = (ckpt_run_base(run) + 1) << UInt32(CKPT_RUN_BASE_SHIFT)
+        return r
+    }
+
+    /// The pages of a process, by address.
+    func runs(ofPid pid: Int32) throws(Problem) -> [ckpt_run]? {
+        guard let p = statefile.processes.first(where: { $0.pid == pid && $0.task_count > 0 }) else { return nil }
+        var found: [ckpt_run] = []
+        try statefile.forEachRun(from: p.runs) { run throws(Problem) in
+            found.append(renumbered(run))
+            found[found.count - 1].object = 0
+        }
+        return found.sorted { $0.address < $1.address }
+    }
+
+    /// Pages of shared memory, by object of the delta and offset.
+    func sharedRuns(_ tables: Tables) throws(Problem) -> [ckpt_run] {
+        var number: [UInt32: UInt32?] = [:], found: [ckpt_run] = []
+        func sameObject(_ i: UInt32) -> UInt32? {
+            if let known = number[i] { return known }
+            let o = statefile.objects[Int(i)]
+            let same = tables.objects.firstIndex { $0.kind == o.kind && $0.device == o.device && $0.inode == o.inode && $0.detail == o.detail }.map { UInt32($0) }
+            number[i] = .some(same)
+            return same
+        }
+        for p in statefile.processes where p.shared_runs != 0 {
+            try statefile.forEachRun(from: p.shared_runs) { run throws(Problem) in
+                guard Int(run.object) < statefile.objects.count, let object = sameObject(run.object) else { return }
+                found.append(renumbered(run))
+                found[found.count - 1].object = object
+            }
+        }
+        return found.sorted { ($0.object, $0.address) < ($1.object, $1.address) }
+    }
+}
+
+extension Operation {
+    /// What the base has goes into the arena, where the writers read it.
+    func handOutBase(_ tree: ObservedTree, _ content: SystemContent) throws(CheckpointFailure) {
+        for p in tree.live {
+            let slot = segment.process(p.slot)
+            slot.pointee.known_count = 0; slot.pointee.shared_known_count = 0; slot.pointee.pages_kept = 0
+        }
+        guard let base else { return }
+        do throws(Problem) {
+            let shared = try base.sharedRuns(content.tables)
+            var sharedAt: UInt64?, sharedCount: UInt32 = 0
+            for p in tree.live {
+                let slot = segment.process(p.slot)
+                if let runs = try knownRuns(p, tree, base), let (at, count) = place(runs) { slot.pointee.known_offset = at; slot.pointee.known_count = count }
+                if slot.pointee.ranges_early == 0 { continue }
+                if sharedAt == nil, let (at, count) = place(shared) { sharedAt = at; sharedCount = count }
+                if let sharedAt { slot.pointee.shared_known_offset = sharedAt; slot.pointee.shared_known_count = sharedCount }
+            }
+        } catch { throw CheckpointFailure([error]) }
+    }
+
+    /// Those of the process; of its nearest ancestor when it has been born since.
+    private func knownRuns(_ p: ObservedProcess, _ tree: ObservedTree, _ base: DeltaBase) throws(Problem) -> [ckpt_run]? {
+        var at: ObservedProcess? = p, steps = 0
+        while let q = at, steps <= tree.processes.count {
+            if let runs = try base.runs(ofPid: q.ownPid) { return runs }
+            at = q.parent.map { tree.processes[$0] }
+            steps += 1
+        }
+        return nil
+    }
+
+    /// The largest, when there is no room for all: pages that no writer knows of are written.
+    private func place(_ runs: [ckpt_run]) -> (UInt64, UInt32)? {
+        let stride = MemoryLayout<ckpt_run>.stride, used = ckpt_load64(&segment.pointer.pointee.arena_used), reserve: UInt64 = 4 << 20
+        guard used + reserve < ckpt_arena_size() else { return nil }
+        let room = Int(ckpt_arena_size() - used - reserve) / stride
+        var chosen = runs
+        if runs.count > room {
+            chosen = Array(runs.sorted { $0.pages > $1.pages }.prefix(room)).sorted { ($0.object, $0.address) < ($1.object, $1.address) }
+        }
+        let size = UInt64(chosen.count * stride)
+        guard size > 0, (try? segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + used, count: size + 8)) != nil else { return nil }
+        let at = ckpt_arena_claim(segment.pointer, size)
+        guard at != ~0 else { return nil }
+        chosen.withUnsafeBytes { ckpt_arena(segment.pointer, at).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        return (at, UInt32(chosen.count))
+    }
+}
