@@ -53,6 +53,8 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
     @Test(arguments: memory) func `memory is in a branch what it is in a restart`(program: String) { warmFeature(program) }
     @Test(arguments: trees) func `a tree branches off with its parents, groups and sessions`(program: String) { warmFeature(program) }
     @Test(arguments: others) func `whatever else a process has is made for each branch`(program: String) { warmFeature(program) }
+    @Test(arguments: ["namespaces-whole", "namespaces-part", "namespaces-mounts", "namespaces-memory", "namespaces-time"])
+    func `namespaces of the tree are made for each branch`(program: String) { warmFeature(program, users: NamespaceTests.privileged) }
     @Test(arguments: ["memory-private", "memory-shared", "tree-fork"]) func `a branch is checkpointed, and branches again`(program: String) { warmFeature(program, generations: 2) }
 
     /// A script that counts on from the checkpoint, and says in which branch: its standard streams are the branch's own.
@@ -156,6 +158,40 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
             var end = pollfd(fd: ends.read, events: Int16(POLLIN), revents: 0)
             if poll(&end, 1, 5000) != 1 || end.revents & Int16(POLLHUP) == 0 { throw Failure("the pipe of whoever made it is still open") }
             close(ends.read)
+        }
+    }
+
+    @Test func `whoever waits for a template that does not answer may give up, and nothing starts later`() {
+        scenario("warm-waits") { s in
+            s.environment["CKPT_DIR"] = s.path("sessions")
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            defer { s.dropTemplates() }
+            try s.warm()
+            let server = try s.listed("pid"), before = s.sessionFiles
+            kill(server, SIGSTOP)
+            defer { kill(server, SIGCONT) }
+            try s.branch()
+            usleep(200_000)
+            kill(s.pid, SIGINT)
+            try s.expect(.exited(75))
+            if !s.restartErrors.contains("interrupted") { throw Failure(s.restartErrors) }
+            kill(server, SIGCONT)
+            if try !eventually(5, { try s.listed("living") == 0 }) || s.sessionFiles != before { throw Failure("a branch for nobody: \(s.sessionFiles)") }
+        }
+    }
+
+    @Test(arguments: [("namespaces-pids", "pid"), ("namespaces-user", "user")]) func `a tree that has to be born otherwise gets no template, by name`(program: String, kind: String) {
+        for user in NamespaceTests.privileged {
+            scenario("warm-impossible", as: user) { s in
+                try s.start([try s.installation.program(program)])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                let made = try s.ckptctl(["warm", s.statefile])
+                if made.status != .exited(69) || !made.errors.contains("\(kind) namespace") { throw Failure("\(made.status) \(made.errors)") }
+                if s.sessionFiles.contains(where: { $0.hasPrefix("warm-") }) { throw Failure("left: \(s.sessionFiles)") }
+            }
         }
     }
 

@@ -14,11 +14,11 @@ private let fixed: Int32 = 0x10, shared: Int32 = 1
 private func isAlive(_ i: Int) -> Bool { processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 }
 
 /// Can a fork of the keeper bring it along, exactly?  Pages of a pool (hugetlb) are not there for a copy, droppable ones may go at any time;
-/// files that each restart makes anew, or puts back, are mapped by each branch.
+/// files that each restart makes anew, or puts back, or that lie in mounts of the tree's own, are mapped by each branch.
 private func isHoldable(_ v: Int) -> Bool {
     let r = vmas[v].pointee
     guard r.page_shift == 0, r.policy == 0, !has(v, CKPT_VMA_DROPPABLE) else { return false }
-    return (r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.data_offset != 0) || (r.kind == CKPT_VMA_FILE.rawValue && isAsMapped(Int(r.object)))
+    return (r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.data_offset != 0) || (r.kind == CKPT_VMA_FILE.rawValue && mounts.count == 0 && isAsMapped(Int(r.object)))
 }
 /// Does this restart have it from a template?
 func isHeld(_ v: Int) -> Bool { state.pointee.warm != 0 && images[v].pointee != 0 }
@@ -173,7 +173,7 @@ private func keep() -> Never {
         if r.size <= 0 { ckpt_exit_group(0) }
         guard channel >= 0 else { continue }
         t.pointee.channel = raise(channel, to: t.pointee.requests + 1)
-        setPatience(t.pointee.channel, seconds: 60)
+        setPatience(t.pointee.channel, seconds: 180)       // a branch may wait a minute for a TCP port
         t.pointee.prepared = 0
         let midwife = share(ENGINE_MIDWIFE_STACK, pid: 0, argument: 0, midwifeEntry)
         if midwife > 0 { _ = system(CKPT_SYS_wait4, midwife, 0, 0, 0) }

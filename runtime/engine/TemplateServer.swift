@@ -47,14 +47,15 @@ private func dropTemplate() {
     t.pointee.keeper_pid = 0
 }
 
-private func reply(_ kind: Int, to connection: Int32, _ numbers: UnsafePointer<Int32>? = nil, _ count: Int = 0) {
+@discardableResult
+private func reply(_ kind: Int, to connection: Int32, _ numbers: UnsafePointer<Int32>? = nil, _ count: Int = 0) -> Int {
     let a = engine_reply(), t = engine_template()
     a.pointee.magic = UInt32(CKPT_WARM_MAGIC); a.pointee.kind = UInt32(kind)
     a.pointee.pid = ckpt_getpid(); a.pointee.keeper = t.pointee.keeper_pid
     a.pointee.served = t.pointee.served; a.pointee.living = t.pointee.living
     a.pointee.memory = t.pointee.held; a.pointee.since = t.pointee.since
     _ = copyText(Text(engine_template_file()), to: engine_reply_file(), capacity: 4096)
-    _ = send(connection, a, MemoryLayout<ckpt_warm_reply>.size, numbers, count)
+    return send(connection, a, MemoryLayout<ckpt_warm_reply>.size, numbers, count)
 }
 
 private func reportEnd(of pid: Int32, _ wait: Int32) {
@@ -149,7 +150,7 @@ private let branchEntry: @convention(c) (UInt64) -> Void = { number in
     reserveDescriptors()
     let me = system(CKPT_SYS_pidfd_open, Int(ckpt_getpid()), 0)
     var engine = Int32(truncatingIfNeeded: me)
-    reply(CKPT_WARM_STARTED, to: connection, &engine, 1)
+    guard reply(CKPT_WARM_STARTED, to: connection, &engine, 1) > 0 else { ckpt_exit_group(Exit.temporary.rawValue) }       // who asked has gone
     _ = ckpt_close(engine)
     _ = ckpt_close(connection)
     timed("branch")

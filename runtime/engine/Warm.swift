@@ -106,8 +106,11 @@ private func standFor(_ connection: Int32) -> Never {
         let signal = Int32(truncatingIfNeeded: system(CKPT_SYS_rt_sigtimedwait, int(&all), int(&info), 0, 8))
         if signal <= 0 || signal == sigio || signal == sigchld || signal == CKPT_SIGCKPT { continue }
         if engine >= 0 { _ = system(CKPT_SYS_pidfd_send_signal, Int(engine), Int(signal), 0, 0) }
+        else if ends(signal) { refuse(.temporary) { $0.put("interrupted by a signal; nothing was restarted") } }
     }
 }
+/// HUP, INT, QUIT, TERM: nobody waits for a template that does not answer.
+private func ends(_ signal: Int32) -> Bool { signal == 1 || signal == 2 || signal == 3 || signal == 15 }
 private func readReplies(_ connection: Int32, _ engine: inout Int32) {
     let a = engine_reply()
     while true {
@@ -119,7 +122,7 @@ private func readReplies(_ connection: Int32, _ engine: inout Int32) {
             ckpt_exit_group(Exit.internalError.rawValue)        // the branch goes on, and nobody learns how it ends
         }
         switch Int(a.pointee.kind) {
-        case CKPT_WARM_STARTED: engine = fd; dropStreams(connection, fd)
+        case CKPT_WARM_STARTED: engine = fd; dropStreams()
         case CKPT_WARM_REFUSED: refuse(Exit(rawValue: a.pointee.code) ?? .internalError) { l in l.put("--warm: "); l.put(text: Text(engine_reply_text())) }
         default: exitAs(a.pointee.wait)
         }
@@ -127,7 +130,7 @@ private func readReplies(_ connection: Int32, _ engine: inout Int32) {
 }
 
 /// The branch has them: nobody may wait for us to close them.
-private func dropStreams(_ connection: Int32, _ engine: Int32) {
+private func dropStreams() {
     let null = ckpt_open(StaticString("/dev/null").cString, 0o2000002, 0)
     if null >= 0 { for n in 0..<3 { _ = system(CKPT_SYS_dup2, null, n) } }
 }
