@@ -13,6 +13,7 @@ struct Warm: ParsableCommand {
             """)
     @Argument(help: "The statefile.") var file: String?
     @Option(help: ArgumentHelp("Look for files below OLD under NEW; branches need the same.", valueName: "OLD=NEW")) var relocate: [String] = []
+    @Flag(help: "Go on without a CPU feature that the program may have used.") var ignoreCpu = false
     @Flag(help: "List the templates in memory.") var list = false
     @Option(help: ArgumentHelp("End the template of a statefile, or all of them; branches go on.", valueName: "FILE|all")) var drop: String?
     @Flag(help: "Print JSON (--list).") var json = false
@@ -25,7 +26,7 @@ struct Warm: ParsableCommand {
         if list { return try show() }
         if let drop { return try end(drop) }
         let statefile = try Statefile(path: file!)
-        try statefile.executeEngine(for: "warm", of: file!, [file!, "--statefile", file!, "--template"] + relocate.flatMap { ["--relocate", $0] })
+        try statefile.executeEngine(for: "warm", of: file!, [file!, "--statefile", file!, "--template"] + relocate.flatMap { ["--relocate", $0] } + (ignoreCpu ? ["--ignore-cpu"] : []))
     }
 
     private func show() throws {
