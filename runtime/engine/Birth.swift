@@ -66,6 +66,7 @@ func create(_ n: Int, by creator: Int32) {
     }
     guard r > 0 else { refuseBirth(n, r) }
     if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
+    forgetImages(of: n)
 }
 /// A sibling gets the exit signal of the one that creates it.
 private func refuseOtherSignal(_ n: Int, _ creator: Int32) {
@@ -90,7 +91,11 @@ private let intermediate: @convention(c) (UInt64) -> Void = { n in
     ckpt_exit_group(0)
 }
 
-let nodeEntry: @convention(c) (UInt64) -> Void = { n in runNode(Int(n)) }
+let nodeEntry: @convention(c) (UInt64) -> Void = { n in
+    engine_template().pointee.owns = 1
+    engine_template().pointee.bears = 0
+    runNode(Int(n))
+}
 
 /// The whole life of a node until it leaves for the application's code.
 func runNode(_ n: Int) -> Never {

@@ -39,13 +39,29 @@ func planImages() {
     var masters: UInt64 = 0
     for i in 0..<objects.count where objectStaging[i].pointee != 0 { masters += sharedSize(i) }
     let runs = pageAlignUp((masters / 4096 + 1) * UInt64(MemoryLayout<engine_master_run>.stride))
-    for v in 0..<vmas.count { images[v].pointee = isHoldable(v) ? 1 : 0 }
+    var held: UInt64 = 0
+    for v in 0..<vmas.count { images[v].pointee = isHoldable(v) ? 1 : 0; held += images[v].pointee }
+    checkMappings(held)
     let size = (layImages(from: hugePage) + stacks + masters + runs + 2 * hugePage) & ~(hugePage - 1)
     t.pointee.range = mapRegion(size)
     t.pointee.range_size = size
     t.pointee.master_runs = t.pointee.range + stacks
     t.pointee.masters = t.pointee.master_runs + runs
-    _ = layImages(from: t.pointee.masters + masters)
+    t.pointee.images = t.pointee.masters + masters
+    _ = layImages(from: t.pointee.images)
+}
+/// The keeper has those of all processes, and some of its own.
+private func checkMappings(_ held: UInt64) {
+    var text = InlineArray<24, UInt8>(repeating: 0), most: UInt64 = 0, i = 0
+    let fd = ckpt_open(StaticString("/proc/sys/vm/max_map_count").cString, 0o2000000, 0)
+    if fd >= 0 { _ = withUnsafeMutableBytes(of: &text) { ckpt_read(Int32(truncatingIfNeeded: fd), $0.baseAddress!, 20) }; _ = ckpt_close(Int32(truncatingIfNeeded: fd)) }
+    while text[i] >= 48 && text[i] <= 57 { most = most &* 10 &+ UInt64(text[i] - 48); i += 1 }
+    guard most == 0 || held + 256 <= most else {
+        refuse(.lacks) { l in
+            l.put("a template holds the mappings of all processes, here "); l.put(decimal: held); l.put(", of which a process may have "); l.put(decimal: most)
+            l.put("; raise sysctl vm.max_map_count, or restart it without --warm")
+        }
+    }
 }
 /// Each VMA lies as its own address does within a huge page: so its huge pages stay, and whole tables move.
 private func layImages(from start: UInt64) -> UInt64 {
@@ -80,6 +96,8 @@ let keeperEntry: @convention(c) (UInt64) -> Void = { _ in
     callThisProcess("ckpt-keeper")
     _ = ckpt_prctl(1, sigkill, 0, 0, 0)
     var held: UInt64 = 0
+    // What lies between images would be a mapping each.
+    _ = ckpt_munmap(pageAlignUp(t.pointee.images), t.pointee.range + t.pointee.range_size - pageAlignUp(t.pointee.images))
     fillMasters()
     for i in 0..<processes.count where isAlive(i) { held += fillImage(i) }
     closeMappedFile()
@@ -244,13 +262,32 @@ func prune(for n: Int) {
     for m in 0..<Int(state.pointee.node_count) where hasImage(m) && !descends(m, from: n) { all = false }
     if all && t.pointee.pruned == 0 { return }
     t.pointee.pruned = 1
-    for m in 0..<Int(state.pointee.node_count) where hasImage(m) { advise(Int(nodes[m].pointee.record), descends(m, from: n) ? inherited : notInherited) }
+    // Those of whom this process has borne are gone from it: only the next one's change.
+    let others = t.pointee.bears == 0
+    if t.pointee.owns != 0 { t.pointee.bears = 1 }
+    for m in 0..<Int(state.pointee.node_count) where hasImage(m) {
+        let isWanted = descends(m, from: n)
+        if isWanted || others { advise(Int(nodes[m].pointee.record), isWanted ? inherited : notInherited) }
+    }
+}
+/// In a process that is nobody else's memory: the next births have less to pass over.
+func forgetImages(of n: Int) {
+    guard state.pointee.warm != 0, engine_template().pointee.owns != 0 else { return }
+    for m in 0..<Int(state.pointee.node_count) where hasImage(m) && descends(m, from: n) && UInt32(nodes[m].pointee.record) != tree.pointee.root {
+        let (first, end) = extent(Int(nodes[m].pointee.record))
+        if first != 0 { _ = ckpt_munmap(first, end - first) }
+    }
+}
+/// Where an image lies that is not in place.
+private func extent(_ i: Int) -> (first: UInt64, end: UInt64) {
+    var first: UInt64 = 0, end: UInt64 = 0
+    forEachImage(i) { _, at, size in if first == 0 { first = at }; end = at + size }
+    return (first, end)
 }
 /// Small ones are copied in less time than it takes to say that they shouldn't be; pages that are a file's are not copied.
 private func costsPages(_ v: Int) -> Bool { vmas[v].pointee.data_offset != 0 && vmas[v].pointee.end - vmas[v].pointee.start >= 1 << 20 }
 private func advise(_ i: Int, _ advice: Int32) {
     if UInt32(i) == tree.pointee.root { return forEachImage(i) { v, at, size in if costsPages(v) { _ = ckpt_madvise(at, size, advice) } } }
-    var first: UInt64 = 0, end: UInt64 = 0
-    forEachImage(i) { _, at, size in if first == 0 { first = at }; end = at + size }
+    let (first, end) = extent(i)
     if first != 0 { _ = ckpt_madvise(first, end - first, advice) }
 }

@@ -43,8 +43,9 @@ struct engine_template {
     int32_t  highest;
     struct engine_order order;          // the next descriptors that a branch hands over
     uint32_t leads, prepared, pruned;   // the bearer is the leader itself; descriptors and mappings are in place; not all images are inherited
+    uint32_t owns, bears;               // in a process of a branch: its memory is its own; it has borne, and all images that it still has are not inherited
     uint64_t range, range_size;         // stacks, masters of shared memory with the list of their runs, images that don't lie in place
-    uint64_t masters, master_runs, master_count;
+    uint64_t masters, master_runs, master_count, images;
 };
 
 struct engine_template *_Nonnull engine_template(void);
