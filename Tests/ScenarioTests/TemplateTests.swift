@@ -25,10 +25,10 @@ extension Scenario {
 }
 
 /// A feature holds in a branch, and in a branch of a branch.
-private func warmFeature(_ program: String, generations: Int = 1, users: [User] = User.available, flags: [String] = [], sourceLocation: SourceLocation = #_sourceLocation) {
+private func warmFeature(_ program: String, _ arguments: [String] = [], generations: Int = 1, users: [User] = User.available, flags: [String] = [], sourceLocation: SourceLocation = #_sourceLocation) {
     for user in users {
         scenario("\(program)-warm", as: user, sourceLocation: sourceLocation) { s in
-            try s.start([try s.installation.program(program, flags: flags)])
+            try s.start([try s.installation.program(program, flags: flags)] + arguments)
             try s.waitUntilReady()
             defer { s.dropTemplates() }
             for _ in 0 ..< generations {
@@ -52,6 +52,7 @@ private func warmFeature(_ program: String, generations: Int = 1, users: [User] 
                          "events-pidfd", "unix-rights", "systemv-memory", "posix-memory", "attributes-process", "children-status"]
     @Test(arguments: memory) func `memory is in a branch what it is in a restart`(program: String) { warmFeature(program) }
     @Test(arguments: trees) func `a tree branches off with its parents, groups and sessions`(program: String) { warmFeature(program) }
+    @Test func `a hundred processes branch off`() { warmFeature("tree-wide", ["100"]) }
     @Test(arguments: others) func `whatever else a process has is made for each branch`(program: String) { warmFeature(program) }
     @Test(arguments: ["namespaces-whole", "namespaces-part", "namespaces-mounts", "namespaces-memory", "namespaces-time"])
     func `namespaces of the tree are made for each branch`(program: String) { warmFeature(program, users: NamespaceTests.privileged) }

@@ -1,6 +1,6 @@
 // Runs in a template's keeper, on the region's main stack; no allocation, no libc.
-// It holds what the processes of the tree have in memory and never runs any of it: private pages that are stored in the statefile, and mapped files.  Those of the main
-// process lie where they belong, those of the others elsewhere: a process is born with them and moves them (mremap(2) moves page tables).
+// It holds what the main process has in memory, private pages that are stored in the statefile and mapped files, where it belongs, and elsewhere what is large of
+// the others': a process is born with its own and moves it (mremap(2) moves page tables).  None of it ever runs here.
 // All else is made for each branch as in any restart: mappings without contents, those of files that are shared, special pages.
 import CkptABI
 import EngineBoot
@@ -19,6 +19,11 @@ private func isHoldable(_ v: Int) -> Bool {
     let r = vmas[v].pointee
     guard r.page_shift == 0, r.policy == 0, !has(v, CKPT_VMA_DROPPABLE) else { return false }
     return (r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.data_offset != 0) || (r.kind == CKPT_VMA_FILE.rawValue && mounts.count == 0 && isAsMapped(Int(r.object)))
+}
+/// Whoever bears others passes over all that these have, at each birth: what is small is sooner mapped and read again.
+private func isWorthwhile(_ v: Int, _ i: Int) -> Bool {
+    let r = vmas[v].pointee
+    return UInt32(i) == tree.pointee.root || (r.kind == CKPT_VMA_ANONYMOUS.rawValue && r.end - r.start >= 1 << 20)
 }
 /// Does this restart have it from a template?
 func isHeld(_ v: Int) -> Bool { state.pointee.warm != 0 && images[v].pointee != 0 }
@@ -40,7 +45,13 @@ func planImages() {
     for i in 0..<objects.count where objectStaging[i].pointee != 0 { masters += sharedSize(i) }
     let runs = pageAlignUp((masters / 4096 + 1) * UInt64(MemoryLayout<engine_master_run>.stride))
     var held: UInt64 = 0
-    for v in 0..<vmas.count { images[v].pointee = isHoldable(v) ? 1 : 0; held += images[v].pointee }
+    for i in 0..<processes.count where isAlive(i) {
+        for k in 0..<processes[i].pointee.vma_count {
+            let v = Int(processes[i].pointee.first_vma + k)
+            images[v].pointee = isWorthwhile(v, i) && isHoldable(v) ? 1 : 0
+            held += images[v].pointee
+        }
+    }
     checkMappings(held)
     let size = (layImages(from: hugePage) + stacks + masters + runs + 2 * hugePage) & ~(hugePage - 1)
     t.pointee.range = mapRegion(size)
