@@ -106,7 +106,11 @@ private let serverEntry: @convention(c) (UInt64) -> Void = { readingEnd in
     s.pointee.keeper = lift(ours, "socket")
     _ = ckpt_close(keepers)
     var held: UInt64 = 0, none: Int32 = -1
-    guard receive(s.pointee.keeper, &held, 8, &none, 0).size == 8 else { forgetSocket(); endFailed() }
+    guard receive(s.pointee.keeper, &held, 8, &none, 0).size == 8 else {
+        forgetSocket()
+        if ckpt_load(&board.pointee.failure) == 0 { refuse(.temporary) { $0.put("the template's keeper was killed while it read the file; try again") } }
+        endFailed()
+    }
     t.pointee.held = held
     t.pointee.since = nanoseconds(0)
     s.pointee.init_pid = 0
