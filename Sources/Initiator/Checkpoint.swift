@@ -24,6 +24,8 @@ public struct CheckpointOptions: Sendable {
     public var outside = OutsideConnections.auto
     /// A delta: pages that this statefile has as they are now are not written.
     public var since: String?
+    /// Two ends of a socket that keeps what --track needs between two checkpoints.
+    public var track: (into: Int32, from: Int32)?
     /// How long tasks may take to arrive, in milliseconds.
     public var patience = 10_000
     /// Called at the start of each phase (CKPT_PAUSE, progress).
@@ -41,6 +43,7 @@ public struct CheckpointReport: Sendable {
     public var fileSize: UInt64 = 0, memoryBytes: UInt64 = 0
     public var storedBytes: UInt64?         // what the memory takes in the file, where it is packed
     public var keptBytes: UInt64 = 0        // a delta: memory that stays in its base
+    public var unreadBytes: UInt64 = 0      // of that: what nobody had to read there
     public var face = ""
     public var remarks: [String] = []
     public var savedFiles = 0, savedBytes: UInt64 = 0       // --save-files; copied within the pause
@@ -90,6 +93,7 @@ final class Operation {
     var ownUsers: ckpt_namespace_record?        // the tree's own user namespace
     private var intake: PageIntake?
     private(set) var base: DeltaBase?
+    private(set) var tracker: WriteTracker?
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 
@@ -101,6 +105,7 @@ final class Operation {
 
     func run() throws(CheckpointFailure) -> CheckpointReport {
         do throws(Problem) { base = try options.since.map { path throws(Problem) in try DeltaBase(path, output: options.output) } } catch { throw CheckpointFailure([error]) }
+        tracker = options.track.flatMap { ends in (try? File(of: Kernel.processID, number: ends.from)).map { WriteTracker(into: ends.into, from: $0) } }
         let draft = try Draft(options.output, name: segment.name, compression: options.compression)
         let barrier = try Barrier(segment, log)
         let census = Census(segment, barrier, patience: options.patience, log)
@@ -120,6 +125,7 @@ final class Operation {
             try recordSignals(tree, barrier)
             try recordSystemV(tree, barrier)
             try recordRings(tree, barrier)
+            try beginTracking(tree, barrier)
             let fetch = try fetchDescriptors(tree, barrier)
             phase("system")
             observeNamespaces(tree)
@@ -159,6 +165,7 @@ final class Operation {
             try commit(tree, content, plan, draft, try packed(intake))
             finish(tree, content, census, barrier)
         } catch {
+            tracker?.drop()
             census.letStoppedTasksGo()
             barrier.abort(except: census.stoppedTasks)
             let failure = failureOfATask(error)

@@ -53,6 +53,8 @@ extension Operation {
             report.processes = tree.processes.count
             report.tasks = tree.processes.reduce(0) { $0 + $1.tasks.count }
             report.memoryBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.bytes_done }
+            if options.afterwards == .run { tracker?.putBack(withUnsafeBytes(of: block.id) { [UInt8]($0) }) }
+            report.unreadBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_unread * 4096 }
             report.keptBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_kept * 4096 }
         } catch { throw unwritable(error) }
     }

@@ -80,7 +80,8 @@ extension Operation {
     func handOutBase(_ tree: ObservedTree, _ content: SystemContent) throws(CheckpointFailure) {
         for p in tree.live {
             let slot = segment.process(p.slot)
-            slot.pointee.known_count = 0; slot.pointee.shared_known_count = 0; slot.pointee.pages_kept = 0
+            slot.pointee.known_count = 0; slot.pointee.shared_known_count = 0; slot.pointee.pages_kept = 0; slot.pointee.pages_unread = 0
+            tracker?.protect(p, since: base?.statefile.id, busy: busyPlaces(p))
         }
         guard let base else { return }
         do throws(Problem) {
@@ -100,7 +101,10 @@ extension Operation {
     private func knownRuns(_ p: ObservedProcess, _ tree: ObservedTree, _ base: DeltaBase) throws(Problem) -> [ckpt_run]? {
         var at: ObservedProcess? = p, steps = 0
         while let q = at, steps <= tree.processes.count {
-            if let runs = try base.runs(ofPid: q.ownPid) { return runs }
+            if var runs = try base.runs(ofPid: q.ownPid) {
+                if q === p { tracker?.mark(&runs, of: p) }
+                return runs
+            }
             at = q.parent.map { tree.processes[$0] }
             steps += 1
         }

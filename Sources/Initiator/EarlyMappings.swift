@@ -22,7 +22,7 @@ final class EarlyMappings {
     private func isSession(_ m: ProcMapping) -> Bool { m.inode == segment.inode && m.device == segment.device }
 
     private func isPlain(_ m: ProcMapping) -> Bool {
-        let odd: [StaticString] = ["ht", "dc", "wf", "lo", "lf", "ss", "um", "uw", "io", "pf"]
+        let odd: [StaticString] = ["ht", "dc", "wf", "lo", "lf", "ss", "um", "io", "pf"]
         if isSession(m) || m.name.hasPrefix("[v") { return true }
         return !m.isShared && !m.name.hasPrefix("/dev/zero") && !odd.contains { m.flags.contains($0) }
     }

@@ -129,7 +129,7 @@ extension SystemContent {
 
     private func refuse(_ m: ProcMapping, _ p: ObservedProcess) -> Bool {
         func no(_ what: String, _ remedy: String) -> Bool { refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(what)", remedy); return true }
-        if m.flags.contains("um") || m.flags.contains("uw") { return no("registered with a userfaultfd", "unregister it before the checkpoint") }
+        if m.flags.contains("um") || (m.flags.contains("uw") && !m.isTracked) { return no("registered with a userfaultfd", "unregister it before the checkpoint; of a job of ckrun --track only that ckrun takes checkpoints") }
         if m.flags.contains("ht") && m.isShared && m.flags.contains("nr") { return no("shared huge pages without a reservation (MAP_NORESERVE)", "map them without MAP_NORESERVE") }
         if m.flags.contains("ss") { return no("a shadow stack", "start it without GLIBC_TUNABLES=glibc.cpu.x86_shstk") }
         if m.flags.contains("sl") && m.protection & 1 == 0 && m.anonymousBytes > 0 { return no("sealed by mseal while it can't be read, with contents", "seal it readable") }

@@ -3,7 +3,7 @@ import CkptABI
 import Glibc
 
 public struct PageMap {
-    private let file: File
+    let file: File
     private var regions = [ckpt_page_region](repeating: ckpt_page_region(), count: 512)
     public init(of pid: Int32) throws(SystemError) { file = try File("/proc/\(pid)/pagemap") }
 

@@ -52,7 +52,7 @@ extension Scenario {
     private func deltaOracle(_ subject: Subject, as user: User) -> Int {
         var restarts = 0, runs = 0
         var instants = Instants("delta-" + subject.name + user.rawValue)
-        while restarts < 3, runs < 3 {
+        while restarts < 3, runs < 9 {
             runs += 1
             scenario("delta-\(subject.name)", as: user) { s in
                 let reference = try reference(of: subject), step = reference.seconds / 6

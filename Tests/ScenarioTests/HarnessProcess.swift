@@ -35,7 +35,7 @@ enum Children {
         if descriptors[1] == nil { posix_spawn_file_actions_addopen(&actions, 1, output, flags, 0o666) }
         if descriptors[2] == nil { posix_spawn_file_actions_addopen(&actions, 2, errors, flags, 0o666) }
         for (target, source) in descriptors { posix_spawn_file_actions_adddup2(&actions, source, target) }
-        harness_add_closefrom(&actions, 3)
+        harness_add_closefrom(&actions, max(3, (descriptors.keys.max() ?? 2) + 1))
         var none = sigset_t(), all = sigset_t()
         sigemptyset(&none)
         sigfillset(&all)

@@ -20,10 +20,23 @@ extension PageWriter {
             let run = known[i]
             if run.address > here { at += run.address - here; continue }
             let end = min(to, at + (run.address + UInt64(run.pages) * 4096 - here))
-            try compare(range, base, from: at, to: end, with: run, flags: flags, &differing)
+            if isAsKnown(run, at, end) { try keepWhole(run, range, base, flags, from: at, &differing) } else { try compare(range, base, from: at, to: end, with: run, flags: flags, &differing) }
             at = end
         }
         if differing < to { try storeRun(range, base: base, from: differing, to: to, flags: flags) }
+    }
+
+    /// A whole run that the kernel has seen no write to, and whose pages have its checksum.
+    private func isAsKnown(_ run: ckpt_run, _ from: UInt64, _ to: UInt64) -> Bool {
+        run.flags & CKPT_RUN_UNWRITTEN.rawValue != 0 && to - from == UInt64(run.pages) * 4096
+            && ckpt_crc32c_hw(0, UnsafeRawPointer(bitPattern: UInt(from))!, Int(to - from)) == run.crc
+    }
+    private mutating func keepWhole(_ run: ckpt_run, _ range: ckpt_range, _ base: UInt64, _ flags: UInt32, from: UInt64, _ differing: inout UInt64) throws(WriteError) {
+        var kept = run
+        kept.flags = flags | ckpt_run_base(run) << UInt32(CKPT_RUN_BASE_SHIFT)
+        kept.object = isShared ? range.object : 0
+        try keep(kept, range, base, flags, from: from, &differing)
+        _ = ckpt_add64(&process.pointee.pages_unread, UInt64(run.pages))
     }
 
     /// `differing`: where the stretch begins that is to be written.

@@ -88,7 +88,8 @@ private struct Offer {
         let folder = memory ? "/dev/shm" : "/tmp", free = Machine.freeSpace(of: folder) ?? 0
         let files = Machine.limit(Machine.openFiles)?.soft ?? 0
         return [
-            Offer("deltas", true, "--since compares all memory with the base, byte by byte"),
+            Offer("write tracking", WriteTracking.isPossible && mayTrace, "deltas of ckrun --track read only what may have changed", else: "deltas compare all memory with their base, also with --track",
+                  remedy: WriteTracking.isPossible ? "as root: sysctl -w kernel.yama.ptrace_scope=0" : "boot Linux 6.7 or later"),
             Offer("page scan", Machine.hasPagemapScan, "PAGEMAP_SCAN", else: "checkpoints read /proc/PID/pagemap, which is slower", remedy: "boot Linux 6.7 or later"),
             Offer("kcmp", Machine.hasKcmp, "shared descriptors are recognised", else: "kcmp(2) is not available", remedy: "boot a kernel with CONFIG_KCMP", vital: true),
             Offer("ptrace", mayTrace, "stopped and stuck tasks can be looked at", else: "stopped tasks are woken with SIGCONT, stuck ones named without a stack", remedy: "as root: sysctl -w kernel.yama.ptrace_scope=0"),

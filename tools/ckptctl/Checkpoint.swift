@@ -40,6 +40,7 @@ struct Checkpoint: ParsableCommand {
     @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
     @Option(help: ArgumentHelp("Write a delta: only the memory that is not as in this statefile, which a restart then needs beside it.  ckptctl merge makes one file.", valueName: "BASE")) var since: String?
+    @Option(help: .hidden) var track: Track?
     @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
     @Flag(help: "Write memory past the page cache (O_DIRECT): for storage that is slower than memory, and to keep the cache for others.") var direct = false
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
@@ -69,6 +70,7 @@ struct Checkpoint: ParsableCommand {
         options.saveFiles = saveFiles?.bytes
         options.outside = tcp
         options.direct = direct
+        options.track = track.map { ($0.into, $0.from) }
         options.since = since.map { absolutePath($0) }
         options.patience = timeout * 1000
         let pauseAt = Kernel.environment("CKPT_PAUSE")
@@ -123,7 +125,7 @@ struct Checkpoint: ParsableCommand {
         if json {
             return try ckptctl.output(.object([
                 .init("file", .text(path)), .init("face", .text(r.face)), .init("processes", JSON(r.processes)), .init("tasks", JSON(r.tasks)),
-                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("stored", JSON(r.storedBytes ?? r.memoryBytes)), .init("pause", JSON(r.pause)), .init("kept", JSON(r.keptBytes)),
+                .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("stored", JSON(r.storedBytes ?? r.memoryBytes)), .init("pause", JSON(r.pause)), .init("kept", JSON(r.keptBytes)), .init("unread", JSON(r.unreadBytes)),
                 .init("saved_files", JSON(r.savedFiles)), .init("saved_bytes", JSON(r.savedBytes)),
                 .init("phases", .object(r.phases.map { .init($0.name, JSON($0.nanoseconds)) }))]))
         }
@@ -141,4 +143,14 @@ struct Checkpoint: ParsableCommand {
         return " of \(sizeText(r.memoryBytes + r.keptBytes)) since \(since)"
     }
     private func milliseconds(_ ns: UInt64) -> String { "\(ns / 1_000_000).\(String(ns / 100_000 % 10)) ms" }
+}
+
+/// The two ends of a socket that whoever started us has open: INTO,FROM.
+struct Track: ExpressibleByArgument {
+    let into: Int32, from: Int32
+    init?(argument: String) {
+        let numbers = argument.split(separator: ",").compactMap { Int32($0) }
+        guard numbers.count == 2 else { return nil }
+        into = numbers[0]; from = numbers[1]
+    }
 }

@@ -96,6 +96,9 @@ func printHelp() -> Never {
                            them are deltas, which need older ones: more files are
                            there, to be kept in one folder, until those are merged
           --whole          no deltas
+          --track          note writes between two checkpoints, so that a delta reads only
+                           what may have changed.  Costs APP a fault per page that it writes
+                           and its huge pages; Linux 6.7 or later, else all is compared
 
         A job that outlives its machine:
           ckrun --every 10m --resume job.ckpt --files truncate ./job

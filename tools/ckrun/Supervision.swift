@@ -8,6 +8,7 @@ struct Supervision {
     var signal: Int32 = 0                           // a checkpoint when it arrives; 0: none
     var keep = 1                                    // statefiles: FILE, FILE.1 …
     var whole = false                               // no deltas
+    var track = false                               // writes are noted between two checkpoints
     var output: UnsafePointer<CChar>?
     var resume: UnsafePointer<CChar>?
     var changedFiles: UnsafePointer<CChar>?         // --files: what a restart does with files that have grown since
@@ -24,12 +25,14 @@ struct Supervision {
         if let v = Options.value("--resume", word, argv, &i) { resume = v; return true }
         if let v = Options.value("--files", word, argv, &i) { changedFiles = v; return true }
         if equal(word, "--whole") { whole = true; return true }
+        if equal(word, "--track") { track = true; return true }
         if equal(word, "--save-files") || prefix(word, "--save-files=") { saveFiles = word; return true }
         return false
     }
 
     func check() {
         if !stays && (output != nil || keep != 1 || whole) { fail(ExitCode.usage, nil, "-o, --keep and --whole need --every or --on-signal") }
+        if track && (!stays || keep == 1 || whole) { fail(ExitCode.usage, nil, "--track is for deltas: --every or --on-signal, and --keep from 2 on without --whole") }
         if !stays && saveFiles != nil { fail(ExitCode.usage, nil, "--save-files needs --every or --on-signal") }
         if let mode = changedFiles {
             if resume == nil { fail(ExitCode.usage, nil, "--files needs --resume") }

@@ -14,6 +14,7 @@ struct Supervisor: ~Copyable {
     private let program: UnsafePointer<CChar>
     private let every: UInt64
     private let saveFiles: UnsafePointer<CChar>?
+    private let track: UnsafePointer<CChar>?        // both ends of the socket, as ckptctl takes them
     private let trigger: Int32
     private let environment: Strings
     private var child: Int32
@@ -35,6 +36,7 @@ struct Supervisor: ~Copyable {
         program = ckptctl
         every = options.supervision.every
         saveFiles = options.supervision.saveFiles
+        track = options.supervision.track ? keepingSocket(&text) : nil
         trigger = options.supervision.signal
         deadline = now() + options.supervision.every
     }
@@ -134,8 +136,8 @@ struct Supervisor: ~Copyable {
     private mutating func start() {
         wanted = false
         isDelta = files.takesDelta
-        let mark = text.mark, argv = text.pointers(10)
-        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since"
+        let mark = text.mark, argv = text.pointers(12)
+        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since", tracking: StaticString = "--track"
         argv[0] = UnsafeMutablePointer(mutating: program)
         argv[1] = UnsafeMutablePointer(mutating: verb.cString)
         argv[2] = UnsafeMutablePointer(mutating: session)
@@ -145,6 +147,11 @@ struct Supervisor: ~Copyable {
         if isDelta {
             argv[n] = UnsafeMutablePointer(mutating: since.cString)
             argv[n + 1] = UnsafeMutablePointer(mutating: files.beginDelta(&text))
+            n += 2
+        }
+        if let track {
+            argv[n] = UnsafeMutablePointer(mutating: tracking.cString)
+            argv[n + 1] = UnsafeMutablePointer(mutating: track)
             n += 2
         }
         if let saveFiles { argv[n] = UnsafeMutablePointer(mutating: saveFiles) }
@@ -185,6 +192,17 @@ struct Supervisor: ~Copyable {
         _ = ckpt_rt_sigprocmask(unblock, &mask, nil)
         ckpt_exit_group(128 + signal)
     }
+}
+
+/// What ckptctl wants to find again the next time, userfaultfds of the application, it leaves in this socket: it ends with us.  "INTO,FROM"
+private func keepingSocket(_ text: inout TextMemory) -> UnsafePointer<CChar>? {
+    let local = 1, packets = 5, socketpair = 53
+    var ends = InlineArray<2, Int32>(repeating: -1)
+    let r = withUnsafeMutableBytes(of: &ends) { ckpt_syscall(socketpair, local, packets, 0, Int(bitPattern: $0.baseAddress!), 0, 0) }
+    if r < 0 { return nil }
+    let mark = text.mark
+    text.put(decimal: UInt64(ends[0])); text.put(byte: 44); text.put(decimal: UInt64(ends[1]))
+    return text.finish(from: mark)
 }
 
 private func now() -> UInt64 {

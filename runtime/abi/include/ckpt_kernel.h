@@ -93,8 +93,9 @@ struct ckpt_uffdio_poison { uint64_t start, size, mode; int64_t done; };
 #define CKPT_UFFDIO_ZEROPAGE 0xc020aa04ul
 #define CKPT_UFFDIO_MOVE 0xc028aa05ul
 #define CKPT_UFFDIO_POISON 0xc020aa08ul
-enum { CKPT_UFFD_USER_MODE_ONLY = 1, CKPT_UFFD_MISSING = 1, CKPT_UFFD_CLOEXEC = 0x80000 };
-enum { CKPT_UFFD_EVENT_FORK = 2, CKPT_UFFD_EVENT_REMAP = 4, CKPT_UFFD_EVENT_REMOVE = 8, CKPT_UFFD_EVENT_UNMAP = 64, CKPT_UFFD_MOVE = 1 << 16 };
+enum { CKPT_UFFD_USER_MODE_ONLY = 1, CKPT_UFFD_MISSING = 1, CKPT_UFFD_WP = 2, CKPT_UFFD_CLOEXEC = 0x80000 };
+enum { CKPT_UFFD_EVENT_FORK = 2, CKPT_UFFD_EVENT_REMAP = 4, CKPT_UFFD_EVENT_REMOVE = 8, CKPT_UFFD_EVENT_UNMAP = 64, CKPT_UFFD_MOVE = 1 << 16,
+       CKPT_UFFD_WP_UNPOPULATED = 1 << 13, CKPT_UFFD_WP_ASYNC = 1 << 15 };
 struct ckpt_uffd_msg { uint8_t event, pad[7]; uint64_t a, b, c; };
 _Static_assert(sizeof(struct ckpt_uffd_msg) == 32, "uffd_msg");
 enum ckpt_uffd_event { CKPT_UFFD_FAULT = 0x12, CKPT_UFFD_FORK = 0x13, CKPT_UFFD_REMAP = 0x14, CKPT_UFFD_REMOVE = 0x15, CKPT_UFFD_UNMAP = 0x16 };

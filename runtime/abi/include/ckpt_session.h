@@ -220,8 +220,8 @@ struct ckpt_process {
     // A delta: pages that are in its base at these places, by address (shared: by object and offset), each with the statefile that has it.
     uint64_t known_offset, shared_known_offset;     // arena: struct ckpt_run[]
     uint32_t known_count, shared_known_count;
-    uint64_t pages_kept;            // atomic: that stay in the base
-    uint64_t spare[185];
+    uint64_t pages_kept, pages_unread;      // atomic: that stay in the base; those of them that nobody had to read there
+    uint64_t spare[184];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

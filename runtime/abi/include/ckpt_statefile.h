@@ -366,6 +366,7 @@ enum { CKPT_CHUNK_RUNS = (CKPT_CHUNK_SIZE - 32) / 32 };
 // A delta: a run whose pages did not change lies where it lay, in one of the statefiles that the table BASE names: the one that the delta was taken since first,
 // then those that that one names.  What is in them is found by id, whatever their names are now.
 enum { CKPT_RUN_BASE_SHIFT = 3, CKPT_RUN_BASE_MASK = 31, CKPT_MAX_BASES = 16 };
+enum ckpt_known_flags { CKPT_RUN_UNWRITTEN = 2 };     // only in the arena: none of its pages has been written since, as far as the kernel has noted
 struct ckpt_base_record { uint8_t id[16]; uint32_t path, pad; };       // the superblock's; BYTES: where it was
 _Static_assert(sizeof(struct ckpt_base_record) == 24, "base_record");
 // 1 + BASE: which statefile has its pages; 0: this one.
