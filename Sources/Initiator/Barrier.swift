@@ -10,6 +10,8 @@ final class Barrier {
     let generation: UInt32
     private let log: Logger
     private let lock: RobustLock
+    /// Called now and then while tasks are waited for.
+    var whileWaiting: () -> Void = {}
     private var isOpen = true
     private var count: UInt32 = 0       // of phases; the call is number 0
     private var session: UnsafeMutablePointer<ckpt_session> { segment.pointer }
@@ -95,6 +97,7 @@ final class Barrier {
                 throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: missing() + " did not arrive in time", remedy: "try again")])
             }
             Kernel.wait(ckpt_arrived_word(session), whileEqual: arrived, milliseconds: 50)
+            whileWaiting()
         }
     }
 

@@ -86,6 +86,7 @@ final class Census {
             // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.
             if idleRounds % 150 == 0 { signalAgain() }
             if idleRounds % 100 == 50 { try reachHeldBack() }
+            if idleRounds % 20 == 0 { serveStoppedTasks() }
             Kernel.sleep(microseconds: idleRounds < 20 ? 50 : idleRounds < 40 ? 100 : 1000)
         }
         zombies = foundZombies.filter { known[$0.parent] != nil && !isSnapshot($0) }
@@ -305,6 +306,14 @@ final class Census {
             Kernel.kill(pid: p.pid, 18)
         }
     }
+
+    /// Who was stopped when it was called may have been continued before the last one of the tree stood still; its next stop signal waits in its queue.
+    func seeWhoWasContinued() {
+        let running = seized.continuedProcesses()
+        for p in processes where running.contains(p.pid) { p.isStopped = false }
+    }
+    /// While tasks are waited for, those that were stopped are kept going.
+    func serveStoppedTasks() { seized.serve() }
 
     /// Back into their group stop, while they are still parked: so none of their own code runs before somebody continues them.
     func letStoppedTasksGo() {

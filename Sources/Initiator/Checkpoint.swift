@@ -117,6 +117,8 @@ final class Operation {
             try census.callEverybody()
             phase("stopped")
             try barrier.enter(CKPT_PHASE_STOPPED)
+            census.seeWhoWasContinued()
+            barrier.whileWaiting = { [weak census] in census?.serveStoppedTasks() }
             phase("record")
             let tree = try observe(census, early, segment)
             // First: what was typed may still become a signal.

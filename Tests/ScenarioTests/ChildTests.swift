@@ -1,4 +1,5 @@
 // What parents know of their children: who adopts whom, what has been collected, who waits.
+import Glibc
 import Testing
 
 @Suite struct ChildTests {
@@ -15,6 +16,25 @@ import Testing
             for words in ["SIGSTOP stopped it", "SIGTSTP stopped it", "it was continued"] where !shown.contains("has not collected that \(words)") { throw Failure("no \(words): \(shown)") }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+    @Test func `stopped children that are continued while the tree is being called go on`() {
+        for user in User.available {
+            scenario("children-continued", as: user) { s in
+                try s.start([try s.installation.program("children-continued")])
+                try s.waitUntilReady()
+                let pids = read(s.path("pids")).split(separator: " ").compactMap { pid_t($0) }
+                if pids.count != 2 { throw Failure("its children: \(pids)") }
+                try s.checkpoint(at: "stopped") {
+                    for pid in pids { kill(pid, SIGCONT) }
+                    kill(pids[1], SIGTSTP)
+                }
+                try s.checkpoint(kill: true)
+                s.generation -= 1
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
         }
     }
     @Test func `children are stopped in any pid namespace`() {

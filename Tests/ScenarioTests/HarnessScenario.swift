@@ -99,6 +99,19 @@ final class Scenario {
         return result
     }
 
+    /// Takes the next generation's statefile, and does something when ckptctl has come to `phase` (CKPT_PAUSE); it comes there again if it has to begin again.
+    func checkpoint(at phase: String, _ body: () throws -> Void) throws {
+        generation += 1
+        environment["CKPT_PAUSE"] = phase
+        let initiator = try spawn([installation.ckptctl, "checkpoint", tag, "-o", statefile], output: "initiator.out", errors: "initiator.err")
+        environment["CKPT_PAUSE"] = nil
+        guard eventually(10, { read(path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(path("initiator.err")))") }
+        try body()
+        var status: Status?
+        for _ in 0 ..< 100 where status == nil { Glibc.kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
+        if status != .exited(0) { throw Failure("checkpoint: \(status.map(String.init(describing:)) ?? "hangs"): \(read(path("initiator.err")))") }
+    }
+
     /// Starts a checkpoint and ends ckptctl when it has come to `phase` (CKPT_PAUSE).
     func endInitiator(at phase: String, by signal: Int32) throws {
         environment["CKPT_PAUSE"] = phase

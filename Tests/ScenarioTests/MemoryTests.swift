@@ -25,17 +25,10 @@ import Testing
         scenario("memory-early-\(kind)") { s in
             try s.start([try s.installation.program("memory-early"), kind])
             try s.waitUntilReady()
-            s.generation += 1
-            s.environment["CKPT_PAUSE"] = "call"
-            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile], output: "initiator.out", errors: "initiator.err")
-            s.environment["CKPT_PAUSE"] = nil
-            guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause") }
-            FileManager.default.createFile(atPath: s.path("advise"), contents: nil)
-            guard eventually(10, { access(s.path("advised"), F_OK) == 0 }) else { throw Failure("the program hangs") }
-            // It pauses once more if it has to begin again.
-            var status: Status?
-            for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
-            if status != .exited(0) { throw Failure("checkpoint: \(status.map(String.init(describing:)) ?? "hangs"): \(read(s.path("initiator.err")))") }
+            try s.checkpoint(at: "call") {
+                FileManager.default.createFile(atPath: s.path("advise"), contents: nil)
+                guard eventually(10, { access(s.path("advised"), F_OK) == 0 }) else { throw Failure("the program hangs") }
+            }
             kill(s.pid, SIGKILL)
             _ = Children.wait(s.pid, limit: 5)
             try s.restart()
