@@ -8,7 +8,8 @@ bash = Terminal(["/bin/bash", "--norc", "--noprofile", "-i"], {"TERM": "dumb", "
 commands = 1
 
 def show(text):
-    print(re.sub(r"(?m)^(\[\d+\]) \d+\r$", r"\1 PID", text).replace("\r\n", "\n"), end="", flush=True)
+    """The kernel signals first and echoes then: ^Z and ^C may show behind what the signal lets others write."""
+    print(re.sub(r"(?m)^(\[\d+\]) \d+\r$", r"\1 PID", text.replace("^Z", "").replace("^C", "")).replace("\r\n", "\n"), end="", flush=True)
 
 def prompt():
     show(bash.until("<%d> " % commands))
@@ -24,7 +25,8 @@ def run(line, *steps):
     prompt()
 
 def bring_back(line, answer):
-    """fg shows the job before that has the terminal; and what is unread of the output when ^Z is typed, the terminal throws away."""
+    """fg shows the job before that has the terminal; and what is unread of the output when ^Z is typed, the terminal throws away.
+    The job must be running: a stop signal that comes before fg's SIGCONT is dropped by it."""
     global commands
     bash.type(line + "\n")
     commands += 1
@@ -46,8 +48,10 @@ for i in range(rounds):
     run("bg %1")
     run("echo now-%d > gate; wait %%2; echo status $?" % i)
     bring_back("fg", "\x1a")
-    bring_back("fg %1", "\x1a")
     run("bg %1 > /dev/null; kill -TERM %1; wait %1; echo status $?")
+    run("perl -e '$| = 1; $SIG{CONT} = sub { print qq(again\\n) }; print qq(up\\n); sleep 1 while 1'", ("up\r\n", "\x1a"))
+    run("fg %1", ("again\r\n", "\x1a"))
+    run("fg", ("again\r\n", "\x03"))
     run("sh -c 'echo up; exec cat'", ("up\r\n", "typed %dx\x7f in lines\n" % i), ("lines\r\ntyped %d in lines\r\n" % i, "\x04"))
     run("loop 3", ("up\r\n", "one\n"), ("line 0: one\r\n", "two\n"), ("line 1: two\r\n", "\x04"))
     run("echo status $?; sh -c 'trap \"echo caught; exit 7\" INT; echo up; while :; do sleep 0.01; done'", ("up\r\n", "\x03"))
