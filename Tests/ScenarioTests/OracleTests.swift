@@ -138,8 +138,9 @@ private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, 
         try s.start(try subject.argv())
         var restarts = 0
         do {
-            while restarts < count, try endAndRestart(s, options, after: .random(in: 0 ... step, using: &instants)) { restarts += 1 }
-            let end = try s.wait(limit: 60 + reference.seconds * 4)
+            s.mayEndByItself = true
+            while restarts < count, s.ownEnd == nil, try endAndRestart(s, options, after: .random(in: 0 ... step, using: &instants)) { restarts += 1 }
+            let rest = try s.wait(limit: 60 + reference.seconds * 4), end = s.ownEnd ?? rest
             if end != subject.status { throw Failure("\(end), not \(subject.status)") }
             if let difference = difference(reference.files, products(s.folder)) { throw Failure(difference) }
         } catch {
