@@ -107,7 +107,7 @@ extension Operation {
             var t = ObservedTerminal(device: TerminalDevice.slave(q.pointee.state.index), state: q.pointee.state)
             t.output = bytes(ckpt_query_output(q), t.state.output_size, CKPT_TERMINAL_OUTPUT_ROOM)
             t.input = bytes(ckpt_query_input(q), t.state.input_size, CKPT_TERMINAL_INPUT_ROOM)
-            t.late = bytes(ckpt_query_late(q), t.state.late_size, CKPT_TERMINAL_INPUT_ROOM)
+            t.late = bytes(ckpt_query_late(q), t.state.late_size, CKPT_TERMINAL_LATE_ROOM)
             t.path = tree.live.lazy.flatMap(\.descriptors).first { $0.rdev == t.device }?.link ?? "/dev/pts/\(t.state.index)"
             if t.state.device == 0, let s = try? Path.status("/proc/\(p.view)/root\(t.path)") { t.state.mode = UInt32(s.st_mode); t.state.uid = s.st_uid; t.state.gid = s.st_gid }
             tree.terminals.append(t)
@@ -121,7 +121,8 @@ extension Operation {
         case CKPT_TERMINAL_DISCIPLINE: ("it has another line discipline than N_TTY", "set the line discipline back before the checkpoint")
         case CKPT_TERMINAL_KEPT_LOCKS: ("parts of its settings are locked (TIOCSLCKTRMIOS)", "unlock them before the checkpoint")
         case CKPT_TERMINAL_OUTPUT_UNREACHED: ("it has unread output, and no process of the tree has its slave open", "read it, or start the program on the slave under ckrun as well")
-        case CKPT_TERMINAL_FULL: ("more is unread in it than fits", "try again when it has been read")
+        case CKPT_TERMINAL_FULL: ("more is unread in it than a terminal holds: a program outside the session writes to it", "try again when it has been read")
+        case CKPT_TERMINAL_ECHOES: ("its output is full or stopped, and echoes may wait behind it", "try again when it has been read")
         default: ("it did not take back what was unread in it", "report it with the kernel's version")
         }
     }

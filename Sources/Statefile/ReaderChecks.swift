@@ -191,7 +191,7 @@ extension Statefile {
         for i in terminals.indices {
             let t = terminals[i], name = "TERMINAL \(i)", at = terminals.offset(of: i)
             try checkText(t.path, name, at)
-            let fits = t.state.output_size <= CKPT_TERMINAL_OUTPUT_ROOM && t.state.input_size <= CKPT_TERMINAL_INPUT_ROOM && t.state.late_size <= CKPT_TERMINAL_INPUT_ROOM
+            let fits = t.state.output_size <= CKPT_TERMINAL_OUTPUT_ROOM && t.state.input_size <= CKPT_TERMINAL_INPUT_ROOM && t.state.late_size <= CKPT_TERMINAL_LATE_ROOM
             try check(fits && contains(t.output, UInt64(t.state.output_size)) && contains(t.input, UInt64(t.state.input_size)) && contains(t.late, UInt64(t.state.late_size)),
                       name, at, "its contents lie outside of the file")
         }

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <pty.h>
+#include <termios.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -20,6 +21,8 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+static long unread;                     // of a terminal, whose slave this is
+static int slave = -1;
 static pid_t holder;                    // who is named; 0: the main process
 static void *unsharing_thread(void *v) { scenario_touch(unshare((int)(long)v) ? "forbidden" : "born"); scenario_await("go"); return v; }
 static void *parent_thread(void *x) {
@@ -218,6 +221,16 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "packets")) { must(pipe2(p, O_DIRECT)); must(write(p[1], "one", 3)); return p[0]; }
     if (!strcmp(kind, "pty-async")) { must(openpty(&p[0], &q, NULL, NULL, NULL)); signal(SIGIO, SIG_IGN); must(fcntl(q, F_SETFL, O_RDWR | O_ASYNC)); return q; }
     if (!strcmp(kind, "pty-unreached")) { p[0] = must(posix_openpt(O_RDWR | O_NOCTTY)); must(grantpt(p[0])); must(write(p[0], "echo", 4)); usleep(50000); return p[0]; }
+    if (!strcmp(kind, "pty-echoes")) {      // full, and an echo waits: without OPOST nobody knows for how much
+        struct termios t; char b[1000];
+        must(openpty(&p[0], &q, NULL, NULL, NULL)); must(tcgetattr(q, &t)); t.c_oflag = 0; t.c_lflag = ECHO; must(tcsetattr(q, TCSANOW, &t));
+        must(fcntl(q, F_SETFL, O_RDWR | O_NONBLOCK)); must(fcntl(p[0], F_SETFL, O_RDWR | O_NONBLOCK));
+        memset(b, 'o', sizeof b);
+        for (int idle = 0; idle < 200; idle++) { long n = write(q, b, sizeof b); if (n > 0) { unread += n; idle = 0; } else usleep(1000); }
+        must(write(p[0], "typed", 5)); unread += 5; usleep(50000);
+        slave = q;
+        return p[0];
+    }
     if (!strcmp(kind, "serial")) { q = open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK); return q < 0 ? -2 : q; }
     if (!strcmp(kind, "namespace")) {          // one that the tree has left
         int fd = open("/proc/self/ns/uts", O_RDONLY);
@@ -382,6 +395,11 @@ int main(int argc, char **argv) {
     scenario_wait();
     if (fd >= 0 && !holder) check(fcntl(fd, F_GETFD) >= 0);
     if (!strncmp(argv[1], "left-", 5)) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
+    if (slave >= 0) {
+        char b[4096];
+        for (int idle = 0; idle < 100; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }
+        same(0, unread);
+    }
     if (!strcmp(argv[1], "udp-error")) { same(-1, recv(fd, line, 1, MSG_DONTWAIT)); same(ECONNREFUSED, errno); }
     return scenario_end();
 }

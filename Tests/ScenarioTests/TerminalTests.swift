@@ -6,16 +6,17 @@ import Testing
 
 @Suite struct TerminalTests {
     @Test func `what is unread in a pseudo-terminal stays unread, and is read as it was typed`() { feature("terminals-unread") }
+    @Test func `much that is unread in a pseudo-terminal, up to a full one, stays unread in both directions`() { feature("terminals-large") }
     @Test func `a pseudo-terminal keeps its settings, stops, modes, ends and names`() { feature("terminals-state") }
     @Test func `terminal sessions on pseudo-terminals keep their leaders, foreground groups and those who gave them up`() { feature("terminals-session") }
     @Test(arguments: ["terminals-unread", "terminals-state", "terminals-session"]) func `pseudo-terminals come back in a pid namespace of their own`(program: String) {
         feature(program, treatments: [.twice], users: [.current], pids: ["ns"])
     }
 
-    @Test func `an initiator that dies while a terminal is empty leaves it as it was`() {
+    @Test(arguments: ["terminals-unread", "terminals-large"]) func `an initiator that dies while a terminal is empty leaves it as it was`(program: String) {
         for user in User.available {
             scenario("terminals-dead-initiator", as: user) { s in
-                try s.start([try s.installation.program("terminals-unread")])
+                try s.start([try s.installation.program(program)])
                 try s.waitUntilReady()
                 for signal in [SIGINT, SIGKILL] {
                     try s.endInitiator(at: "terminals", by: signal)

@@ -157,15 +157,16 @@ private func restoreNode(_ t: Int, _ slave: Int32?) {
 
 /// What was unread in it, its settings, packet mode, a stop.
 private func fill(_ t: Int, _ slave: Int) {
-    let r = terminals[t], room = UInt64(CKPT_TERMINAL_INPUT_ROOM)
-    func contents(_ n: UInt64, _ at: UInt64, _ size: UInt32) -> UnsafeMutablePointer<UInt8> {
-        let p = UnsafeMutablePointer<UInt8>(bitPattern: UInt(state.pointee.chunk + n * room))!
+    let r = terminals[t], output = UInt64(CKPT_TERMINAL_OUTPUT_ROOM), input = UInt64(CKPT_TERMINAL_INPUT_ROOM)
+    // Both buffers of the state, which lie side by side.
+    func contents(_ place: UInt64, _ at: UInt64, _ size: UInt32) -> UnsafeMutablePointer<UInt8> {
+        let p = UnsafeMutablePointer<UInt8>(bitPattern: UInt(state.pointee.chunk + place))!
         if size > 0 { readStatefile(UnsafeMutableRawPointer(p), UInt64(size), at: at) }
         return p
     }
     let s = UnsafeMutableRawPointer(r).assumingMemoryBound(to: ckpt_terminal_state.self)
     let terminal = Terminal(master: master(t), slave: slave, state: s, output: contents(0, r.pointee.output, s.pointee.output_size),
-                            input: contents(1, r.pointee.input, s.pointee.input_size), late: contents(2, r.pointee.late, s.pointee.late_size))
+                            input: contents(output, r.pointee.input, s.pointee.input_size), late: contents(output + input, r.pointee.late, s.pointee.late_size))
     guard terminal.fill() else { refuse(.internalError) { l in putTerminal(t, &l); l.put("it does not take what was unread in it; report it with the kernel's version") } }
 }
 

@@ -243,7 +243,7 @@ private func verifyEvents() {
 private func verifyTerminals(_ file: UInt64) {
     for i in 0..<terminals.count {
         let t = terminals[i].pointee, s = t.state
-        guard s.output_size <= CKPT_TERMINAL_OUTPUT_ROOM, s.input_size <= CKPT_TERMINAL_INPUT_ROOM, s.late_size <= CKPT_TERMINAL_INPUT_ROOM,
+        guard s.output_size <= CKPT_TERMINAL_OUTPUT_ROOM, s.input_size <= CKPT_TERMINAL_INPUT_ROOM, s.late_size <= CKPT_TERMINAL_LATE_ROOM,
               isData(t.output, UInt64(s.output_size), file), isData(t.input, UInt64(s.input_size), file), isData(t.late, UInt64(s.late_size), file),
               isText(t.path), s.index >= 0 else { bad("TERMINAL", i, "its contents, path or number") }
     }

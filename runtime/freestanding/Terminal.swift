@@ -25,8 +25,9 @@ enum FlowAction { static let off = 0, on = 1 }
 enum QueueChoice { static let input = 0, output = 1 }
 enum PacketByte { static let flushRead: UInt32 = 1, flushWrite: UInt32 = 2, stop: UInt32 = 4, start: UInt32 = 8, noStop: UInt32 = 16, doStop: UInt32 = 32 }
 enum Poll { static let input: Int16 = 1, priority: Int16 = 2, output: Int16 = 4, hangup: Int16 = 16 }
-enum Local { static let signals: UInt32 = 1, canonical: UInt32 = 2, extended: UInt32 = 0o100000, external: UInt32 = 0o200000 }
+enum Local { static let signals: UInt32 = 1, canonical: UInt32 = 2, echo: UInt32 = 8, extended: UInt32 = 0o100000, external: UInt32 = 0o200000 }
 enum Input { static let startStop: UInt32 = 0o2000 }
+enum Output { static let processed: UInt32 = 1, expandTabs: UInt32 = 0o14000 }
 enum Character { static let endOfFile: Int32 = 4, time: Int32 = 5, minimum: Int32 = 6, start: Int32 = 8, stop: Int32 = 9, endOfLine: Int32 = 11, literalNext: Int32 = 15, endOfLine2: Int32 = 16 }
 
 @inline(__always) @discardableResult
@@ -75,6 +76,14 @@ extension ckpt_termios {
         t.set(Character.minimum, 1)
         return t
     }
+    /// Nothing is interpreted, and no lines are made: only for empty buffers.
+    var raw: ckpt_termios {
+        var t = quiet
+        t.local = 0
+        return t
+    }
+    /// An echo that waits for room may become longer than the output that it waits for leaves room for: without OPOST that is the longest, and tabs become spaces.
+    public var echoesAtLength: Bool { local & Local.echo != 0 && (output & Output.processed == 0 || output & Output.expandTabs == Output.expandTabs) }
     /// The same, with four characters of ours that mark an end of file, a literal character, and stop and start the output.
     func typing(_ keys: TypingKeys) -> ckpt_termios {
         var t = quiet

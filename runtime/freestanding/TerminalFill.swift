@@ -8,9 +8,10 @@ extension Terminal {
         let state = state, keys = TypingKeys(state.pointee.termios)
         var typing = state.pointee.termios.typing(keys), quiet = state.pointee.termios.quiet, termios = state.pointee.termios
         let lines = termios.makesLines
+        makeRoom()
         if lines { terminalCall(master, TerminalCall.setTermios, with: &typing) } else { terminalCall(master, TerminalCall.setTermios, with: &quiet) }
         flushQueues()
-        guard write(input, Int(state.pointee.input_size), to: master), lines ? meetTypist(keys) : settles({ unread >= Int32(bitPattern: state.pointee.input_size) }) else { return false }
+        guard lines ? typeLines(keys) : typeBytes() else { return false }
         guard write(output, Int(state.pointee.output_size), to: slave) else { return false }
         if has(CKPT_TERMINAL_STOPPED) {
             if !lines { terminalCall(master, TerminalCall.setTermios, with: &typing) }
@@ -24,20 +25,68 @@ extension Terminal {
         return true
     }
 
-    var unread: Int32 {
+    var unread: Int32 { unread(at: slave) }
+    private func unread(at end: Int) -> Int32 {
         var n: Int32 = 0
-        return terminalCall(slave, TerminalCall.unread, with: &n) == 0 ? n : Int32.max
+        return terminalCall(end, TerminalCall.unread, with: &n) == 0 ? n : Int32.max
     }
 
+    /// Large pieces up to the limit of the terminal; beyond it the kernel takes what fits into small buffers that it has kept.
     private func write(_ bytes: UnsafeMutablePointer<UInt8>, _ count: Int, to fd: Int) -> Bool {
-        var done = 0
+        let queue = Int(CKPT_TERMINAL_QUEUE)
+        var done = 0, pieces = 0, rounds = 0
         while done < count {
-            var n = -11
-            // The kernel's own size of a buffer: a terminal holds most in such pieces.
-            _ = settles { n = ckpt_write(Int32(truncatingIfNeeded: fd), bytes + done, min(256, count - done)); return n != -11 }
+            let large = Piece.large(pieces, toMaster: fd == slave)
+            var n = write(bytes + done, min(large, count - done), fd)
+            if n == large { pieces += 1 }
+            if n == -11 && rounds >= Piece.patience { n = write(bytes + done, min(Piece.small, count - done), fd) }
+            if n == -11 && rounds < 2000 { rounds += 1; pauseBriefly(); continue }
             if n <= 0 { return false }
+            let isFilled = done < queue && done + n >= queue
             done += n
+            if rounds > Piece.patience { rounds = Piece.patience }
+            // Small buffers count as well: the first is only taken when nothing is on its way any more.
+            if isFilled && fd == slave { _ = settles { Int(unread(at: master)) >= queue } }
         }
+        return true
+    }
+    private func write(_ bytes: UnsafeMutablePointer<UInt8>, _ count: Int, _ fd: Int) -> Int { ckpt_write(Int32(truncatingIfNeeded: fd), bytes, count) }
+
+    /// A terminal that was in use holds more than a new one, whose kernel has not kept small buffers yet.  Both ends are empty.
+    private func makeRoom() {
+        if state.pointee.output_size <= UInt32(Piece.always) && state.pointee.late_size <= UInt32(Piece.always) { return }
+        var raw = state.pointee.termios.raw
+        terminalCall(master, TerminalCall.setTermios, with: &raw)
+        makeRoom(from: slave, to: master)
+        makeRoom(from: master, to: slave)
+    }
+    private func makeRoom(from end: Int, to other: Int) {
+        for _ in 0..<3 {
+            var pieces = 0
+            while pieces < 4096, write(output, Piece.small, end) > 0 { pieces += 1 }
+            pauseBriefly()
+        }
+        terminalCall(end, TerminalCall.flush, QueueChoice.output)
+        terminalCall(other, TerminalCall.flush, QueueChoice.input)
+    }
+
+    private func typeBytes() -> Bool {
+        let count = Int(state.pointee.input_size)
+        return write(input, count, to: master) && settles { Int(unread) >= count }
+    }
+
+    /// A full queue does not look at a STOP: the last two characters are typed behind it, and nothing shows when they have been looked at.
+    private func typeLines(_ keys: TypingKeys) -> Bool {
+        let count = Int(state.pointee.input_size)
+        var held = 0, at = 0, last = 0, beforeLast = 0
+        while at < count {
+            beforeLast = last; last = at
+            at += input[at] == keys.literal ? 2 : 1
+            held += 1
+        }
+        let first = held < Int(CKPT_TERMINAL_QUEUE) ? count : beforeLast
+        guard write(input, first, to: master), meetTypist(keys), write(input + first, count - first, to: master) else { return false }
+        if first < count { for _ in 0..<20 { pauseBriefly() } }
         return true
     }
 
@@ -91,4 +140,14 @@ extension Terminal {
             terminalCall(master, TerminalCall.setTermios, with: &termios)
         }
     }
+}
+
+/// The kernel's buffers have a size of at most 1792 and hold twice as much.  It makes one as long as those that there are have together no more than
+/// 8192, and keeps the small ones for later.  So these lengths get the most into a terminal: four (and the one that the queue has begun), one that makes
+/// it 8192, another.
+private enum Piece {
+    static let small = 256, patience = 30
+    /// Bytes that any terminal holds, whatever it was used for.
+    static let always = 12000
+    static func large(_ n: Int, toMaster: Bool) -> Int { n / 2 == (toMaster ? 5 : 4) ? 1024 : 1792 }
 }

@@ -9,11 +9,12 @@ extension Terminal {
     public func take(_ scratch: UnsafeMutablePointer<UInt8>) -> Bool {
         takeControlByte()
         var taken = 0
-        guard settle(scratch, &taken), takeOutput() else { return false }
+        guard settle(scratch, &taken), takeOutput(), takeEchoes() else { return false }
         var quiet = state.pointee.termios.quiet
-        startOutput(&quiet)
+        startOutput()
+        guard takeEchoes() else { return false }
         terminalCall(master, TerminalCall.setTermios, with: &quiet)
-        guard takeOutput() else { return false }        // what starting it let go: an echo
+        guard takeOutput() else { return false }
         return state.pointee.termios.makesLines ? takeLines(scratch, &taken) : takeBytes(scratch, &taken)
     }
 
@@ -45,19 +46,31 @@ extension Terminal {
         }
     }
 
+    /// An echo that found no room waits, in neither buffer, for the next write: one of nothing does.
+    private func takeEchoes() -> Bool {
+        while true {
+            let before = state.pointee.output_size
+            _ = ckpt_write(Int32(truncatingIfNeeded: slave), output, 0)
+            guard takeOutput() else { return false }
+            if state.pointee.output_size == before { return true }
+        }
+    }
+
     /// Nothing can be written to a stopped terminal.  With its buffers empty, one that takes no output is stopped; TCOON starts it only if it was TCOOFF that stopped it.
-    private func startOutput(_ quiet: inout ckpt_termios) {
+    private func startOutput() {
         if ready(slave, Poll.output) & Poll.output != 0 { return }
         terminalCall(slave, TerminalCall.flow, FlowAction.on)
         if ready(slave, Poll.output) & Poll.output != 0 { state.pointee.flags |= CKPT_TERMINAL_SUSPENDED.rawValue; return }
         state.pointee.flags |= CKPT_TERMINAL_STOPPED.rawValue
-        terminalCall(master, TerminalCall.setTermios, with: &quiet)       // without IXON
+        var free = state.pointee.termios.quiet            // without IXON; what waits is converted as it would have been
+        free.output = state.pointee.termios.output
+        terminalCall(master, TerminalCall.setTermios, with: &free)
     }
 
-    private func keepTyped(_ c: UInt8) -> Bool { append(c, to: input, &state.pointee.input_size) }
-    private func keepLate(_ c: UInt8) -> Bool { append(c, to: late, &state.pointee.late_size) }
-    private func append(_ c: UInt8, to buffer: UnsafeMutablePointer<UInt8>, _ size: inout UInt32) -> Bool {
-        if size >= UInt32(CKPT_TERMINAL_INPUT_ROOM) { return false }
+    private func keepTyped(_ c: UInt8) -> Bool { append(c, to: input, &state.pointee.input_size, CKPT_TERMINAL_INPUT_ROOM) }
+    private func keepLate(_ c: UInt8) -> Bool { append(c, to: late, &state.pointee.late_size, CKPT_TERMINAL_LATE_ROOM) }
+    private func append(_ c: UInt8, to buffer: UnsafeMutablePointer<UInt8>, _ size: inout UInt32, _ room: Int) -> Bool {
+        if size >= UInt32(room) { return false }
         buffer[Int(size)] = c
         size += 1
         return true
@@ -95,7 +108,9 @@ extension Terminal {
         let n = ckpt_read(Int32(truncatingIfNeeded: slave), scratch, Int(CKPT_TERMINAL_SCRATCH))
         if n < newlines { return false }
         if newlines == 2 { state.pointee.flags |= CKPT_TERMINAL_LITERAL.rawValue }
-        return keepLine(scratch, n - newlines, complete: false, &taken)
+        guard keepLine(scratch, n - newlines, complete: false, &taken) else { return false }
+        // In a line as long as the queue the newline took the place of the last character, as the program's own would.  Whatever stands there, it is only ever erased.
+        return n <= Int(CKPT_TERMINAL_QUEUE) || keepTyped(0x20)
     }
 
     private func keepLine(_ line: UnsafeMutablePointer<UInt8>, _ n: Int, complete: Bool, _ taken: inout Int) -> Bool {

@@ -78,12 +78,14 @@ private func take(_ q: UnsafeMutablePointer<ckpt_terminal_query>) {
 }
 
 private func lookAtSlave(_ q: UnsafeMutablePointer<ckpt_terminal_query>, _ slave: Int) {
+    let output: Int16 = 4
     var status = ckpt_stat(), value: Int32 = 0
     if withUnsafeMutablePointer(to: &status, { ckpt_syscall(Int(CKPT_SYS_fstat), slave, Int(bitPattern: $0), 0, 0, 0, 0) }) == 0 {
         q.pointee.state.mode = status.mode; q.pointee.state.uid = status.uid; q.pointee.state.gid = status.gid; q.pointee.state.device = status.device
     }
     if isSet(slave, TerminalCall.isExclusive) { q.pointee.state.flags |= CKPT_TERMINAL_EXCLUSIVE.rawValue }
     if terminalCall(slave, TerminalCall.discipline, with: &value) != 0 || value != 0 { q.pointee.failure = CKPT_TERMINAL_DISCIPLINE.rawValue }
+    else if q.pointee.state.termios.echoesAtLength && ready(slave, output) & output == 0 { q.pointee.failure = CKPT_TERMINAL_ECHOES.rawValue }
 }
 
 private let nonBlocking = 0o4000, asynchronous = 0o20000

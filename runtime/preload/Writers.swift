@@ -83,7 +83,7 @@ private func startWriters(_ crew: UnsafeMutablePointer<ckpt_crew>, _ wanted: Int
     var others = Writers()
     if wanted < 2 { return others }
     others.size = UInt64(wanted - 1) * writerSize
-    // Taken away before anybody goes on.
+    // For snapshots of snapshots it is shared nowhere: private memory, taken away before anybody goes on.
     let block = ckpt_mmap(0, others.size, Mapping.read | Mapping.write, Mapping.private | Mapping.anonymous, -1, 0)
     if block < 0 && block > -4096 { return others }
     others.block = UInt64(UInt(bitPattern: block))

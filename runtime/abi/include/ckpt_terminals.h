@@ -49,10 +49,13 @@ enum ckpt_terminal_failure {            // why one cannot be checkpointed; worde
     CKPT_TERMINAL_DISCIPLINE = 2,       // a line discipline other than N_TTY
     CKPT_TERMINAL_KEPT_LOCKS = 3,       // TIOCSLCKTRMIOS
     CKPT_TERMINAL_OUTPUT_UNREACHED = 4, // unread output of a slave that no process of the tree has open
-    CKPT_TERMINAL_FULL = 5,             // more unread data than there is room
+    CKPT_TERMINAL_FULL = 5,             // more unread data than there is room: somebody outside writes
     CKPT_TERMINAL_STUCK = 6,            // it did not take back what was in it
+    CKPT_TERMINAL_ECHOES = 7,           // more echoes may wait behind its output than it would take back
 };
-enum { CKPT_TERMINAL_OUTPUT_ROOM = 24576, CKPT_TERMINAL_INPUT_ROOM = 24576, CKPT_TERMINAL_SCRATCH = 8192, CKPT_TERMINAL_QUEUE = 4095 };
+// More than the kernel holds: 41 KB each way, of which 4 KB have been looked at, and an echo of 4 KB that may be twice as long.
+enum { CKPT_TERMINAL_OUTPUT_ROOM = 65536, CKPT_TERMINAL_INPUT_ROOM = 12288, CKPT_TERMINAL_LATE_ROOM = 49152, CKPT_TERMINAL_SCRATCH = 8192, CKPT_TERMINAL_QUEUE = 4095 };
+_Static_assert(CKPT_TERMINAL_OUTPUT_ROOM + CKPT_TERMINAL_INPUT_ROOM + CKPT_TERMINAL_LATE_ROOM <= 131072, "the engine's two buffers");
 
 // In the arena: the initiator fills the descriptors and SLAVE_KNOWN, the leader the rest.
 struct ckpt_terminal_query {
@@ -63,7 +66,7 @@ struct ckpt_terminal_query {
     int32_t  group;                     // the foreground group, while this process takes its place; 0: it does not
     uint32_t master_flags, slave_flags; // fcntl(2) F_GETFL, while they are others
     struct ckpt_terminal_state state;
-    uint8_t  output[CKPT_TERMINAL_OUTPUT_ROOM], input[CKPT_TERMINAL_INPUT_ROOM], late[CKPT_TERMINAL_INPUT_ROOM], scratch[CKPT_TERMINAL_SCRATCH];
+    uint8_t  output[CKPT_TERMINAL_OUTPUT_ROOM], input[CKPT_TERMINAL_INPUT_ROOM], late[CKPT_TERMINAL_LATE_ROOM], scratch[CKPT_TERMINAL_SCRATCH];
 };
 
 struct ckpt_terminal_record {
