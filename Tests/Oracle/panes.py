@@ -24,6 +24,12 @@ def await_prompt(pane):
     while not shown(pane).startswith("$"):
         time.sleep(0.01)
 
+def at_prompt(pane):
+    """The prompt comes a moment after the answer."""
+    while not shown(pane).rstrip().endswith("\n$"):
+        time.sleep(0.01)
+    return shown(pane)
+
 client.until("$ ")
 command("count=0; stty -echo")
 client.type("\x02%")                        # two panes, side by side
@@ -41,7 +47,7 @@ for i in range(rounds):
         print("left with", status, "[detached" in last, flush=True)
         client = Terminal(tmux + ["attach-session"], settings, columns=161)
         client.until("answer-%d." % (answers * 7))
-print("pane 0", shown("0"), "pane 1", shown("1"), sep="\n")
+print("pane 0", at_prompt("0"), "pane 1", at_prompt("1"), sep="\n")
 print(subprocess.run(tmux + ["list-panes", "-F", "#{pane_index} #{pane_width}x#{pane_height} #{pane_active} #{history_size}"], stdout=subprocess.PIPE, text=True).stdout)
 subprocess.run(tmux + ["kill-server"])
 print("ended with", client.close()[0])
