@@ -11,7 +11,7 @@ extension Subject {
         }
     }
     static let interactive: [Subject] = [
-        user("jobs", "jobs.py", "120"),
+        user("jobs", "jobs.py", "160"),
         user("vim", "edit.py", "700"),
         user("tmux", "panes.py", "500"),
     ]
