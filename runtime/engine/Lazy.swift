@@ -71,6 +71,10 @@ func startServer() {
     guard child > 0 else { refuse(child) { $0.put("--lazy: the server cannot be started") } }
     s.pointee.lazy_server = Int32(truncatingIfNeeded: child)
     _ = ckpt_close(s.pointee.lazy_server_socket)
+    var poll = UInt64(UInt32(bitPattern: s.pointee.lazy_socket)) | 1 << 32, ready: UInt8 = 0
+    guard system(CKPT_SYS_poll, int(&poll), 1, 20_000) == 1, ckpt_read(s.pointee.lazy_socket, &ready, 1) == 1 else {
+        refuse(.lacks) { $0.put("--lazy: the server ended, or did not start within 20 s; try again, or restart it without --lazy") }
+    }
 }
 
 /// In the engine, when a restart has failed.

@@ -15,6 +15,9 @@ func serve() -> Never {
     s.pointee.lazy_rooms = (reserve(UInt64(s.pointee.fillers + 1) * (4 << 20) + (2 << 20)) + (2 << 20) - 1) & ~((2 << 20) - 1)
     s.pointee.lazy_polls = reserve(8 * 65540)
     startKeeper()
+    // From here on nobody sees zeros should we end: the engine waits for this before it makes the tree.
+    var ready: UInt8 = 1
+    _ = ckpt_write(s.pointee.lazy_server_socket, &ready, 1)
     readWorkingSet()
     var growing = true, polled = 0, loaders: UInt32 = 0
     while true {
@@ -219,13 +222,35 @@ private let serverKeeperEntry: @convention(c) (UInt64) -> Void = { _ in
 
 /// The server has ended before all was there.  Descriptors are still open, so nobody has seen zeros; from now on nobody will.
 private func endTree() {
-    let s = state
+    let s = state, receive = 0
+    unlockAfterEvents()
+    // Nobody can hand over memory any more; what has been is taken.
+    _ = system(CKPT_SYS_shutdown, Int(s.pointee.lazy_server_socket), receive)
+    _ = acceptSpaces()
     if s.pointee.mode == ENGINE_PIDS_NS.rawValue { if board.pointee.init_pid > 0 { _ = system(CKPT_SYS_kill, Int(board.pointee.init_pid), 9) } }
     else { for n in 0..<Int(s.pointee.node_count) where nodePids[n].pointee > 0 { _ = system(CKPT_SYS_kill, Int(nodePids[n].pointee), 9) } }
-    unlockAfterEvents()
     serverSays { $0.put("--lazy: the server ended before all memory was loaded; the tree is ended, restart it again") }
     var k = 0
-    while k < spaces.count { if ckpt_load(&spaces[k].pointee.live) != 0 { poison(k) }; k += 1 }
+    // A userfaultfd that is closed shows zeros to whoever still lives: it stays open as long as that, also one that nobody has seen yet.
+    repeat {
+        for n in 0..<k where ckpt_load(&spaces[n].pointee.live) != 0 { _ = readEvents(n, serveFaults: false) }
+        while k < spaces.count { if ckpt_load(&spaces[k].pointee.live) != 0 { poison(k) }; k += 1 }
+        var t = ckpt_timespec(sec: 0, nsec: 20_000_000)
+        _ = system(CKPT_SYS_nanosleep, int(&t), 0)
+    } while someMemoryLives()
+}
+
+/// Is there a userfaultfd of a process that has not ended?  It says so whatever address it is asked about.
+private func someMemoryLives() -> Bool {
+    let notRegistered = -2, changing = -11, there = -17
+    var limits = (UInt64(0), UInt64(0))
+    _ = system(CKPT_SYS_prlimit64, 0, 7, 0, int(&limits))
+    for fd in 3..<Int(min(max(limits.0, 1024), 1 << 20)) {
+        var p = ckpt_uffdio_poison(start: 1 << 20, size: 4096, mode: 0, done: 0)
+        let r = system(CKPT_SYS_ioctl, fd, Int(CKPT_UFFDIO_POISON), int(&p))
+        if r == 0 || r == notRegistered || r == changing || r == there { return true }
+    }
+    return false
 }
 
 /// Every page that has not come raises SIGBUS, in whoever of the tree's children is left.
