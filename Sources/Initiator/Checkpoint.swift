@@ -90,7 +90,7 @@ final class Operation {
     let options: CheckpointOptions
     let log: Logger
     var report = CheckpointReport()
-    var ownUsers: ckpt_namespace_record?        // the tree's own user namespace
+    var ownUsers: IdMaps?                       // the tree's own user namespace
     private var intake: PageIntake?
     private(set) var base: DeltaBase?
     private(set) var tracker: WriteTracker?

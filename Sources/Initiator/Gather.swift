@@ -203,7 +203,7 @@ extension SystemContent {
                 return nil
             }
             var o = ckpt_object_record()
-            o.kind = kind.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; o.uid = d.uid; o.gid = d.gid
+            o.kind = kind.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; (o.uid, o.gid) = ownUsers.inside(d.uid, d.gid)
             o.path = tables.text(isNamed ? d.link : "")
             if isNamed, (try? Path.status(d.link))?.inodeNumber != d.inode {
                 guard d.links == 0, d.link.hasSuffix(deletedMark) else {

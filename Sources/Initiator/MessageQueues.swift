@@ -128,7 +128,7 @@ extension SystemContent {
             let path = q.isRemoved ? String(q.link.dropLast(deletedMark.count)) : q.link
             r.kind = CKPT_IPC_POSIX_QUEUE.rawValue
             r.flags = (q.isOutside ? CKPT_IPC_OUTSIDE.rawValue : 0) | (q.isRemoved ? CKPT_IPC_REMOVED.rawValue : 0)
-            r.mode = d.mode & 0o777; r.uid = d.uid; r.gid = d.gid; r.size = UInt64(q.attributes.most)
+            r.mode = d.mode & 0o777; (r.uid, r.gid) = ownUsers.inside(d.uid, d.gid); r.size = UInt64(q.attributes.most)
             r.creator = Int32(q.notified ?? -1); r.last = q.signal; r.cuid = q.notification
             withUnsafeMutablePointer(to: &r) { ckpt_ipc_spare($0)[0] = UInt64(q.attributes.largest); ckpt_ipc_spare($0)[1] = q.value }
             place(&r, tree)

@@ -82,7 +82,7 @@ extension SystemContent {
                 refuse(s, "Unix \(s.name): an unread message shows the credentials of a process in a pid namespace of the tree's own", "read it empty before the checkpoint")
             }
             let own = sender?.ownPid ?? c.pid
-            r.flags = CKPT_MESSAGE_CREDENTIALS.rawValue; r.pid = own; r.uid = c.uid; r.gid = c.gid
+            r.flags = CKPT_MESSAGE_CREDENTIALS.rawValue; r.pid = own; (r.uid, r.gid) = ownUsers.inside(c.uid, c.gid)
         }
         r.first_carried = UInt32(tables.carried.count); r.carried_count = UInt32(m.descriptors.count)
         for d in m.descriptors {

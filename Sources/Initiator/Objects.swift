@@ -30,6 +30,7 @@ final class SystemContent {
     var waitingClients: [WaitingClient] = []
     /// --kill: connections that end without a word once the statefile is complete: to the outside (no FIN), and in the tree (no TIME_WAIT).
     var silenced: [File] = [], abrupt: [File] = []
+    var ownUsers: IdMaps? { tree.namespaces.lazy.compactMap(\.users).first }
     init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment, _ fetch: DescriptorFetch) {
         self.tree = tree; self.segment = segment; self.fetch = fetch; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
     }
@@ -100,7 +101,7 @@ extension SystemContent {
         var o = ckpt_object_record()
         o.kind = kind.rawValue; o.mode = UInt32(s.st_mode); o.device = s.deviceNumber; o.inode = s.inodeNumber; o.rdev = UInt64(s.st_rdev)
         o.size = UInt64(s.st_size); o.mtime_sec = Int64(s.st_mtim.tv_sec); o.mtime_nsec = Int64(s.st_mtim.tv_nsec)
-        o.path = tables.text(path); o.uid = s.st_uid; o.gid = s.st_gid
+        o.path = tables.text(path); (o.uid, o.gid) = ownUsers.inside(s.st_uid, s.st_gid)
         return o
     }
     func append(_ o: ckpt_object_record, _ key: ObjectKey) -> UInt32 {

@@ -11,17 +11,11 @@ struct ObservedNamespace {
     var kind: ckpt_namespace_kind, number: UInt32, isWhole: Bool
     var sample: ObservedProcess
     var loopback = false, isInner = false
-    var users = ckpt_namespace_record()         // USER
+    var users: IdMaps?                          // USER
     var mounts: [ObservedMount] = []            // MOUNT
     var settings: [(path: String, value: String)] = []          // NET, IPC: other than in a new one
     var controlGroup = ""                       // CGROUP: its root
     var ahead = ClockOffsets()                  // TIME
-}
-
-extension ckpt_namespace_record {
-    /// How an outer id shows inside; 65534 stands for all that don't (user_namespaces(7)).
-    func user(_ id: UInt32) -> UInt32 { flags & CKPT_NAMESPACE_USERS.rawValue != 0 && id == outer_user ? user : 65534 }
-    func group(_ id: UInt32) -> UInt32 { flags & CKPT_NAMESPACE_GROUPS.rawValue != 0 && id == outer_group ? group : 65534 }
 }
 
 private let kinds: [(kind: ckpt_namespace_kind, name: String)] = [
@@ -74,7 +68,7 @@ extension Operation {
         let pid = members[0].pid, view = members[0].view
         func refuse(_ what: String, _ remedy: String) { tree.refusals.add(pid: pid, what, remedy) }
         let outerUsers = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_USER.rawValue) - 1]
-        if n.kind == CKPT_NAMESPACE_USER { return lookAtUsers(&n, members, outerUsers, refuse) }
+        if n.kind == CKPT_NAMESPACE_USER { return lookAtUsers(&n, members[0], outerUsers, refuse) }
         // Whose it is decides who may make it again.
         let owner = try Namespace.owner("/proc/\(view)/ns/\(kinds.first { $0.kind == n.kind }!.name)")
         if owner != outerUsers && outerUsers != 0 {
@@ -125,26 +119,6 @@ extension Operation {
         if n.controlGroup.isEmpty { refuse("none of its cgroup namespace is inside of the control group that is its root", "move one there") }
     }
 
-    /// One user and one group, as everybody may have them, or none.
-    private func lookAtUsers(_ n: inout ObservedNamespace, _ members: [ObservedProcess], _ outer: UInt32, _ refuse: (String, String) -> Void) {
-        let view = members[0].view
-        func map(_ name: String) -> [[UInt32]]? {
-            (try? Path.text("/proc/\(view)/\(name)"))?.split(separator: "\n").map { $0.split(separator: " ").compactMap { UInt32($0) } }
-        }
-        guard let users = map("uid_map"), let groups = map("gid_map"), (try? Namespace.parent("/proc/\(view)/ns/user")) == outer,
-              (users + groups).allSatisfy({ $0.count == 3 && $0[2] == 1 }), users.count <= 1, groups.count <= 1 else {
-            return refuse("it lives in a user namespace that shows more than one user, or in one within another", "start ckrun inside of the namespace")
-        }
-        n.users.flags = (users.isEmpty ? 0 : CKPT_NAMESPACE_USERS.rawValue) | (groups.isEmpty ? 0 : CKPT_NAMESPACE_GROUPS.rawValue)
-        if let u = users.first { n.users.user = u[0]; n.users.outer_user = u[1] }
-        if let g = groups.first { n.users.group = g[0]; n.users.outer_group = g[1] }
-        if (try? Path.text("/proc/\(view)/setgroups"))?.hasPrefix("deny") == true { n.users.flags |= CKPT_NAMESPACE_NO_SETGROUPS.rawValue }
-        // A tree without a map is its creator's all the same.
-        if users.isEmpty { n.users.outer_user = UInt32(members[0].status.numbers("Uid").dropFirst().first ?? 0) }
-        if groups.isEmpty { n.users.outer_group = UInt32(members[0].status.numbers("Gid").dropFirst().first ?? 0) }
-        ownUsers = n.users
-    }
-
     /// Sockets are made before there are parts.
     private func refuseSockets(_ members: [ObservedProcess], _ view: Int32, _ tree: ObservedTree) {
         let inside = Namespace.sockets(view)
@@ -163,11 +137,12 @@ extension Operation {
 
     func namespaceRecords(_ tree: ObservedTree, _ tables: Tables) {
         for n in tree.namespaces {
-            var r = n.users
+            var r = ckpt_namespace_record()
             r.kind = n.kind.rawValue
+            if let users = n.users { take(users, &r, tables) }
             r.flags |= (n.isInner ? CKPT_NAMESPACE_INNER.rawValue : 0) | (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
             let slot = segment.process(n.sample.slot)
-            if n.kind == CKPT_NAMESPACE_PID { r.user = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
+            if n.kind == CKPT_NAMESPACE_PID { r.around = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
             if n.kind == CKPT_NAMESPACE_CGROUP { r.host = tables.text(n.controlGroup) }
             r.monotonic = n.ahead.monotonic; r.boottime = n.ahead.boottime

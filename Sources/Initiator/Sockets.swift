@@ -94,7 +94,7 @@ extension SystemContent {
         if s.refused { return nil }
         if s.record.flags & CKPT_SOCKET_OUTSIDE.rawValue != 0 { return outside(d) }
         var o = ckpt_object_record()
-        o.kind = CKPT_OBJECT_SOCKET.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; o.uid = d.uid; o.gid = d.gid
+        o.kind = CKPT_OBJECT_SOCKET.rawValue; o.mode = d.mode; o.device = d.device; o.inode = d.inode; (o.uid, o.gid) = ownUsers.inside(d.uid, d.gid)
         o.path = tables.text(d.link); o.detail = UInt32(i)
         let object = append(o, ObjectKey(kind: o.kind, device: d.device, inode: d.inode, path: ""))
         tables.sockets[i].object = object

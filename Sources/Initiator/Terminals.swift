@@ -109,7 +109,7 @@ extension Operation {
             t.input = bytes(ckpt_query_input(q), t.state.input_size, CKPT_TERMINAL_INPUT_ROOM)
             t.late = bytes(ckpt_query_late(q), t.state.late_size, CKPT_TERMINAL_LATE_ROOM)
             t.path = tree.live.lazy.flatMap(\.descriptors).first { $0.rdev == t.device }?.link ?? "/dev/pts/\(t.state.index)"
-            if t.state.device == 0, let s = try? Path.status("/proc/\(p.view)/root\(t.path)") { t.state.mode = UInt32(s.st_mode); t.state.uid = s.st_uid; t.state.gid = s.st_gid }
+            if t.state.device == 0, let s = try? Path.status("/proc/\(p.view)/root\(t.path)") { t.state.mode = UInt32(s.st_mode); (t.state.uid, t.state.gid) = ownUsers.inside(s.st_uid, s.st_gid) }
             tree.terminals.append(t)
         }
     }

@@ -82,7 +82,7 @@ extension Operation {
             var r = ckpt_entry_record()
             let s = e.status
             r.mount = UInt32(index); r.mode = UInt32(s.st_mode)
-            r.uid = ownUsers?.user(s.st_uid) ?? s.st_uid; r.gid = ownUsers?.group(s.st_gid) ?? s.st_gid
+            (r.uid, r.gid) = ownUsers.inside(s.st_uid, s.st_gid)
             r.path = tables.text(e.path); r.target = tables.text(e.target)
             r.link = e.link.map { UInt32(before + $0) + 1 } ?? 0
             r.rdev = UInt64(s.st_rdev)

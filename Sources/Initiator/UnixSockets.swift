@@ -54,7 +54,7 @@ extension SystemContent {
             return
         }
         guard let c = s.file.peerCredentials else { return }
-        s.record.creator_pid = tree.processes.first { $0.pid == c.pid }?.ownPid ?? c.pid; s.record.creator_uid = c.uid; s.record.creator_gid = c.gid
+        s.record.creator_pid = tree.processes.first { $0.pid == c.pid }?.ownPid ?? c.pid; (s.record.creator_uid, s.record.creator_gid) = ownUsers.inside(c.uid, c.gid)
     }
 
     /// In a tree with pid namespaces of its own each process sees another number.  Sockets are made before there are such namespaces, so
@@ -64,7 +64,7 @@ extension SystemContent {
         let seen = s.file.peerCredentials, creator = seen.flatMap { c in tree.processes.first { $0.pid == c.pid } }
         let known = base.flatMap { tree.processes[$0.process].peers[$0.number] }
         s.record.creator_pid = creator?.ownPid ?? known?.peer_pid ?? 0
-        s.record.creator_uid = known?.peer_uid ?? seen?.uid ?? 0; s.record.creator_gid = known?.peer_gid ?? seen?.gid ?? 0
+        (s.record.creator_uid, s.record.creator_gid) = known.map { ($0.peer_uid, $0.peer_gid) } ?? seen.map { ownUsers.inside($0.uid, $0.gid) } ?? (0, 0)
         guard let inner = holders.first(where: { tree.processes[$0.process].pids != 0 }), let seen, seen.pid != 0, creator == nil || creator?.pids != 0 else { return }
         refusals.add(pid: tree.processes[inner.process].pid, fd: inner.number, "Unix \(s.name): it was connected or listens inside of a pid namespace of the tree's own, and shows the pid of who did that (SO_PEERCRED)",
                      "start ckrun inside of the namespace")
@@ -80,7 +80,7 @@ extension SystemContent {
             guard let status = try? Path.status(folder.isEmpty ? path : folder + "/" + path), UInt32(status.st_mode) & FileType.mask == FileType.socket,
                   UInt32(truncatingIfNeeded: status.inodeNumber) == state.fileInode else { continue }
             s.record.path_state = CKPT_SOCKET_PATH.rawValue; s.record.path_folder = tables.text(folder)
-            s.record.path_mode = UInt32(status.st_mode) & 0o7777; s.record.path_uid = status.st_uid; s.record.path_gid = status.st_gid
+            s.record.path_mode = UInt32(status.st_mode) & 0o7777; (s.record.path_uid, s.record.path_gid) = ownUsers.inside(status.st_uid, status.st_gid)
             return
         }
     }

@@ -39,6 +39,7 @@ extension Statefile {
             try check(index(e.mount, mounts) && Int(e.link) <= i && contains(e.content, e.size), "ENTRY \(i)", entries.offset(of: i), "its mount or contents are out of range")
             for text in [e.path, e.target] { try checkText(text, "ENTRY \(i)", entries.offset(of: i)) }
         }
+        for i in idRanges.indices { try check(index(idRanges[i].namespaces, namespaces), "ID_RANGE \(i)", idRanges.offset(of: i), "its namespace is out of range") }
         for i in settings.indices {
             try check(index(settings[i].namespaces, namespaces), "SETTING \(i)", settings.offset(of: i), "its namespace is out of range")
             for text in [settings[i].path, settings[i].value] { try checkText(text, "SETTING \(i)", settings.offset(of: i)) }

@@ -23,6 +23,14 @@ public enum Namespace {
         return UInt32(truncatingIfNeeded: try other.status().st_ino)
     }
 
+    /// The user, as we see him, who made a user namespace.
+    public static func creator(_ path: String) throws(SystemError) -> UInt32 {
+        let file = try File(path), creatorOf: UInt = 0xb704
+        var user: UInt32 = 0
+        _ = try retrying("ioctl") { ioctl(file.number, creatorOf, &user) }
+        return user
+    }
+
     /// The namespaces around one, from inside to outside, as far as we see.
     public static func around(_ path: String) -> [UInt32] {
         var found: [UInt32] = [], file = try? File(path)

@@ -18,6 +18,10 @@ import Testing
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
+    @Test func `users and groups that a user namespace of the tree shows are the same again`() {
+        feature("namespaces-users", users: Self.privileged)
+        feature("namespaces-users", ["ranges"], users: Self.privileged)
+    }
     @Test func `pid namespaces inside of a tree have the same processes, with the same pids, again`() {
         feature("namespaces-pids", users: Self.privileged)
         feature("namespaces-pids", treatments: [.twice], users: Self.privileged, pids: ["ns"])
@@ -31,6 +35,19 @@ import Testing
     @Test func `a tree in a time namespace of its own has clocks that go on`() { feature("namespaces-time", ["whole"]) }
     @Test func `what is in a tmpfs that only the tree sees is there again`() { feature("namespaces-memory") }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `who may not show a tree its users is told so`() {
+        scenario("users-refused", as: .root) { s in
+            try s.start([try s.installation.program("namespaces-users")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let result = try run(["/usr/bin/setpriv", "--bounding-set=-setuid,-setgid", s.statefile], in: s.folder, environment: s.environment)
+            for part in ["several users or groups", "CAP_SETUID", "restart it as root"] where result.status != .exited(69) || !result.errors.contains(part) { throw Failure("no '\(part)': \(result.status): \(result.errors)") }
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
 
     @Test(.enabled(if: User.available.contains(.root))) func `a control group that is gone keeps nobody from coming back`() {
         scenario("cgroup-gone", as: .root) { s in

@@ -83,6 +83,7 @@ private func idsDiffer(_ me: Identity) -> Bool {
 }
 
 private func restoreGroups(_ me: Identity) {
+    if restoreInnerGroups(me) { return }
     if state.pointee.user_namespace != 0 || state.pointee.own_users != 0 {
         // The kernel forbids setgroups(2) here, or shows none of them: the outer groups stay.
         if state.pointee.foreign_groups != 0 || state.pointee.groups_differ != 0 {
@@ -97,6 +98,16 @@ private func restoreGroups(_ me: Identity) {
     let count = me.wanted.pointee.group_count, list: UnsafeMutablePointer<UInt32>? = count > 0 ? groups[me.wanted.pointee.first_group] : nil
     let r = system(CKPT_SYS_setgroups, Int(count), Int(bitPattern: list))
     guard r == 0 else { refuseCredentials(me, r, "its supplementary groups") }
+}
+
+/// In the tree's own user namespace, where some have others than the engine could give to all.
+private func restoreInnerGroups(_ me: Identity) -> Bool {
+    guard let own = ownUsers(), state.pointee.groups_differ != ENGINE_GROUPS_EQUAL.rawValue, own.flags & CKPT_NAMESPACE_NO_SETGROUPS.rawValue == 0 else { return false }
+    let first = Identity(Int(processes[tree.pointee.root].pointee.first_task)).wanted.pointee, wanted = me.wanted.pointee
+    if state.pointee.groups_differ == ENGINE_GROUPS_OF_OTHERS.rawValue && first.first_group == wanted.first_group && first.group_count == wanted.group_count { return true }
+    var list = InlineArray<256, UInt32>(repeating: 0)
+    let n = innerGroups(wanted, &list)
+    return n >= 0 && withUnsafeMutableBytes(of: &list) { system(CKPT_SYS_setgroups, n, int($0.baseAddress!)) } == 0
 }
 
 /// On a task's small stack: up to 256 groups are compared, more are simply set.

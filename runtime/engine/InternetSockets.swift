@@ -65,7 +65,8 @@ private func putAddress(_ a: Text, _ l: inout Line) {
 
 func newSocket(_ family: UInt32, _ type: UInt32, _ number: UInt32, _ i: Int) -> Int32 {
     let nonblockCloexec = 0o2004000
-    let r = system(CKPT_SYS_socket, Int(family), Int(type) | nonblockCloexec, Int(number))
+    func make() -> Int { system(CKPT_SYS_socket, Int(family), Int(type) | nonblockCloexec, Int(number)) }
+    let o = sockets[i].pointee.object, r = o < objects.count ? owned(by: objects[o].pointee) { make() } : make()
     guard r >= 0 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be made") } }
     return lift(Int32(truncatingIfNeeded: r), "socket")
 }

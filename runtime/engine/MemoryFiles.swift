@@ -32,13 +32,14 @@ private func withoutMark(_ path: Text) -> UnsafeMutablePointer<CChar> {
 private func makeDeleted(_ i: Int) {
     let path = withoutMark(bytes(objects[i].pointee.path))
     if objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0, let unnamed = makeUnnamed(i, path) { return keep(i, unnamed) }
-    var fd = ckpt_open(Text(path), 0o2000302, 0o600)
+    let o = objects[i].pointee
+    var fd = owned(by: o) { ckpt_open(Text(path), 0o2000302, 0o600) }
     if fd >= 0 { _ = system(CKPT_SYS_unlink, int(path)) } else {
         var n = length(Text(path))
         while n > 1 && path[n - 1] != 47 { n -= 1 }
         path[n] = 0
-        fd = ckpt_open(Text(path), 0o2000002 | 0o20200000, 0o600)
-        if fd < 0 { fd = system(CKPT_SYS_memfd_create, int(StaticString("deleted").cString), 1) }
+        fd = owned(by: o) { ckpt_open(Text(path), 0o2000002 | 0o20200000, 0o600) }
+        if fd < 0 { fd = owned(by: o) { system(CKPT_SYS_memfd_create, int(StaticString("deleted").cString), 1) } }
     }
     guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("deleted file: cannot be made again") } }
     keep(i, fd)
@@ -53,7 +54,7 @@ private func makeUnnamed(_ i: Int, _ path: UnsafeMutablePointer<CChar>) -> Int? 
     let last = path[n]
     path[n] = 0
     let flags = descriptions[first].pointee.flags & ~0o2023700          // O_CREAT and its like, O_ASYNC, O_CLOEXEC, O_APPEND
-    let r = ckpt_open(Text(path), Int32(bitPattern: flags | 0o2000000), 0o600)
+    let r = owned(by: objects[i].pointee) { ckpt_open(Text(path), Int32(bitPattern: flags | 0o2000000), 0o600) }
     path[n] = last
     return r >= 0 ? r : nil
 }
@@ -92,7 +93,8 @@ func makeMemoryFile(_ i: Int) {
         while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
     }
     let sealing = o.pointee.kind == CKPT_OBJECT_MEMFD.rawValue && o.pointee.seals != sealSeal
-    let fd = system(CKPT_SYS_memfd_create, int(name), 1 | (sealing ? 2 : 0) | (o.pointee.page_shift != 0 ? hugeMemfd(o.pointee.page_shift) : 0))
+    let flags = 1 | (sealing ? 2 : 0) | (o.pointee.page_shift != 0 ? hugeMemfd(o.pointee.page_shift) : 0)
+    let fd = owned(by: o.pointee) { system(CKPT_SYS_memfd_create, int(name), flags) }
     guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("memfd") } }
     keep(i, fd)
 }

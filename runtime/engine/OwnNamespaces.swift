@@ -1,6 +1,5 @@
 // Namespaces that the tree had for itself: host names (uts), System V IPC and message queues (ipc), a network with nothing but a loopback (net).
 // Those that all of it lived in the engine enters before it makes anything; those of a part the builder makes, and each process enters its own.
-// A user namespace (user) can only be entered, so it is the whole tree's.
 // No allocation, no libc.
 import CkptABI
 import EngineBoot
@@ -54,46 +53,8 @@ func enterWholeNamespaces() {
     for i in 0..<namespaces.count where isUser(i) { enterUsers(i) }
     for i in 0..<namespaces.count where isWhole(i) && !isUser(i) && isInner(i) { make(i) }
 }
-private func isUser(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_USER.rawValue }
+func isUser(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_USER.rawValue }
 private func isInner(_ i: Int) -> Bool { namespaces[i].pointee.flags & CKPT_NAMESPACE_INNER.rawValue != 0 }
-
-/// With one user and one group in it, or none: those of the tree where we may become them, else ours.
-private func enterUsers(_ i: Int) {
-    let n = namespaces[i].pointee
-    becomeOwner(n)
-    state.pointee.groups_differ = groupsDiffer() ? 1 : 0
-    let uid = currentIds(false)[1], gid = currentIds(true)[1]
-    let r = system(CKPT_SYS_unshare, 0x1000_0000)
-    guard r == 0 else { refuseNamespace(i, r) }
-    if n.flags & CKPT_NAMESPACE_NO_SETGROUPS.rawValue != 0 { _ = writeText("/proc/self/setgroups") { $0.put("deny") } }
-    if n.flags & CKPT_NAMESPACE_USERS.rawValue != 0 {
-        let w = writeText("/proc/self/uid_map") { l in l.put(decimal: UInt64(n.user)); l.put(" "); l.put(decimal: UInt64(uid)); l.put(" 1\n") }
-        guard w >= 0 else { refuseNamespace(i, w) }
-    }
-    if n.flags & CKPT_NAMESPACE_GROUPS.rawValue != 0 {
-        let w = writeText("/proc/self/gid_map") { l in l.put(decimal: UInt64(n.group)); l.put(" "); l.put(decimal: UInt64(gid)); l.put(" 1\n") }
-        guard w >= 0 else { refuseNamespace(i, w) }
-    }
-    state.pointee.own_users = 1
-    state.pointee.outer_uid = uid
-}
-
-/// The tree's own user namespace.
-func ownUsers() -> ckpt_namespace_record? {
-    for i in 0..<namespaces.count where isUser(i) { return namespaces[i].pointee }
-    return nil
-}
-
-private func becomeOwner(_ n: ckpt_namespace_record) {
-    let setUid: UInt64 = 1 << 7
-    if effectiveCapabilities() & setUid == 0 || (currentIds(false)[1] == n.outer_user && currentIds(true)[1] == n.outer_group) { return }
-    let first = Identity(Int(processes[tree.pointee.root].pointee.first_task)).wanted.pointee
-    _ = system(CKPT_SYS_setgroups, Int(first.group_count), first.group_count > 0 ? int(groups[first.first_group]) : 0)
-    _ = system(CKPT_SYS_setresgid, Int(n.outer_group), Int(n.outer_group), Int(n.outer_group))
-    _ = system(CKPT_SYS_setresuid, Int(n.outer_user), Int(n.outer_user), Int(n.outer_user))
-    // What changes its user does not show itself any more: its own files in /proc would be root's.
-    _ = ckpt_prctl(4, 1, 0, 0, 0)
-}
 
 /// In the builder, where the tree's pids are given.
 func makePartNamespaces() {

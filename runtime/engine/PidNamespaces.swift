@@ -17,7 +17,7 @@ var hasPidNamespaces: Bool {
 private func place(of n: Int) -> UInt32 { n < 0 ? 0 : UInt32(nodes[n].pointee.place) }
 /// That of this process.
 private var here: UInt32 { place(of: Int(state.pointee.node)) }
-private func around(_ place: UInt32) -> UInt32 { namespaces[Int(place) - 1].pointee.user }
+private func around(_ place: UInt32) -> UInt32 { namespaces[Int(place) - 1].pointee.around }
 
 /// What a pid of the tree is called in a namespace; 0: it does not show there.
 func number(_ pid: Int32, in place: UInt32) -> Int32 {

@@ -44,7 +44,7 @@ func verifyTables(fileSize: UInt64) {
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.user <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
     }
     for i in 0..<mounts.count {
         let m = mounts[i].pointee
@@ -55,6 +55,7 @@ func verifyTables(fileSize: UInt64) {
         guard e.mount < mounts.count, e.link <= i, isText(e.path), isText(e.target), isData(e.content, e.size, fileSize) else { bad("ENTRY", i, "its mount, name or contents") }
     }
     for i in 0..<numbers.count where numbers[i].pointee.namespaces >= namespaces.count || numbers[i].pointee.pid <= 0 || numbers[i].pointee.inside <= 0 { bad("NUMBER", i, "its namespace or pids") }
+    for i in 0..<idRanges.count where idRanges[i].pointee.namespaces >= namespaces.count || idRanges.count > 2 * Int(CKPT_MAX_ID_RANGES) { bad("ID_RANGE", i, "its namespace, or one too many") }
     for i in 0..<settings.count where settings[i].pointee.namespaces >= namespaces.count || !isText(settings[i].pointee.path) || !isText(settings[i].pointee.value) { bad("SETTING", i, "its namespace or value") }
     for i in 0..<credentials.count where !within(credentials[i].pointee.first_group, credentials[i].pointee.group_count, groups.count) { bad("CREDENTIALS", i, "its groups") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }

@@ -37,9 +37,13 @@ extension Statefile {
         case CKPT_NAMESPACE_MOUNT: mine.isEmpty ? "mnt" : "mnt (\(mine.joined(separator: " ")))"
         case CKPT_NAMESPACE_CGROUP: "cgroup (below \(string(n.host)))"
         case CKPT_NAMESPACE_TIME: "time (\(Double(n.monotonic / 1_000_000) / 1000) s ahead)"
-        default: n.flags & CKPT_NAMESPACE_USERS.rawValue == 0 ? "user" : "user (\(n.user) is \(n.outer_user) outside)"
+        default: users(i)
         }
         return set == 0 ? detail : detail + " with \(set) setting\(set == 1 ? "" : "s") of its own"
+    }
+    private func users(_ i: Int) -> String {
+        let ranges = idRanges.filter { Int($0.namespaces) == i && $0.is_group == 0 }.map { $0.count == 1 ? "\($0.inside) is \($0.outside) outside" : "\($0.count) from \($0.inside) are those from \($0.outside) outside" }
+        return ranges.isEmpty ? "user" : "user (\(ranges.joined(separator: ", ")))"
     }
     /// What it is called where it lives.
     fileprivate func ownPid(_ p: ckpt_process_record) -> [String] {

@@ -70,6 +70,7 @@ enum ckpt_table {
     CKPT_TABLE_RING = 34,
     CKPT_TABLE_PACKING = 36,
     CKPT_TABLE_NUMBER = 32, CKPT_TABLE_ENTRY = 33,
+    CKPT_TABLE_ID_RANGE = 39,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -170,16 +171,21 @@ enum ckpt_namespace_flags {
     CKPT_NAMESPACE_WHOLE = 1,       // all of the tree lives in it
     CKPT_NAMESPACE_LOOPBACK = 2,    // NET: its loopback is up
     CKPT_NAMESPACE_INNER = 4,       // it belongs to the tree's own user namespace
-    CKPT_NAMESPACE_USERS = 8, CKPT_NAMESPACE_GROUPS = 16,       // USER: it shows one user, one group of the outer one
-    CKPT_NAMESPACE_NO_SETGROUPS = 32,
+    CKPT_NAMESPACE_NO_SETGROUPS = 8,            // USER: "deny" in /proc/PID/setgroups
 };
 struct ckpt_namespace_record {
     uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID, CGROUP, TIME or, for the whole tree, USER
     uint32_t host, domain;          // BYTES; CGROUP: `host` is the control group that is its root
-    uint32_t user, outer_user, group, outer_group;      // USER; PID: `user` is 1 + NAMESPACE of the one around it, or 0
+    uint32_t around;                // PID: 1 + NAMESPACE of the one around it, or 0
+    uint32_t outer_user, outer_group, pad;      // USER: who made it
     int64_t  monotonic, boottime;   // TIME: ns, by which its clocks are ahead of the rest of the tree
 };
 _Static_assert(sizeof(struct ckpt_namespace_record) == 48, "namespace_record");
+
+// A line of uid_map or gid_map of the tree's own user namespace.
+enum { CKPT_MAX_ID_RANGES = 340 };                              // of each, as in the kernel
+struct ckpt_id_range_record { uint32_t namespaces, is_group, inside, outside, count; };       // NAMESPACE
+_Static_assert(sizeof(struct ckpt_id_range_record) == 20, "id_range_record");
 
 // How a pid, tid, process group or session of the tree is called in a pid namespace of the tree's own.  All other pids in the tables are those of the
 // namespace that the tree was started in, but what a process has noted itself (siginfo, timers, owners of descriptors).

@@ -18,6 +18,7 @@ enum {
     ENGINE_FILLERS = 16,                // tasks that fill a process's memory, at most
 };
 enum engine_pids { ENGINE_PIDS_AUTO = 0, ENGINE_PIDS_KEEP = 1, ENGINE_PIDS_NS = 2, ENGINE_PIDS_NEW = 3 };
+enum engine_groups { ENGINE_GROUPS_EQUAL = 0, ENGINE_GROUPS_OF_OTHERS = 1, ENGINE_GROUPS_OF_ALL = 2 };        // who has others than the engine: nobody, not the first task, that too
 enum engine_files { ENGINE_FILES_CHECK = 0, ENGINE_FILES_KEEP = 1, ENGINE_FILES_TRUNCATE = 2 };
 enum engine_tcp { ENGINE_TCP_AUTO = 0, ENGINE_TCP_REPAIR = 1, ENGINE_TCP_RESET = 2, ENGINE_TCP_REFUSE = 3 };     // connections out of the tree
 
@@ -87,7 +88,7 @@ struct engine_state {
     int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is
 
     uint32_t outer_namespaces[8];       // that the restart was started in
-    uint32_t own_users, groups_differ, outer_uid;  // the engine is in the user namespace of the tree; groups that it could not set there
+    uint32_t own_users, groups_differ, outer_uid;  // the engine is in the user namespace of the tree; enum engine_groups
     int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 

@@ -1,0 +1,68 @@
+// A whole tree in a user namespace of its own that shows several users and groups, whom its processes become.
+#include "scenario.h"
+#include <grp.h>
+#include <sys/socket.h>
+static void file(pid_t pid, const char *name, const char *text) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    int fd = must(open(path, O_WRONLY));
+    must(write(fd, text, strlen(text)));
+    close(fd);
+}
+static void enter(const char *users, const char *groups) {      // the maps are written from outside
+    int in[2], out[2];
+    char c;
+    must(pipe(in)); must(pipe(out));
+    pid_t main = getpid(), writer = must(fork());
+    if (!writer) { must(read(in[0], &c, 1)); file(main, "uid_map", users); file(main, "gid_map", groups); _exit(0); }
+    must(unshare(CLONE_NEWUSER));
+    must(write(in[1], "", 1));
+    must(waitpid(writer, NULL, 0));
+    for (int i = 0; i < 2; i++) { close(in[i]); close(out[i]); }
+}
+static void identity(char *out, int size) {
+    const char *files[] = { "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups" }, *keys[] = { "Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:" };
+    int n = 0;
+    for (int i = 0; i < 3; i++) { int fd = must(open(files[i], O_RDONLY)); n += must(read(fd, out + n, size - n - 1)); close(fd); }
+    out[n] = 0;
+    for (int i = 0; i < 5; i++) { char line[256]; n += snprintf(out + n, size - n, "%s\n", scenario_line("/proc/self/status", keys[i], line, sizeof line)); }
+}
+int main(int argc, char **argv) {
+    char before[8192], after[8192];
+    must(chmod(getenv("SCENARIO"), 0777));
+    if (argc > 1) enter("0 0 1\n1 200000 10\n20 300000 1\n", "0 0 1\n7 200000 300\n");
+    else enter("0 100000 65536\n", "0 100000 65536\n");
+    must(setgid(0)); must(setuid(0));
+    pid_t child = must(fork());
+    if (!child) {
+        gid_t list[] = { 9, 77 };
+        must(setgroups(2, list)); must(setresgid(8, 9, 8)); must(setresuid(2, 5, 2));
+        identity(before, sizeof before);
+        scenario_touch("child");
+        scenario_await("go");
+        identity(after, sizeof after);
+        if (strcmp(before, after)) scenario_differs("child: %s, was %s", after, before);
+        scenario_leave(3);
+    }
+    scenario_await("child");
+    int own = must(memfd_create("of user 3", 0)), pair[2];
+    must(fchown(own, 3, 10));
+    int gone = must(open(scenario_path("gone"), O_RDWR | O_CREAT, 0640));
+    must(fchown(gone, 3, 10)); must(unlink(scenario_path("gone")));
+    must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    identity(before, sizeof before);
+    scenario_wait();
+    identity(after, sizeof after);
+    if (strcmp(before, after)) scenario_differs("main: %s, was %s", after, before);
+    struct stat s;
+    struct ucred who;
+    socklen_t size = sizeof who;
+    must(fstat(own, &s));
+    same(3, s.st_uid); same(10, s.st_gid);
+    must(fstat(gone, &s));
+    same(3, s.st_uid); same(10, s.st_gid);
+    must(getsockopt(pair[0], SOL_SOCKET, SO_PEERCRED, &who, &size));
+    same(0, who.uid); same(0, who.gid);
+    scenario_child(child, 3);
+    return scenario_end();
+}
