@@ -91,6 +91,7 @@ final class Operation {
     let log: Logger
     var report = CheckpointReport()
     var ownUsers: IdMaps?                       // the tree's own user namespace
+    var pairs: Set<String> = []                 // virtual devices that one end has brought along
     private var intake: PageIntake?
     private(set) var base: DeltaBase?
     private(set) var tracker: WriteTracker?

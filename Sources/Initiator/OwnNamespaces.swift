@@ -1,5 +1,4 @@
-// Namespaces that the tree has for itself, and its control groups.  Host names, System V IPC and a network that has nothing but a loopback can be
-// made again; what else a namespace holds is refused by name.
+// Namespaces that the tree has for itself, and its control groups.  What can't be made again of what they hold is refused by name.
 import CkptABI
 import CkptReport
 import CkptSession
@@ -14,6 +13,7 @@ struct ObservedNamespace {
     var users: IdMaps?                          // USER
     var mounts: [ObservedMount] = []            // MOUNT
     var settings: [(path: String, value: String)] = []          // NET, IPC: other than in a new one
+    var steps: [NetworkStep] = []               // NET
     var controlGroup = ""                       // CGROUP: its root
     var ahead = ClockOffsets()                  // TIME
 }
@@ -84,9 +84,13 @@ extension Operation {
         let folders = n.kind == CKPT_NAMESPACE_NET ? ["/proc/sys/net"] : Namespace.ipcSettings
         let kind = n.kind == CKPT_NAMESPACE_NET ? Namespace.net : Namespace.ipc
         let (fresh, _) = try Namespace.inside(nil, kind) { (Namespace.settings(folders), false) }
-        let (mine, hasFilter) = try Namespace.inside("/proc/\(view)/ns/\(kind.name)", kind) { (Namespace.settings(folders), kind.flag == Namespace.net.flag && Namespace.hasPacketFilter()) }
+        let (mine, writable, hasFilter) = try Namespace.inside("/proc/\(view)/ns/\(kind.name)", kind) {
+            let all = Namespace.settings(folders)
+            return (all, Set(all.keys.filter { fresh[$0] != all[$0] && Path.mayBeWritten($0) }), kind.flag == Namespace.net.flag && Namespace.hasPacketFilter())
+        }
         for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
-            if let value = mine[name], value.utf8.count < 1000, Path.mayBeWritten(name) { n.settings.append((name, value)); continue }
+            if let value = mine[name], fresh[name] == nil, !writable.contains(name), value == fresh[Namespace.ofAnyDevice(name)] { continue }
+            if let value = mine[name], value.utf8.count < 1000, writable.contains(name) { n.settings.append((name, value)); continue }
             refuse("\(name) is \(mine[name] ?? "not there") in its \(kind.name) namespace, in a new one it is \(fresh[name] ?? "not there")", "set it back")
         }
         if n.kind == CKPT_NAMESPACE_IPC {
@@ -96,13 +100,7 @@ extension Operation {
             return
         }
         if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }
-        for device in Namespace.devices(view) where device != "lo" { refuse("network device \(device) in a network namespace of its own", "start ckrun inside of the namespace") }
-        if Namespace.hasRoutes(view) { refuse("routes in a network namespace of its own", "remove them, or start ckrun inside of the namespace") }
-        let addresses = Namespace.addresses(view)
-        n.loopback = addresses.contains("127.0.0.1")
-        for a in addresses.sorted() where !["127.0.0.1", "127.0.0.0", "00000000000000000000000000000001"].contains(a) {
-            refuse("address \(a) in a network namespace of its own", "remove it, or start ckrun inside of the namespace")
-        }
+        try lookAtNetwork(&n, view, tree, refuse)
         if !n.isWhole { refuseSockets(members, view, tree) }
     }
 
@@ -146,6 +144,7 @@ extension Operation {
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
             if n.kind == CKPT_NAMESPACE_CGROUP { r.host = tables.text(n.controlGroup) }
             r.monotonic = n.ahead.monotonic; r.boottime = n.ahead.boottime
+            take(n.steps, tree, tables)
             for s in n.settings {
                 tables.settings.append(ckpt_setting_record(namespaces: UInt32(tables.namespaces.count), path: tables.text(s.path), value: tables.text(s.value), pad: 0))
             }

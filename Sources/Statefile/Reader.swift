@@ -34,6 +34,7 @@ public final class Statefile: @unchecked Sendable {
     public let watches: Table<ckpt_watch_record>
     public let namespaces: Table<ckpt_namespace_record>
     public let settings: Table<ckpt_setting_record>
+    public let networkSteps: Table<ckpt_network_record>
     public let idRanges: Table<ckpt_id_range_record>
     public let numbers: Table<ckpt_number_record>
     public let entries: Table<ckpt_entry_record>
@@ -93,6 +94,7 @@ public final class Statefile: @unchecked Sendable {
         watches = try scan.optionalTable(notes[CKPT_TABLE_WATCH.rawValue], "WATCH")
         mounts = try scan.optionalTable(notes[CKPT_TABLE_MOUNT.rawValue], "MOUNT")
         settings = try scan.optionalTable(notes[CKPT_TABLE_SETTING.rawValue], "SETTING")
+        networkSteps = try scan.optionalTable(notes[CKPT_TABLE_NETWORK.rawValue], "NETWORK")
         idRanges = try scan.optionalTable(notes[CKPT_TABLE_ID_RANGE.rawValue], "ID_RANGE")
         numbers = try scan.optionalTable(notes[CKPT_TABLE_NUMBER.rawValue], "NUMBER")
         entries = try scan.optionalTable(notes[CKPT_TABLE_ENTRY.rawValue], "ENTRY")

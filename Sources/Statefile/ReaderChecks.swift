@@ -40,6 +40,10 @@ extension Statefile {
             for text in [e.path, e.target] { try checkText(text, "ENTRY \(i)", entries.offset(of: i)) }
         }
         for i in idRanges.indices { try check(index(idRanges[i].namespaces, namespaces), "ID_RANGE \(i)", idRanges.offset(of: i), "its namespace is out of range") }
+        for i in networkSteps.indices {
+            try check(index(networkSteps[i].namespaces, namespaces), "NETWORK \(i)", networkSteps.offset(of: i), "its namespace is out of range")
+            try checkText(networkSteps[i].what, "NETWORK \(i)", networkSteps.offset(of: i))
+        }
         for i in settings.indices {
             try check(index(settings[i].namespaces, namespaces), "SETTING \(i)", settings.offset(of: i), "its namespace is out of range")
             for text in [settings[i].path, settings[i].value] { try checkText(text, "SETTING \(i)", settings.offset(of: i)) }

@@ -23,6 +23,7 @@ public final class Tables {
     public var credentials: [ckpt_credentials_record] = []
     public var mounts: [ckpt_mount_record] = []
     public var settings: [ckpt_setting_record] = []
+    public var networkSteps: [ckpt_network_record] = []
     public var idRanges: [ckpt_id_range_record] = []
     public var numbers: [ckpt_number_record] = []
     public var entries: [ckpt_entry_record] = []
@@ -70,7 +71,7 @@ public final class Tables {
         add(CKPT_TABLE_SOCKET, sockets, to: &out); add(CKPT_TABLE_OPTION, options, to: &out); add(CKPT_TABLE_MESSAGE, messages, to: &out)
         add(CKPT_TABLE_CARRIED, carried, to: &out); add(CKPT_TABLE_EVENT, events, to: &out); add(CKPT_TABLE_WATCHED, watched, to: &out); add(CKPT_TABLE_WATCH, watches, to: &out)
         add(CKPT_TABLE_CREDENTIALS, credentials, to: &out)
-        add(CKPT_TABLE_NAMESPACE, namespaces, to: &out); add(CKPT_TABLE_MOUNT, mounts, to: &out); add(CKPT_TABLE_SETTING, settings, to: &out); add(CKPT_TABLE_ID_RANGE, idRanges, to: &out)
+        add(CKPT_TABLE_NAMESPACE, namespaces, to: &out); add(CKPT_TABLE_MOUNT, mounts, to: &out); add(CKPT_TABLE_SETTING, settings, to: &out); add(CKPT_TABLE_ID_RANGE, idRanges, to: &out); add(CKPT_TABLE_NETWORK, networkSteps, to: &out)
         add(CKPT_TABLE_NUMBER, numbers, to: &out); add(CKPT_TABLE_ENTRY, entries, to: &out)
         add(CKPT_TABLE_GUARD, guards, to: &out)
         add(CKPT_TABLE_TERMINAL, terminals, to: &out)

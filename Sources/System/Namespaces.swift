@@ -62,26 +62,12 @@ public enum Namespace {
         return all
     }
 
-    public static func devices(_ pid: Int32) -> [String] {
-        ((try? Path.text("/proc/\(pid)/net/dev")) ?? "").split(separator: "\n").dropFirst(2).compactMap { line in
-            line.firstIndex(of: ":").map { String(line[..<$0].drop { $0 == " " }) }
-        }
+    /// The same setting of a device that is still to come.
+    public static func ofAnyDevice(_ path: String) -> String {
+        var parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        if parts.count > 2 { parts[parts.count - 2] = "default" }
+        return parts.joined(separator: "/")
     }
-
-    /// Local addresses: IPv4 in dotted notation, IPv6 as 32 digits.
-    public static func addresses(_ pid: Int32) -> Set<String> {
-        var found: Set<String> = [], last = ""
-        for line in ((try? Path.text("/proc/\(pid)/net/fib_trie")) ?? "").split(separator: "\n") {
-            let words = line.split(separator: " ")
-            if words.first == "|--", words.count > 1 { last = String(words[1]) }
-            if words.contains("LOCAL") { found.insert(last) }
-        }
-        for line in ((try? Path.text("/proc/\(pid)/net/if_inet6")) ?? "").split(separator: "\n") { found.insert(String(line.prefix { $0 != " " })) }
-        return found
-    }
-
-    /// Besides those that the loopback brings, which are not in this table.
-    public static func hasRoutes(_ pid: Int32) -> Bool { ((try? Path.text("/proc/\(pid)/net/route")) ?? "").split(separator: "\n").count > 1 }
 
     /// The inodes of the sockets in a network namespace.
     public static func sockets(_ pid: Int32) -> Set<UInt64> {

@@ -320,6 +320,11 @@ static int hold(const char *kind) {
             must(ioctl(s, SIOCSIFADDR, &r));
             close(s);
         }
+        if (!strcmp(kind, "ns-veth")) {         // its other end is where our parent is
+            char command[128];
+            snprintf(command, sizeof command, "ip link add inside type veth peer name ck%d netns %d", getpid(), getppid());
+            if (system(command)) return -2;
+        }
         errno = 0;
         return -1;
     }

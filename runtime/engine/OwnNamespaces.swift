@@ -1,4 +1,4 @@
-// Namespaces that the tree had for itself: host names (uts), System V IPC and message queues (ipc), a network with nothing but a loopback (net).
+// Namespaces that the tree had for itself: host names (uts), System V IPC and message queues (ipc), networks (net).
 // Those that all of it lived in the engine enters before it makes anything; those of a part the builder makes, and each process enters its own.
 // No allocation, no libc.
 import CkptABI
@@ -69,7 +69,20 @@ func makePartNamespaces() {
         guard r == 0 else { refuseNamespace(i, r) }
         _ = ckpt_close(home)
     }
+    makePartNetworks(inside)
+    for i in 0..<namespaces.count where isPartNetwork(i) { inside(i) { set(i) } }
     makeTimeNamespaces()
+}
+
+/// Out of the builder's for a moment.
+private func inside(_ i: Int, _ body: () -> Void) {
+    let flag = Namespace.flag(namespaces[i].pointee.kind), home = open(i)
+    var r = enterPart(i)
+    guard r == 0 else { refuseNamespace(i, r) }
+    body()
+    r = system(CKPT_SYS_setns, Int(home), flag)
+    guard r == 0 else { refuseNamespace(i, r) }
+    _ = ckpt_close(home)
 }
 
 /// What the restart has made anew for all stands for what the tree was started in, unless that had its own.
@@ -125,6 +138,9 @@ private func make(_ i: Int) {
     } else if n.kind == CKPT_NAMESPACE_MOUNT.rawValue { mountOwn(i) }
     else if n.kind == CKPT_NAMESPACE_NET.rawValue && n.flags & CKPT_NAMESPACE_LOOPBACK.rawValue != 0 { r = raiseLoopback() }
     guard r == 0 else { refuseNamespace(i, r) }
+    // Of a part: when all of them are there.
+    if isPartNetwork(i) { return }
+    if n.kind == CKPT_NAMESPACE_NET.rawValue { makeNetwork(i, CKPT_NETWORK_PAIR.rawValue...CKPT_NETWORK_ROUTE.rawValue) }
     set(i)
 }
 

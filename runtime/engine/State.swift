@@ -56,6 +56,7 @@ var numbers: Table<ckpt_number_record> { table(CKPT_TABLE_NUMBER, ckpt_number_re
 var entries: Table<ckpt_entry_record> { table(CKPT_TABLE_ENTRY, ckpt_entry_record.self) }
 var settings: Table<ckpt_setting_record> { table(CKPT_TABLE_SETTING, ckpt_setting_record.self) }
 var idRanges: Table<ckpt_id_range_record> { table(CKPT_TABLE_ID_RANGE, ckpt_id_range_record.self) }
+var networkSteps: Table<ckpt_network_record> { table(CKPT_TABLE_NETWORK, ckpt_network_record.self) }
 var namespaces: Table<ckpt_namespace_record> { table(CKPT_TABLE_NAMESPACE, ckpt_namespace_record.self) }
 var guards: Table<ckpt_guard_record> { table(CKPT_TABLE_GUARD, ckpt_guard_record.self) }
 var terminals: Table<ckpt_terminal_record> { table(CKPT_TABLE_TERMINAL, ckpt_terminal_record.self) }

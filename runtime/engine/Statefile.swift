@@ -99,6 +99,7 @@ private func entrySize(_ type: UInt32) -> Int {
     case CKPT_TABLE_MOUNT.rawValue: MemoryLayout<ckpt_mount_record>.stride
     case CKPT_TABLE_SETTING.rawValue: MemoryLayout<ckpt_setting_record>.stride
     case CKPT_TABLE_ID_RANGE.rawValue: MemoryLayout<ckpt_id_range_record>.stride
+    case CKPT_TABLE_NETWORK.rawValue: MemoryLayout<ckpt_network_record>.stride
     case CKPT_TABLE_NUMBER.rawValue: MemoryLayout<ckpt_number_record>.stride
     case CKPT_TABLE_ENTRY.rawValue: MemoryLayout<ckpt_entry_record>.stride
     case CKPT_TABLE_NAMESPACE.rawValue: MemoryLayout<ckpt_namespace_record>.stride

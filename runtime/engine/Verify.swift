@@ -56,6 +56,10 @@ func verifyTables(fileSize: UInt64) {
     }
     for i in 0..<numbers.count where numbers[i].pointee.namespaces >= namespaces.count || numbers[i].pointee.pid <= 0 || numbers[i].pointee.inside <= 0 { bad("NUMBER", i, "its namespace or pids") }
     for i in 0..<idRanges.count where idRanges[i].pointee.namespaces >= namespaces.count || idRanges.count > 2 * Int(CKPT_MAX_ID_RANGES) { bad("ID_RANGE", i, "its namespace, or one too many") }
+    for i in 0..<networkSteps.count {
+        let s = networkSteps[i].pointee, room = engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee
+        guard s.namespaces < namespaces.count, s.other == none || s.other < namespaces.count, isText(s.what), s.size >= 16, UInt64(s.message) + UInt64(s.size) <= room, s.message % 8 == 0, UInt64(s.place) + 4 <= UInt64(s.size), s.place % 4 == 0 else { bad("NETWORK", i, "its namespace or message") }
+    }
     for i in 0..<settings.count where settings[i].pointee.namespaces >= namespaces.count || !isText(settings[i].pointee.path) || !isText(settings[i].pointee.value) { bad("SETTING", i, "its namespace or value") }
     for i in 0..<credentials.count where !within(credentials[i].pointee.first_group, credentials[i].pointee.group_count, groups.count) { bad("CREDENTIALS", i, "its groups") }
     for i in 0..<guards.count { guard guards[i].pointee.process < processes.count, guards[i].pointee.start < guards[i].pointee.end, inMemory(guards[i].pointee.start, guards[i].pointee.end - guards[i].pointee.start) else { bad("GUARD", i, "its process or range") } }

@@ -70,7 +70,7 @@ enum ckpt_table {
     CKPT_TABLE_RING = 34,
     CKPT_TABLE_PACKING = 36,
     CKPT_TABLE_NUMBER = 32, CKPT_TABLE_ENTRY = 33,
-    CKPT_TABLE_ID_RANGE = 39,
+    CKPT_TABLE_ID_RANGE = 39, CKPT_TABLE_NETWORK = 40,
 };
 struct ckpt_table_header { uint32_t version, entry_size; uint64_t count; };
 
@@ -186,6 +186,16 @@ _Static_assert(sizeof(struct ckpt_namespace_record) == 48, "namespace_record");
 enum { CKPT_MAX_ID_RANGES = 340 };                              // of each, as in the kernel
 struct ckpt_id_range_record { uint32_t namespaces, is_group, inside, outside, count; };       // NAMESPACE
 _Static_assert(sizeof(struct ckpt_id_range_record) == 20, "id_range_record");
+
+// What makes the devices of a network of the tree's own, their addresses and routes: a message to the kernel (rtnetlink(7)), in their order.
+enum ckpt_network_stage { CKPT_NETWORK_PAIR = 1, CKPT_NETWORK_LINK = 2, CKPT_NETWORK_ADDRESS = 3, CKPT_NETWORK_ROUTE = 4 };
+struct ckpt_network_record {
+    uint32_t namespaces, stage;     // NAMESPACE where it is sent; enum ckpt_network_stage
+    uint32_t message, size;         // BYTES
+    uint32_t place, other;          // PAIR: where in the message the descriptor of NAMESPACE `other` goes; or 0 and no index
+    uint32_t what, pad;             // BYTES
+};
+_Static_assert(sizeof(struct ckpt_network_record) == 32, "network_record");
 
 // How a pid, tid, process group or session of the tree is called in a pid namespace of the tree's own.  All other pids in the tables are those of the
 // namespace that the tree was started in, but what a process has noted itself (siginfo, timers, owners of descriptors).
