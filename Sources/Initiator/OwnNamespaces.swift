@@ -89,6 +89,8 @@ extension Operation {
             return (all, Set(all.keys.filter { fresh[$0] != all[$0] && Path.mayBeWritten($0) }), kind.flag == Namespace.net.flag && Namespace.hasPacketFilter())
         }
         for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
+            // The kernel hides some from all but the first user namespace.
+            if n.isInner && mine[name] == nil { continue }
             if let value = mine[name], fresh[name] == nil, !writable.contains(name), value == fresh[Namespace.ofAnyDevice(name)] { continue }
             if let value = mine[name], value.utf8.count < 1000, writable.contains(name) { n.settings.append((name, value)); continue }
             refuse("\(name) is \(mine[name] ?? "not there") in its \(kind.name) namespace, in a new one it is \(fresh[name] ?? "not there")", "set it back")
