@@ -71,6 +71,8 @@ extension Operation {
             let byKernel: UInt8 = 2, byAdvertisement: UInt8 = 9, cloned: UInt32 = 0x200, gateway: UInt16 = 5, several: UInt16 = 9, object: UInt16 = 30
             if r.fixed[5] == byKernel || r.fixedWord(8) & cloned != 0 { continue }
             if r.fixed[5] == byAdvertisement || r[object] != nil { refuse("a route of a router or a nexthop object in a network namespace of its own", "remove it"); continue }
+            // rta_cacheinfo: references, last use, when it expires.
+            if let cache = r[12], cache.count >= 12, cache[8..<12].contains(where: { $0 != 0 }) { refuse("a route that is there for a while only in a network namespace of its own", "remove it"); continue }
             let step = again(r, "a route")
             // A gateway must be reachable first.
             if r[gateway] != nil || r[several] != nil { routes.append(step) } else { routes.insert(step, at: 0) }
