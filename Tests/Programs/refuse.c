@@ -320,6 +320,12 @@ static int hold(const char *kind) {
             must(ioctl(s, SIOCSIFADDR, &r));
             close(s);
         }
+        const char *commands[][2] = {
+            { "ns-device", "ip link add bridged type bridge" }, { "ns-rule", "ip rule add from 10.1.2.3 lookup 7" },
+            { "ns-neighbour", "ip link add one type veth peer name two && ip neigh add 10.1.2.3 lladdr 02:00:00:00:00:01 nud permanent dev one" },
+            { "ns-expires", "ip link add one type veth peer name two && ip link set one up && ip -6 addr add fd07::1/64 dev one valid_lft 1000 preferred_lft 1000" },
+        };
+        for (int i = 0; i < 4; i++) if (!strcmp(kind, commands[i][0]) && system(commands[i][1])) return -2;
         if (!strcmp(kind, "ns-veth")) {         // its other end is where our parent is
             char command[128];
             snprintf(command, sizeof command, "ip link add inside type veth peer name ck%d netns %d", getpid(), getppid());
