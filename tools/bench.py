@@ -79,7 +79,7 @@ def wait_until(condition, limit=300):
 def timed(argv, **more):
     start = time.monotonic()
     r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, **more)
-    if r.returncode: raise Missing("%s: %s" % (argv[0], r.stderr.decode(errors="replace").strip()[-300:]))
+    if r.returncode: raise Missing("%s: exit status %d: %s" % (argv[0], r.returncode, (r.stdout + r.stderr).decode(errors="replace").strip()[-300:]))
     return time.monotonic() - start
 
 class Bench:
@@ -110,7 +110,7 @@ class Bench:
         with Program(self, "hold", 1024, "small", session=False) as p:
             def freeze():
                 shutil.rmtree(p.folder + "/images", ignore_errors=True); os.mkdir(p.folder + "/images"); p.ask("reset")
-                timed(["criu", "dump", "-t", str(p.process.pid), "-D", p.folder + "/images", "--leave-running", "-v0"])
+                timed(["criu", "dump", "-t", str(p.process.pid), "-D", p.folder + "/images", "--leave-running", "-v1"])
                 time.sleep(0.05)
                 return p.state()[1]
             self.row("pause, 1024 MiB", ours, self.sample(freeze), "criu dump", "<= 0.05")
@@ -137,6 +137,7 @@ class Bench:
                     return p.checkpoint()[1]
                 reference, ours = self.sample(write), self.sample(commit)
                 self.row("rate of a checkpoint of %d MiB, %s" % (mib, place), ours, reference, "parallel pwrite", ">= 0.9", reference.median / ours.median)
+        os.sync()           # what comes next waits for no disk
         with Program(self, "sparse", 640) as p:
             p.checkpoint()
             stored, touched = os.stat(p.file).st_blocks * 512, 64 << 20
@@ -185,25 +186,36 @@ class Bench:
             self.row("a loop of %s, in a session" % kind, within, without, "outside", target)
 
     def warm(self):
-        code = self.scratch + "/warm.py"
+        code, folder = self.scratch + "/warm.py", tempfile.mkdtemp(prefix="ckpt-bench-", dir=self.memory)
+        wait, up, statefile = folder + "/wait", folder + "/up", folder + "/warm.ckpt"
         with open(code, "w") as f:
             f.write("import sys, os, time\nimport numpy\nimport " + ", ".join(MODULES) + "\n"
-                    "while os.path.exists(sys.argv[1] + '/wait'): time.sleep(0.001)\nprint(len(sys.modules), flush=True)\n")
-        folder = tempfile.mkdtemp(prefix="ckpt-bench-", dir=self.memory)
-        cold = self.sample(lambda: timed(["/usr/bin/python3", code, folder]))
-        open(folder + "/wait", "w").close()
+                    "while os.path.exists(%r): time.sleep(0.0002)\nos.mkdir(%r)\n" % (wait, up))
+        def until_up(*argv):
+            """Until all is imported and the program goes on; its end is not counted."""
+            start = time.monotonic()
+            job = spawn(argv, folder)
+            while not os.path.exists(up):
+                if job.poll() is not None and not os.path.exists(up): raise Missing("%s: exit status %d" % (argv, job.returncode))
+                time.sleep(0.0002)
+            seconds = time.monotonic() - start
+            job.wait()
+            os.rmdir(up)
+            return seconds
+        cold = self.sample(lambda: until_up("/usr/bin/python3", code))
+        open(wait, "w").close()
         name = os.path.basename(folder)
-        job = spawn([self.build + "/ckrun", "--name", name, "--", "/usr/bin/python3", code, folder], folder)
-        time.sleep(2)
-        timed([self.build + "/ckptctl", "checkpoint", name, "-o", folder + "/warm.ckpt", "--kill"])
+        job = spawn([self.build + "/ckrun", "--name", name, "--", "/usr/bin/python3", code], folder)
+        time.sleep(3)
+        timed([self.build + "/ckptctl", "checkpoint", name, "-o", statefile, "--kill"])
         job.wait()
-        os.unlink(folder + "/wait")
-        self.row("warm start, python3 with numpy and 200 modules", self.sample(lambda: timed([folder + "/warm.ckpt"], cwd=folder)), cold, "cold start", "<= 0.2")
-        if self.has("--lazy"): self.row("the same, --lazy", self.sample(lambda: timed([folder + "/warm.ckpt", "--lazy"], cwd=folder)), cold, "cold start", "<= 0.05")
+        os.unlink(wait)
+        self.row("warm start, python3 with numpy and 200 modules", self.sample(lambda: until_up(statefile)), cold, "cold start", "<= 0.2")
+        if self.has("--lazy"): self.row("the same, --lazy", self.sample(lambda: until_up(statefile, "--lazy")), cold, "cold start", "<= 0.05")
         if self.has("--warm"):
-            timed([self.build + "/ckptctl", "warm", folder + "/warm.ckpt"])
-            self.row("the same, from a template", self.sample(lambda: timed([folder + "/warm.ckpt", "--warm"], cwd=folder)), cold, "cold start", "<= 0.05")
-            timed([self.build + "/ckptctl", "warm", "--drop", folder + "/warm.ckpt"])
+            timed([self.build + "/ckptctl", "warm", statefile])
+            self.row("the same, from a template", self.sample(lambda: until_up(statefile, "--warm")), cold, "cold start", "<= 0.05")
+            timed([self.build + "/ckptctl", "warm", "--drop", statefile])
         shutil.rmtree(folder, ignore_errors=True)
 
     def growth(self):
