@@ -69,7 +69,8 @@ import Testing
             if s.output != "ok\n" && s.output != "" { throw Failure(s.output) }
         }
     }
-    @Test func `the tree ends, and never sees zeros, when the server is killed`() {
+    @Test(arguments: [["ckpt-loader"], ["ckpt-loader", "ckpt-keeper"]])
+    func `the tree ends, and never sees zeros, when the server is killed`(killed: [String]) {
         scenario("lazy-server-killed") { s in
             try s.start([try s.installation.program("lazy-idle"), "512", "slowly"])
             try s.waitUntilReady(limit: 60)
@@ -79,7 +80,7 @@ import Testing
             for _ in 0 ..< 8 {
                 try s.restart(["--lazy", "--files", "truncate"])
                 guard eventually(10, { loader(s) != nil || s.hasEnded }) else { throw Failure("no server is seen") }
-                if let server = loader(s) { kill(server, SIGKILL) }
+                for name in killed { if let pid = child(of: s, named: name) { kill(pid, SIGKILL) } }
                 let status = try s.wait(limit: 60)
                 if status != .exited(0) && s.output == "" { return }
                 if status != .exited(0) || s.output != "ok\n" { throw Failure("\(status): \(s.output) \(s.restartErrors)") }
@@ -87,9 +88,10 @@ import Testing
             throw Failure("the server was never killed early enough")
         }
     }
-    /// The server of this restart: a child of its engine.
-    private func loader(_ s: Scenario) -> pid_t? {
-        read("/proc/\(s.pid)/task/\(s.pid)/children").split(separator: " ").compactMap { pid_t($0) }.first { read("/proc/\($0)/comm") == "ckpt-loader\n" }
+    private func loader(_ s: Scenario) -> pid_t? { child(of: s, named: "ckpt-loader") }
+    /// Those who load are children of the restart's engine.
+    private func child(of s: Scenario, named name: String) -> pid_t? {
+        read("/proc/\(s.pid)/task/\(s.pid)/children").split(separator: " ").compactMap { pid_t($0) }.first { read("/proc/\($0)/comm") == name + "\n" }
     }
 
     @Test(.enabled(if: User.available.contains { $0.isOther })) func `a user without the privilege is refused by name, with the remedy`() {

@@ -1,6 +1,7 @@
 // Runs in the server of a lazy restart, on its own stacks; no allocation, no libc.
 // Its first task answers faults and follows events; loaders, one per core, read ahead what nobody has touched.  A keeper shares its memory and
-// descriptors: should the server end too early, missing memory must raise SIGBUS and never be zeros.
+// descriptors: should the server end too early, missing memory must raise SIGBUS and never be zeros.  Whoever shares memory may be ended together
+// (the kernel does that when memory runs out): a guard, which shares only the descriptors, is then still there.
 import CkptABI
 import EngineBoot
 import Freestanding
@@ -15,6 +16,7 @@ func serve() -> Never {
     s.pointee.lazy_rooms = (reserve(UInt64(s.pointee.fillers + 1) * (4 << 20) + (2 << 20)) + (2 << 20) - 1) & ~((2 << 20) - 1)
     s.pointee.lazy_polls = reserve(8 * 65540)
     startKeeper()
+    startGuard()
     // From here on nobody sees zeros should we end: the engine waits for this before it makes the tree.
     var ready: UInt8 = 1
     _ = ckpt_write(s.pointee.lazy_server_socket, &ready, 1)
@@ -45,7 +47,7 @@ private func hasSomething(_ k: Int) -> Bool { polls[k] >> 48 != 0 }
 private func waitForSomething(_ growing: Bool) -> Int {
     let n = spaces.count
     polls[0] = pollFor(growing ? state.pointee.lazy_server_socket : -1)
-    polls[1] = pollFor(state.pointee.lazy_keeper)
+    polls[1] = pollFor(board.pointee.lazy_keeper)
     for k in 0..<n { polls[2 + k] = pollFor(ckpt_load(&spaces[k].pointee.live) != 0 ? spaces[k].pointee.fd : -1) }
     _ = system(CKPT_SYS_poll, int(polls), 2 + n, growing ? 100 : 5)
     return n
@@ -156,7 +158,7 @@ private func startLoader(_ k: UInt32) -> Bool {
     return ckpt_clone3(&a, loaderEntry, UInt64(k)) > 0
 }
 private let loaderEntry: @convention(c) (UInt64) -> Void = { k in
-    while ckpt_load(&state.pointee.lazy_done) == 0 {
+    while ckpt_load(&board.pointee.lazy_done) == 0 {
         if !loadAhead(UInt32(k)) {
             var t = ckpt_timespec(sec: 0, nsec: 1_000_000)
             _ = system(CKPT_SYS_nanosleep, int(&t), 0)
@@ -193,7 +195,7 @@ private func isComplete() -> Bool {
 /// All is there: what the tree maps is ordinary memory again, and may be checkpointed.
 private func finishLoading() -> Never {
     let s = state
-    ckpt_store(&s.pointee.lazy_done, 1)
+    ckpt_store(&board.pointee.lazy_done, 1)
     lockForEvents()
     for k in 0..<spaces.count where spaces[k].pointee.fd >= 0 { _ = ckpt_close(spaces[k].pointee.fd) }
     ckpt_store(&session.pointee.loading, 0)
@@ -203,21 +205,42 @@ private func finishLoading() -> Never {
 
 private func startKeeper() {
     let s = state
-    if s.pointee.lazy_keeper > 0 { _ = ckpt_close(s.pointee.lazy_keeper) } else { s.pointee.lazy_self = lift(Int32(truncatingIfNeeded: system(CKPT_SYS_pidfd_open, Int(ckpt_getpid()), 0)), "pidfd") }
+    if board.pointee.lazy_keeper > 0 { _ = ckpt_close(board.pointee.lazy_keeper) } else { s.pointee.lazy_self = lift(Int32(truncatingIfNeeded: system(CKPT_SYS_pidfd_open, Int(ckpt_getpid()), 0)), "pidfd") }
     let stack = reserve(65536)
     // CLONE_VM | FS | FILES | PARENT: the engine takes it away.
     let r = forkWithSpareNumber(flags: 0x100 | 0x200 | 0x400 | 0x8000, stack: stack, size: 65536, serverKeeperEntry)
     guard r > 0 else { refuse(r) { $0.put("--lazy: the server's keeper cannot be started") } }
-    s.pointee.lazy_keeper = lift(Int32(truncatingIfNeeded: system(CKPT_SYS_pidfd_open, r, 0)), "pidfd")
+    board.pointee.lazy_keeper = lift(Int32(truncatingIfNeeded: system(CKPT_SYS_pidfd_open, r, 0)), "pidfd")
 }
 
 private let serverKeeperEntry: @convention(c) (UInt64) -> Void = { _ in
-    let s = state
     _ = ckpt_prctl(15, int(StaticString("ckpt-keeper").cString), 0, 0, 0)
-    var poll = UInt64(UInt32(bitPattern: s.pointee.lazy_self)) | pollIn << 32
-    while system(CKPT_SYS_poll, int(&poll), 1, -1) < 1 {}
-    if ckpt_load(&s.pointee.lazy_done) == 0 && ckpt_load(&board.pointee.stage) != ENGINE_STAGE_ABORT.rawValue { endTree() }
+    if serverEndsEarly() { endTree(); ckpt_store(&board.pointee.lazy_done, 1) }
     ckpt_exit_group(0)
+}
+
+private func startGuard() {
+    // FILES | PARENT: a copy of the memory.
+    let r = forkWithSpareNumber(flags: 0x400 | 0x8000, stack: reserve(65536), size: 65536, serverGuardEntry)
+    guard r > 0 else { refuse(r) { $0.put("--lazy: the server's guard cannot be started") } }
+}
+private let serverGuardEntry: @convention(c) (UInt64) -> Void = { _ in
+    _ = ckpt_prctl(15, int(StaticString("ckpt-guard").cString), 0, 0, 0)
+    if serverEndsEarly() {
+        while !hasEnded(board.pointee.lazy_keeper) {}
+        if ckpt_load(&board.pointee.lazy_done) == 0 { endTree() }
+    }
+    ckpt_exit_group(0)
+}
+
+/// Waits for the server's end.
+private func serverEndsEarly() -> Bool {
+    while !hasEnded(state.pointee.lazy_self) {}
+    return ckpt_load(&board.pointee.lazy_done) == 0 && ckpt_load(&board.pointee.stage) != ENGINE_STAGE_ABORT.rawValue
+}
+private func hasEnded(_ pidfd: Int32) -> Bool {
+    var poll = pollFor(pidfd)
+    return system(CKPT_SYS_poll, int(&poll), 1, -1) == 1
 }
 
 /// The server has ended before all was there.  Descriptors are still open, so nobody has seen zeros; from now on nobody will.

@@ -127,8 +127,8 @@ struct engine_state {
     int32_t  fill_memory; uint32_t fill_moves;          // userfaultfd, -1; whether it moves pages
     uint32_t fill_running[ENGINE_FILLERS];
     // --lazy (Lazy.swift, Server.swift)
-    uint32_t lazy, is_server; int32_t lazy_server, lazy_socket, lazy_server_socket, lazy_self, lazy_keeper;
-    int32_t  working_set; uint32_t lazy_lock, lazy_done, space_count;
+    uint32_t lazy, is_server; int32_t lazy_server, lazy_socket, lazy_server_socket, lazy_self;
+    int32_t  working_set; uint32_t lazy_lock, space_count;
     uint64_t spaces, lazy_rooms, lazy_polls, statefile_id;
     uint64_t touched, touched_count, wanted, wanted_count, wanted_next;
     // a template of this statefile in memory (Template.swift)
@@ -154,6 +154,8 @@ struct engine_board {
     uint32_t text_length;
     int32_t  init_pid;                  // ns: the first process, as the engine sees it
     int32_t  builder;                   // the builder's pid, as the processes of the tree see it
+    uint32_t lazy_done;                 // all memory is loaded
+    int32_t  lazy_keeper;               // the keeper's pidfd, in the server's descriptors
     char     text[1024];
 };
 
