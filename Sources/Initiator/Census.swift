@@ -194,6 +194,8 @@ final class Census {
             return false
         }
         if status.hex("SigCgt") & ckpt_sigckpt_bit() == 0 {
+            // A thread that has just ended shows none; handlers are the process's.
+            guard let whole = ProcStatus(pid: pid), whole.hex("SigCgt") & ckpt_sigckpt_bit() == 0 else { return false }
             let exiting: UInt64 = 4         // PF_EXITING
             guard let now = ProcStat(pid: pid), !now.isDead, now.flags & exiting == 0, Proc.mapping(of: segment.identity, in: pid) != nil else { return false }
             refuse(pid, "it no longer handles SIGCKPT (signal \(CKPT_SIGCKPT)); its handlers were reset by a raw system call", "restart the program under ckrun")
