@@ -36,12 +36,14 @@ static void tell(const char *folder, char *m, size_t n, size_t dirty) {
     snprintf(path, sizeof path, "%s/state", folder); snprintf(reset, sizeof reset, "%s/reset", folder); snprintf(forks, sizeof forks, "%s/fork", folder);
     int fd = open(path, O_RDWR | O_CREAT, 0600);
     struct state s = { 0 };
-    double last = now(CLOCK_MONOTONIC);
+    double last = now(CLOCK_MONOTONIC), before_now = now(CLOCK_REALTIME);
     for (size_t at = 0;; s.steps++) {
         double t = now(CLOCK_MONOTONIC);
         s.now = now(CLOCK_REALTIME);
+        // The monotonic clock goes on in a restart where it was; before one, 20 ms pass.
+        if (s.now - before_now > 0.01) s.resumed = s.now;
+        before_now = s.now;
         if (t - last > s.worst) s.worst = t - last;
-        if (t - last > 0.002) s.resumed = s.now;
         last = t;
         if (pwrite(fd, &s, sizeof s, 0) != sizeof s) exit(1);
         if (access(reset, F_OK) == 0) { s.worst = 0; unlink(reset); last = now(CLOCK_MONOTONIC); }

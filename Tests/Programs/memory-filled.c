@@ -7,6 +7,7 @@ static struct part { const char *name; size_t size, step, used; int advice, prot
     { "with a hole in each 2 MiB", 16 * MIB, 2 * MIB, 2 * MIB - 4096, 0, PROT_READ | PROT_WRITE },
     { "huge", 16 * MIB, 4096, 4096, MADV_HUGEPAGE, PROT_READ | PROT_WRITE },
     { "huge, touched here and there", 16 * MIB, MIB, 64, MADV_HUGEPAGE, PROT_READ | PROT_WRITE },
+    { "huge, every other page", 64 * MIB, 2 * 4096, 4096, MADV_HUGEPAGE, PROT_READ | PROT_WRITE },       // more runs than a chunk holds
     { "never huge", 8 * MIB, 4096, 4096, MADV_NOHUGEPAGE, PROT_READ | PROT_WRITE },
     { "read-only", 8 * MIB, 4096, 4096, 0, PROT_READ },
     { "code", 8 * MIB, 4096, 4096, 0, PROT_READ | PROT_WRITE | PROT_EXEC },

@@ -150,12 +150,14 @@ private func fillAsOne(_ k: UInt32) {
 }
 
 private func fill(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int, _ room: Room) {
-    if let v = vmaOfBlock(runs, from, to), mayBeHuge(v) { return fillBlock(runs, from, to, v, room) }
+    // The rest of a block may be in the chunk before or behind.
+    let isWhole = from > 0 && to < runs.count
+    if let v = vmaOfBlock(runs, from, to, isWhole: isWhole), mayBeHuge(v) { return fillBlock(runs, from, to, v, room) }
     for k in from..<to { fill(runs[k].pointee, room) }
 }
 
-/// The mapping around the 2 MiB of these runs, if these are dense or were a huge page.
-private func vmaOfBlock(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int) -> Int? {
+/// The mapping around the 2 MiB of these runs, if these are dense or, being all there are of it, were a huge page.
+private func vmaOfBlock(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int, isWhole: Bool) -> Int? {
     let start = runs[from].pointee.address & ~(huge - 1), end = start &+ huge
     var pages: UInt32 = 0, at = start
     for k in from..<to {
@@ -164,7 +166,7 @@ private func vmaOfBlock(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int) -> Int?
         at = run.address + UInt64(run.pages) * 4096
         pages += run.pages
     }
-    guard state.pointee.fill_memory >= 0, at <= end, pages == 512 || runs[from].pointee.flags & CKPT_RUN_HUGE.rawValue != 0,
+    guard state.pointee.fill_memory >= 0, at <= end, pages == 512 || isWhole && runs[from].pointee.flags & CKPT_RUN_HUGE.rawValue != 0,
           let v = vmaToFill(Int(state.pointee.fill_process), start, end), isStaged(v) else { return nil }
     return v
 }
@@ -172,13 +174,17 @@ private func vmaOfBlock(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int) -> Int?
 private func fillBlock(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int, _ v: Int, _ room: Room) {
     let start = runs[from].pointee.address & ~(huge - 1)
     for k in from..<to { readRun(runs[k].pointee, to: room.block + (runs[k].pointee.address - start), frames: room.frames) }
-    if moveMemory(state.pointee.fill_memory, to: start, from: room.block, huge) { return }
-    for k in from..<to { place(v, runs[k].pointee, from: room.block + (runs[k].pointee.address - start)) }
+    let moved = moveMemory(state.pointee.fill_memory, to: start, from: room.block, huge)
+    if moved == huge { return }
+    for k in from..<to {
+        let run = runs[k].pointee, at = max(run.address, start + moved), end = run.address + UInt64(run.pages) * 4096
+        if at < end { place(v, at, from: room.block + (at - start), end - at) }
+    }
     _ = ckpt_madvise(room.block, huge, 4)      // MADV_DONTNEED: the next block starts as zeros
 }
 
-private func place(_ v: Int, _ run: ckpt_run, from: UInt64) {
-    let e = copyMemory(state.pointee.fill_memory, to: run.address, from: from, UInt64(run.pages) * 4096)
+private func place(_ v: Int, _ address: UInt64, from: UInt64, _ n: UInt64) {
+    let e = copyMemory(state.pointee.fill_memory, to: address, from: from, n)
     guard e == 0 else { refuseVma(v, e, "cannot be filled") }
 }
 
@@ -192,7 +198,7 @@ private func fill(_ run: ckpt_run, _ room: Room) {
     if isLazy(v) || isHeld(v) { return }
     if state.pointee.fill_memory >= 0 && isStaged(v) {
         readRun(run, to: room.pages, frames: room.frames)
-        return place(v, run, from: room.pages)
+        return place(v, run.address, from: room.pages, end - run.address)
     }
     if vmas[v].pointee.page_shift != 0 { populateHuge(v, run.address, end) }
     // MADV_POPULATE_WRITE: one call for all pages is a quarter faster than a fault for each.

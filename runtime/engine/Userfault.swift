@@ -36,14 +36,18 @@ func copyMemory(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> Int {
     return 0
 }
 
-/// Moves `n` bytes of this process's memory, huge pages as a whole, to where nothing is; false when the kernel won't.
-func moveMemory(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> Bool {
-    for _ in 0..<8 {
-        var m = ckpt_uffdio_copy(to: to, from: from, size: n, mode: 0, done: 0)
+/// Moves up to `n` bytes of this process's memory, huge pages as a whole, to where nothing is; how many, as far as the kernel will.
+/// Where there was no huge page to begin with, small ones go one by one, and it may stop between two.
+func moveMemory(_ fd: Int32, to: UInt64, from: UInt64, _ n: UInt64) -> UInt64 {
+    let again = -11, busy = -16
+    var moved: UInt64 = 0, tries = 0
+    while moved < n && tries < 8 {
+        var m = ckpt_uffdio_copy(to: to + moved, from: from + moved, size: n - moved, mode: 0, done: 0)
         let r = system(CKPT_SYS_ioctl, Int(fd), Int(CKPT_UFFDIO_MOVE), int(&m))
-        if r == 0 { return true }
-        // Somebody looked at the page (EAGAIN, EBUSY); nothing has moved.
-        guard r == -11 || r == -16, m.done <= 0 else { return false }
+        if r == 0 { return n }
+        // Somebody looked at a page.
+        guard r == again || r == busy else { break }
+        if m.done > 0 { moved += UInt64(m.done); tries = 0 } else { tries += 1 }
     }
-    return false
+    return moved
 }
