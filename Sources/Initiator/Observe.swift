@@ -89,7 +89,14 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
     var slots: [Key: Int] = [:]
     var parked: [Owner: Int] = [:], processSlots: [Owner: Int] = [:]
     let tasks = min(Int(segment.pointer.pointee.tasks_used), Int(CKPT_MAX_TASKS))
-    for i in 0..<tasks { let t = segment.task(i).pointee; slots[Key(owner: owner(t.pid, t.pids), tid: t.tid)] = i }
+    // A task that an earlier attempt called, and that comes late, may write into a slot which is another's by now.
+    struct Context: Hashable { var owner: Owner, address: UInt64 }
+    var contexts: Set<Context> = [], mixed: Set<Owner> = []
+    for i in 0..<tasks {
+        let t = segment.task(i).pointee, owner = owner(t.pid, t.pids)
+        let isFirst = slots.updateValue(i, forKey: Key(owner: owner, tid: t.tid)) == nil
+        if !isFirst || !contexts.insert(Context(owner: owner, address: t.ucontext)).inserted { mixed.insert(owner) }
+    }
     for key in slots.keys { parked[key.owner, default: 0] += 1 }
     for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) {
         let leader = Int(segment.process(i).pointee.leader_task)
@@ -101,7 +108,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
         for i in p.tasks.indices { p.tasks[i].slot = slots[Key(owner: me, tid: p.tasks[i].slotTid)] ?? -1 }
         p.tasks.removeAll { $0.slot < 0 }
         // Every task that is parked must be in the record: one that is not would be lost.
-        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[me] { refusals.add(pid: p.pid, "its tasks ended while they were being stopped", "try again", status: .temporary) }
+        if p.slot < 0 || p.tasks.isEmpty || p.tasks.count != parked[me] || mixed.contains(me) { refusals.add(pid: p.pid, "its tasks ended while they were being stopped", "try again", status: .temporary) }
     }
 }
 

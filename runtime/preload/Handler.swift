@@ -36,6 +36,8 @@ private func takePart(_ session: UnsafeMutablePointer<ckpt_session>, _ word: UIn
         awaitEnd(session, generation(word))
         return
     }
+    // Between the look at the phase and the claim the call may have ended: then the slot is, or will be, another's.
+    if ckpt_load(ckpt_phase_word(session)) != word { _ = ckpt_add(&session.pointee.left, 1); return }
     let slot = ckpt_task_slot(session, index)
     slot.initialize(to: ckpt_task())
     slot.pointee.tid = ckpt_gettid()
