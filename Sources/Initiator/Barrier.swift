@@ -44,13 +44,24 @@ final class Barrier {
             lock.unlock()
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(segment.path): \(error.text)", remedy: "free memory or set CKPT_DIR to a folder with room")])
         }
-        // A slot that is claimed and not yet filled must not show what an earlier operation left in it.
-        for i in 0..<min(Int(s.pointee.tasks_used), Int(CKPT_MAX_TASKS)) { segment.task(i).pointee.status = 0; segment.task(i).pointee.tid = 0; segment.task(i).pointee.pid = 0 }
-        for i in 0..<min(Int(s.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) { segment.process(i).pointee.pid = 0 }
+        takeSlotsBack()
         s.pointee.failure = ckpt_failure()
-        s.pointee.tasks_used = 0; s.pointee.processes_used = 0; s.pointee.left = 0; s.pointee.snapshots_done = 0
+        s.pointee.left = 0; s.pointee.snapshots_done = 0
         s.pointee.undo_count = 0; s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0
         s.pointee.expected = UInt32.max
+    }
+
+    /// From here on who was called before gets no slot; and who has one is waited for while he fills it: it may be the next one's.
+    private func takeSlotsBack() {
+        let fromRestart: UInt64 = 0, before = ckpt_load64(&session.pointee.task_claims) >> 32, tasks = tasksUsed, processes = Int(ckpt_processes_used(session))
+        ckpt_store64(&session.pointee.task_claims, UInt64(generation) << 32); ckpt_store64(&session.pointee.process_claims, UInt64(generation) << 32)
+        let deadline = Kernel.clock(1) + 1_000_000_000
+        for i in 0..<tasks where before != fromRestart {
+            while ckpt_load(&segment.task(i).pointee.status) == 0, ckpt_load(&segment.task(i).pointee.left) == 0, Kernel.clock(1) < deadline { Kernel.sleep(microseconds: 200) }
+        }
+        // A slot that is claimed and not yet filled must not show what an earlier operation left in it.
+        for i in 0..<tasks { segment.task(i).pointee.status = 0; segment.task(i).pointee.tid = 0; segment.task(i).pointee.pid = 0 }
+        for i in 0..<processes { segment.process(i).pointee.pid = 0 }
     }
 
     /// An initiator that died has left tasks behind that still put back what they took, from the arena: until they have, nothing here is ours.
@@ -69,7 +80,7 @@ final class Barrier {
 
     deinit { if isOpen { abort() }; lock.unlock() }
 
-    var tasksUsed: Int { min(Int(ckpt_load(&session.pointee.tasks_used)), Int(CKPT_MAX_TASKS)) }
+    var tasksUsed: Int { Int(ckpt_tasks_used(session)) }
     var failed: Bool { ckpt_load(&session.pointee.failure.code) != 0 }
 
     /// Starts a phase in which nobody has to arrive.

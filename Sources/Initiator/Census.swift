@@ -168,7 +168,7 @@ final class Census {
 
     private func isSnapshot(_ stat: ProcStat) -> Bool {
         // An earlier checkpoint's snapshot has left its terminal session and blocks everything; its exit signal is 0.
-        for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) where segment.process(i).pointee.snapshot_pid != 0 {
+        for i in 0..<Int(ckpt_processes_used(segment.pointer)) where segment.process(i).pointee.snapshot_pid != 0 {
             guard segment.process(i).pointee.snapshot_pid == ProcStatus(pid: stat.pid)?.namespacePids.last else { continue }
             // In another pid namespace another process has that number.
             let leader = segment.process(i).pointee.leader_task, pids = leader < UInt32(CKPT_MAX_TASKS) ? segment.task(Int(leader)).pointee.pids : 0

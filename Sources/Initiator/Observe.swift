@@ -88,7 +88,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
     func owner(_ pid: Int32, _ pids: UInt32) -> Owner { Owner(pid: pid, pids: shared[pid] == nil ? 0 : pids) }
     var slots: [Key: Int] = [:]
     var parked: [Owner: Int] = [:], processSlots: [Owner: Int] = [:]
-    let tasks = min(Int(segment.pointer.pointee.tasks_used), Int(CKPT_MAX_TASKS))
+    let tasks = Int(ckpt_tasks_used(segment.pointer))
     // A task that an earlier attempt called, and that comes late, may write into a slot which is another's by now.
     struct Context: Hashable { var owner: Owner, address: UInt64 }
     var contexts: Set<Context> = [], mixed: Set<Owner> = []
@@ -98,7 +98,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
         if !isFirst || !contexts.insert(Context(owner: owner, address: t.ucontext)).inserted { mixed.insert(owner) }
     }
     for key in slots.keys { parked[key.owner, default: 0] += 1 }
-    for i in 0..<min(Int(segment.pointer.pointee.processes_used), Int(CKPT_MAX_PROCESSES)) {
+    for i in 0..<Int(ckpt_processes_used(segment.pointer)) {
         let leader = Int(segment.process(i).pointee.leader_task)
         if leader < tasks { processSlots[owner(segment.process(i).pointee.pid, segment.task(leader).pointee.pids)] = i }
     }

@@ -35,7 +35,7 @@ int main(void) {
     session = mmap(0, ckpt_session_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (session == MAP_FAILED) return 2;
-    session->processes_used = 1; session->has_subreaper = 1;
+    session->process_claims = 1; session->has_subreaper = 1;
     int status; siginfo_t info; struct rusage usage;
     for (int round = 0; round < 5; round++) {
         pid_t p, s;
@@ -50,7 +50,7 @@ int main(void) {
         expect("WNOHANG", waitpid(-1, &status, WNOHANG), 0); expect("waitpid own", waitpid(p, &status, 0), p);
         (void)s;
     }
-    ckpt_process_slot(session, 0)->snapshot_pid = 0; session->has_subreaper = 0; session->processes_used = 0;
+    ckpt_process_slot(session, 0)->snapshot_pid = 0; session->has_subreaper = 0; session->process_claims = 0;
     expect("none left", waitpid(-1, &status, 0), -1); expect("errno", errno, ECHILD);
     printf("%d failures\n", failures);
     return failures != 0;

@@ -104,6 +104,20 @@ import Testing
         }
     }
 
+    @Test func `a hook that takes its time does not meet the next checkpoint`() {
+        scenario("slow-hook") { s in
+            try s.start([try s.installation.program("behaviour-slow-hook")])
+            try s.waitUntilReady()
+            try s.checkpoint()
+            if access(s.path("in-continued"), F_OK) != 0 { throw Failure("its hook was not called") }
+            try s.checkpoint(kill: true)        // it has run one hook to the end before it joins
+            try s.restart()
+            guard eventually(20, { access(s.path("in-restarted"), F_OK) == 0 || s.hasEnded }) else { throw Failure("its hook is not called after the restart") }
+            try s.checkpoint()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a task may abort a checkpoint, and a program may take part in its own`() {
         scenario("hook") { s in
             try s.start([try s.installation.program("behaviour-hook")])

@@ -130,8 +130,8 @@ func fillSegment() {
     s.pointee.restored = nanoseconds(0)
     s.pointee.uid = state.pointee.own_users != 0 ? state.pointee.outer_uid : sessionOwner().uid
     s.pointee.launch_pid = processes[tree.pointee.root].pointee.pid
-    s.pointee.tasks_used = used.tasks
-    s.pointee.processes_used = used.processes
+    s.pointee.task_claims = UInt64(used.tasks)
+    s.pointee.process_claims = UInt64(used.processes)
     s.pointee.expected = UInt32(tasks.count)
     s.pointee.loading = state.pointee.lazy
     for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 { fillProcess(i) }

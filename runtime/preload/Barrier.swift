@@ -113,6 +113,7 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
         ckpt_runtime().pointee.is_snapshot = 0
         ckpt_runtime().pointee.snapshot_pid = 0
         ckpt_store(ckpt_led_word(), 0)
+        ckpt_store64(ckpt_stack_owner_word(), thisTask())       // whose pid and tid may be others now
         ckpt_store(ckpt_timers_word(), 0)
         var timeout = ckpt_timespec(sec: 0, nsec: patience)
         while true {

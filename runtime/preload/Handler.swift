@@ -30,14 +30,13 @@ func reapSnapshot() {
 
 /// Joins the checkpoint that is being called: claims a slot, parks, and does what the phases ask until the release.
 private func takePart(_ session: UnsafeMutablePointer<ckpt_session>, _ word: UInt32, _ context: UnsafeMutablePointer<ckpt_ucontext>) {
-    let index = ckpt_add(&session.pointee.tasks_used, 1)
+    let index = ckpt_claim(&session.pointee.task_claims, generation(word))
+    if index == UInt32(CKPT_TOO_LATE) { return }
     guard index < UInt32(CKPT_MAX_TASKS) else {
         ckpt_fail(session, CKPT_ERROR_SLOTS.rawValue, 0, UInt64(CKPT_MAX_TASKS))
         awaitEnd(session, generation(word))
         return
     }
-    // Between the look at the phase and the claim the call may have ended: then the slot is, or will be, another's.
-    if ckpt_load(ckpt_phase_word(session)) != word { _ = ckpt_add(&session.pointee.left, 1); return }
     let slot = ckpt_task_slot(session, index)
     slot.initialize(to: ckpt_task())
     slot.pointee.tid = ckpt_gettid()
@@ -49,12 +48,32 @@ private func takePart(_ session: UnsafeMutablePointer<ckpt_session>, _ word: UIn
     slot.pointee.is_leader = leads ? 1 : 0
 
     var part = Part(session: session, slot: slot, index: index, generation: generation(word))
+    if leads && !takeLeaderStack(session, word) {
+        awaitEnd(session, part.generation)
+        _ = leave(&part)
+        return
+    }
     let result = withUnsafeMutablePointer(to: &part) { part in
         leads ? ckpt_call_on_stack(leaderEntry, UnsafeMutableRawPointer(part), ckpt_leader_stack_top())
               : ckpt_park(slot, followerEntry, UnsafeMutableRawPointer(part))
     }
+    if leads { ckpt_store64(ckpt_stack_owner_word(), 0) }
     if result == 1 && !leads { comeBack(session, leads: false) }
 }
+
+/// There is one for the process, and who led before may still be on it: everybody else has been released, or its hook takes its time.
+private func takeLeaderStack(_ session: UnsafeMutablePointer<ckpt_session>, _ word: UInt32) -> Bool {
+    let owner = ckpt_stack_owner_word()
+    var moment = ckpt_timespec(sec: 0, nsec: 100_000)
+    while ckpt_load(ckpt_phase_word(session)) == word {
+        let other = ckpt_load64(owner)
+        // A fork brings the word along, and not the task.
+        if other == 0 || other >> 32 != UInt64(UInt32(bitPattern: ckpt_getpid())) { if ckpt_cas64(owner, other, thisTask()) { return true } }
+        else { _ = withUnsafeMutablePointer(to: &moment) { ckpt_syscall(Int(CKPT_SYS_nanosleep), Int(bitPattern: $0), 0, 0, 0, 0, 0) } }
+    }
+    return false
+}
+func thisTask() -> UInt64 { UInt64(UInt32(bitPattern: ckpt_getpid())) << 32 | UInt64(UInt32(bitPattern: ckpt_gettid())) }
 
 /// What a task hands down to the code that runs while it is parked; lives on its own stack.
 struct Part {
@@ -111,7 +130,8 @@ private let followerEntry: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 =
 
 private func claimProcess(_ part: UnsafeMutablePointer<Part>) -> UnsafeMutablePointer<ckpt_process>? {
     let session = part.pointee.session
-    let index = ckpt_add(&session.pointee.processes_used, 1)
+    let index = ckpt_claim(&session.pointee.process_claims, part.pointee.generation)
+    if index == UInt32(CKPT_TOO_LATE) { return nil }
     guard index < UInt32(CKPT_MAX_PROCESSES) else {
         ckpt_fail(session, CKPT_ERROR_SLOTS.rawValue, 0, UInt64(CKPT_MAX_PROCESSES))
         return nil

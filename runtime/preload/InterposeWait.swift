@@ -17,7 +17,7 @@ import Freestanding
 }
 /// The snapshot of any process of the session.
 private func isListed(_ session: UnsafeMutablePointer<ckpt_session>, _ pid: Int32) -> Bool {
-    let used = min(ckpt_load(&session.pointee.processes_used), UInt32(CKPT_MAX_PROCESSES))
+    let used = ckpt_processes_used(session)
     var i: UInt32 = 0
     while i < used {
         if ckpt_process_slot(session, i).pointee.snapshot_pid == pid { return true }

@@ -84,7 +84,7 @@ func trap() -> Never {
         ckpt_fail(session, CKPT_ERROR_TRAP.rawValue, 0, 0)
         if ckpt_runtime().pointee.is_snapshot != 0 { ckpt_exit_group(70) }
         let tid = ckpt_gettid(), pid = ckpt_getpid()
-        let used = min(ckpt_load(&session.pointee.tasks_used), UInt32(CKPT_MAX_TASKS))
+        let used = ckpt_tasks_used(session)
         var i: UInt32 = 0
         while i < used {
             let slot = ckpt_task_slot(session, i)

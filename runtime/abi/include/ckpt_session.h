@@ -9,7 +9,7 @@
 
 #define CKPT_SESSION_ENVIRONMENT "CKPT_SESSION"   // the segment's absolute path, in every member's environment
 enum {
-    CKPT_ABI_VERSION = 1,
+    CKPT_ABI_VERSION = 2,
     // SIGCKPT.  The highest real-time signal is dequeued last: when an application's signal is pending with it, that one's frame lies below ours.
     CKPT_SIGCKPT = 64,
     CKPT_MAX_PROCESSES = 2048,
@@ -248,11 +248,10 @@ struct ckpt_session {
     uint32_t arrived;      // futex word: tasks (CALL, DRAIN_OTHERS, REQUEUE) or leaders that have completed the phase
     uint32_t expected;                                  // the initiator is woken when `arrived` reaches it
     uint8_t  pad3[56];
-    uint32_t tasks_used;   // slots claimed
-    uint32_t processes_used;
+    uint64_t task_claims, process_claims;               // generation << 32 | slots given out
     uint32_t left;                                      // tasks that have left the handler's barrier
     uint32_t snapshots_done;                            // futex word: counts snapshots that finished or failed
-    uint8_t  pad4[48];
+    uint8_t  pad4[40];
     uint64_t arena_used;   // bytes claimed
     uint64_t file_tail;                                 // statefile: where the next chunk of runs goes
     struct ckpt_failure failure;
@@ -281,7 +280,7 @@ enum {
 #define CKPT_SESSION_SIZE ((uint64_t)CKPT_OFFSET_ARENA + CKPT_ARENA_SIZE)
 _Static_assert(sizeof(struct ckpt_session) <= CKPT_SESSION_HEADER, "session header");
 _Static_assert(offsetof(struct ckpt_session, phase) == 960 && offsetof(struct ckpt_session, arrived) == 1024 &&
-               offsetof(struct ckpt_session, tasks_used) == 1088 && offsetof(struct ckpt_session, arena_used) == 1152 &&
+               offsetof(struct ckpt_session, task_claims) == 1088 && offsetof(struct ckpt_session, arena_used) == 1152 &&
                offsetof(struct ckpt_session, lock) == 1216, "each part of the barrier starts a cache line");
 
 #define CKPT_RELEASE "0.1.0"
@@ -300,6 +299,19 @@ CKPT_INLINE struct ckpt_task *_Nonnull ckpt_task_slot(struct ckpt_session *_Nonn
     return (struct ckpt_task *)((char *)s + CKPT_OFFSET_TASKS) + i;
 }
 CKPT_INLINE void *_Nonnull ckpt_arena(struct ckpt_session *_Nonnull s, uint64_t offset) { return (char *)s + CKPT_OFFSET_ARENA + offset; }
+// The next slot, for a task that was called in `generation`; CKPT_TOO_LATE when that has ended and slots are given out for another: they are not its own.
+enum { CKPT_TOO_LATE = 0x7fffffff };
+CKPT_INLINE uint32_t ckpt_claim(uint64_t *_Nonnull claims, uint32_t generation) {
+    for (;;) {
+        uint64_t v = ckpt_load64(claims);
+        if (v >> 32 != generation) return CKPT_TOO_LATE;
+        if (ckpt_cas64(claims, v, v + 1)) return (uint32_t)v;
+    }
+}
+CKPT_INLINE uint32_t ckpt_least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+// Slots that have been claimed; a claim beyond the last one got none.
+CKPT_INLINE uint32_t ckpt_tasks_used(struct ckpt_session *_Nonnull s) { return ckpt_least((uint32_t)ckpt_load64(&s->task_claims), CKPT_MAX_TASKS); }
+CKPT_INLINE uint32_t ckpt_processes_used(struct ckpt_session *_Nonnull s) { return ckpt_least((uint32_t)ckpt_load64(&s->process_claims), CKPT_MAX_PROCESSES); }
 // Claims `size` bytes of the arena, 8-aligned; ~0 when it is full.
 CKPT_INLINE uint64_t ckpt_arena_claim(struct ckpt_session *_Nonnull s, uint64_t size) {
     size = (size + 7) & ~7ull;

@@ -91,4 +91,7 @@ CKPT_INLINE void ckpt_store64(uint64_t *_Nonnull p, uint64_t v) { __atomic_store
 CKPT_INLINE _Bool ckpt_cas(uint32_t *_Nonnull p, uint32_t expected, uint32_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
+CKPT_INLINE _Bool ckpt_cas64(uint64_t *_Nonnull p, uint64_t expected, uint64_t desired) {
+    return __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
 #endif

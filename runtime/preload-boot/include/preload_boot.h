@@ -22,6 +22,7 @@ struct ckpt_runtime {
     void *_Nullable hook_argument;
     uint64_t rseq_offset_address;   // address of libc's __rseq_offset; 0: none
     uint64_t rseq_size_address, rseq_flags_address;
+    uint64_t stack_owner;           // atomic: pid << 32 | tid of the task that is on the leader's stack; 0: nobody
 };
 // What one writer of memory needs beside its stack.
 struct ckpt_workspace {
@@ -90,5 +91,6 @@ CKPT_INLINE int32_t *_Nonnull ckpt_base_file(uint32_t i) { return &ckpt_buffers_
 CKPT_INLINE uint32_t *_Nonnull ckpt_base_count(void) { return &ckpt_buffers_.base_count; }
 CKPT_INLINE struct ckpt_workspace *_Nonnull ckpt_writer_workspace(struct ckpt_writer *_Nonnull w) { return &w->space; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_led_word(void) { return &ckpt_runtime_.led; }
+CKPT_INLINE uint64_t *_Nonnull ckpt_stack_owner_word(void) { return &ckpt_runtime_.stack_owner; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_timers_word(void) { return &ckpt_runtime_.timers_run; }
 #endif
