@@ -23,6 +23,7 @@ struct Channel {
 func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) -> Channel {
     let unix = 1, seqpacket = 5, closeOnExec = 0o2000000
     let socket = Descriptor(Int32(try check(ckpt_syscall(Int(CKPT_SYS_socket), unix, seqpacket | closeOnExec, 0, 0, 0, 0))))
+    let channel: Channel, baseCount: UInt32
     do throws(Errno) {
         var address = ckpt_sockaddr_un()
         address.family = 1
@@ -36,13 +37,14 @@ func openChannel(_ session: UnsafeMutablePointer<ckpt_session>) throws(Errno) ->
             try check(ckpt_syscall(Int(CKPT_SYS_connect), Int(socket.value), Int(bitPattern: a), 2 + length, 0, 0, 0))
         }
         let (word, statefile, pagemap) = try receiveTwo(socket)
-        let channel = Channel(socket: socket, statefile: statefile, isStream: word & 255 == UInt64(CKPT_CHANNEL_STREAM.rawValue), pagemap: pagemap)
-        try receiveBases(socket, count: min(UInt32(truncatingIfNeeded: word >> 8), UInt32(CKPT_MAX_BASES)))
-        return channel
+        channel = Channel(socket: socket, statefile: statefile, isStream: word & 255 == UInt64(CKPT_CHANNEL_STREAM.rawValue), pagemap: pagemap)
+        baseCount = min(UInt32(truncatingIfNeeded: word >> 8), UInt32(CKPT_MAX_BASES))
     } catch {
         _ = ckpt_close(socket.value)
         throw error
     }
+    do throws(Errno) { try receiveBases(socket, count: baseCount) } catch { channel.close(); throw error }
+    return channel
 }
 
 /// The statefiles that a delta refers to: a message each.
@@ -77,7 +79,10 @@ private func receiveTwo(_ socket: Descriptor) throws(Errno) -> (UInt64, Descript
     }
     try check(got)
     // cmsg: length 16 + two ints.  `type` 1: SCM_RIGHTS.
-    guard got > 0, control.length == 24, control.type == 1 else { throw Errno(wrongMessage) }
+    guard got > 0, control.length == 24, control.type == 1 else {
+        if control.length == 20 && control.type == 1 { _ = ckpt_close(control.fd) }      // there was room for one only
+        throw Errno(wrongMessage)
+    }
     return (byte, Descriptor(control.fd), Descriptor(control.pad))
 }
 
