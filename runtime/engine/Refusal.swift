@@ -70,35 +70,7 @@ func abortStage() {
 /// The runtime's trap function: an overflow or an index out of bounds is a bug of ours.
 @c(ckpt_trap) func trap() -> Never { refuse(.internalError) { $0.put("internal error in the restart engine; report it with the statefile") } }
 
-func putError(_ result: Int, _ l: inout Line) {
-    switch -result {
-    case 1: l.put("Operation not permitted")
-    case 2: l.put("No such file or directory")
-    case 3: l.put("No such process")
-    case 5: l.put("Input/output error")
-    case 6: l.put("No such device or address")
-    case 9: l.put("Bad file descriptor")
-    case 11: l.put("Resource temporarily unavailable")
-    case 12: l.put("Cannot allocate memory")
-    case 13: l.put("Permission denied")
-    case 14: l.put("Bad address")
-    case 16: l.put("Device or resource busy")
-    case 17: l.put("File exists")
-    case 20: l.put("Not a directory")
-    case 21: l.put("Is a directory")
-    case 22: l.put("Invalid argument")
-    case 23, 24: l.put("Too many open files")
-    case 26: l.put("Text file busy")
-    case 27: l.put("File too large")
-    case 28: l.put("No space left on device")
-    case 30: l.put("Read-only file system")
-    case 38: l.put("Function not implemented")
-    case 40: l.put("Too many levels of symbolic links")
-    case 95: l.put("Operation not supported")
-    case 122: l.put("Disk quota exceeded")
-    default: l.put("errno "); l.put(signed: Int64(-result))
-    }
-}
+func putError(_ result: Int, _ l: inout Line) { l.put(Errno(Int32(truncatingIfNeeded: -result))) }
 
 /// "pid 812 (make)" as every message about a process starts.
 func putProcess(_ i: Int, _ l: inout Line) {

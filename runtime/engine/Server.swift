@@ -194,7 +194,6 @@ private func isComplete() -> Bool {
 
 /// All is there: what the tree maps is ordinary memory again, and may be checkpointed.
 private func finishLoading() -> Never {
-    let s = state
     ckpt_store(&board.pointee.lazy_done, 1)
     lockForEvents()
     for k in 0..<spaces.count where spaces[k].pointee.fd >= 0 { _ = ckpt_close(spaces[k].pointee.fd) }

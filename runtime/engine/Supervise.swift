@@ -169,7 +169,6 @@ private func end(with wait: Int32) -> Never {
 
 /// In the init process of a namespace: reaps, forwards, reports; leaves when it has no child any more, and the session no member.
 func superviseAsInit() -> Never {
-    let s = state
     waitFor(ENGINE_STAGE_RELEASED)
     _ = ckpt_prctl(1, 0, 0, 0, 0)
     dropDescriptors()

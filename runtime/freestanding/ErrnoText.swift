@@ -12,6 +12,7 @@ extension Errno {
         case 3: "no such process"
         case 4: "interrupted"
         case 5: "input/output error"
+        case 6: "no such device or address"
         case 7: "argument list too long"
         case 8: "not in an executable format"
         case 9: "bad file descriptor"
@@ -50,7 +51,7 @@ extension Errno {
 }
 
 extension Line {
-    public mutating func put(_ error: Errno) {
+    @inline(never) public mutating func put(_ error: Errno) {
         if let text = error.text { put(text) } else { put("error "); put(signed: Int64(error.code)) }
     }
 }
