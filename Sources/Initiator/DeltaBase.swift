@@ -10,6 +10,8 @@ final class DeltaBase {
     let statefile: Statefile
     /// It, and those that it refers to itself: the table BASE of the delta.
     let ids: [StatefileID], paths: [String], files: [File]
+    /// Read before anybody is stopped: the pages of each process, by address, and those of shared memory, with the object that the base means.
+    private let runs: [Int32: [ckpt_run]], shared: [ckpt_run]
 
     init(_ path: String, output: String) throws(Problem) {
         let statefile = try Statefile(path: path), more = try statefile.openedBases()
@@ -25,6 +27,18 @@ final class DeltaBase {
             for p in paths { files.append(try File(p)) }
             self.files = files
         } catch { throw Problem(.system, "checkpoint --since", object: path, cause: error.text) }
+        var runs: [Int32: [ckpt_run]] = [:], shared: [ckpt_run] = []
+        for p in statefile.processes where p.task_count > 0 {
+            var found: [ckpt_run] = []
+            try statefile.forEachRun(from: p.runs) { run throws(Problem) in found.append(DeltaBase.renumbered(run)) }
+            runs[p.pid] = found.sorted { $0.address < $1.address }
+        }
+        for p in statefile.processes where p.shared_runs != 0 {
+            try statefile.forEachRun(from: p.shared_runs) { run throws(Problem) in
+                if Int(run.object) < statefile.objects.count { shared.append(DeltaBase.renumbered(run, object: run.object)) }
+            }
+        }
+        self.runs = runs; self.shared = shared
     }
 
     func records(_ tables: Tables) -> [ckpt_base_record] {
@@ -37,71 +51,50 @@ final class DeltaBase {
     }
 
     /// As the delta numbers them: what the base has itself is in the first statefile, what it refers to in the next ones.
-    private func renumbered(_ run: ckpt_run) -> ckpt_run {
+    private static func renumbered(_ run: ckpt_run, object: UInt32 = 0) -> ckpt_run {
         var r = run
         r.flags = (ckpt_run_base(run) + 1) << UInt32(CKPT_RUN_BASE_SHIFT)
+        r.object = object
         return r
     }
 
-    /// The pages of a process, by address.
-    func runs(ofPid pid: Int32) throws(Problem) -> [ckpt_run]? {
-        guard let p = statefile.processes.first(where: { $0.pid == pid && $0.task_count > 0 }) else { return nil }
-        var found: [ckpt_run] = []
-        try statefile.forEachRun(from: p.runs) { run throws(Problem) in
-            found.append(renumbered(run))
-            found[found.count - 1].object = 0
-        }
-        return found.sorted { $0.address < $1.address }
-    }
+    func runs(ofPid pid: Int32) -> [ckpt_run]? { runs[pid] }
 
     /// Pages of shared memory, by object of the delta and offset.
-    func sharedRuns(_ tables: Tables) throws(Problem) -> [ckpt_run] {
-        var number: [UInt32: UInt32?] = [:], found: [ckpt_run] = []
-        func sameObject(_ i: UInt32) -> UInt32? {
-            if let known = number[i] { return known }
-            let o = statefile.objects[Int(i)]
-            let same = tables.objects.firstIndex { $0.kind == o.kind && $0.device == o.device && $0.inode == o.inode && $0.detail == o.detail }.map { UInt32($0) }
-            number[i] = .some(same)
-            return same
-        }
-        for p in statefile.processes where p.shared_runs != 0 {
-            try statefile.forEachRun(from: p.shared_runs) { run throws(Problem) in
-                guard Int(run.object) < statefile.objects.count, let object = sameObject(run.object) else { return }
-                found.append(renumbered(run))
-                found[found.count - 1].object = object
-            }
-        }
-        return found.sorted { ($0.object, $0.address) < ($1.object, $1.address) }
+    func sharedRuns(_ tables: Tables) -> [ckpt_run] {
+        struct Key: Hashable { var kind: UInt32, device: UInt64, inode: UInt64, detail: UInt64 }
+        func key(_ o: ckpt_object_record) -> Key { Key(kind: UInt32(o.kind), device: UInt64(o.device), inode: UInt64(o.inode), detail: UInt64(o.detail)) }
+        let now = Dictionary(tables.objects.enumerated().map { (key($1), UInt32($0)) }) { first, _ in first }
+        return shared.compactMap { run in
+            guard let object = now[key(statefile.objects[Int(run.object)])] else { return nil }
+            var r = run
+            r.object = object
+            return r
+        }.sorted { ($0.object, $0.address) < ($1.object, $1.address) }
     }
 }
 
 extension Operation {
     /// What the base has goes into the arena, where the writers read it.
-    func handOutBase(_ tree: ObservedTree, _ content: SystemContent) throws(CheckpointFailure) {
+    func handOutBase(_ tree: ObservedTree, _ content: SystemContent) {
+        if let tracker { for p in tree.live { tracker.protect(p, since: base?.statefile.id, busy: busyPlaces(p)) } }
+        guard let base else { return }
+        let shared = base.sharedRuns(content.tables)
+        var sharedPlace: (at: UInt64, count: UInt32)?
         for p in tree.live {
             let slot = segment.process(p.slot)
-            slot.pointee.known_count = 0; slot.pointee.shared_known_count = 0; slot.pointee.pages_kept = 0; slot.pointee.pages_unread = 0
-            tracker?.protect(p, since: base?.statefile.id, busy: busyPlaces(p))
+            if let runs = knownRuns(p, tree, base), let (at, count) = place(runs) { slot.pointee.known_offset = at; slot.pointee.known_count = count }
+            if slot.pointee.ranges_early == 0 { continue }
+            if sharedPlace == nil { sharedPlace = place(shared) }
+            if let (at, count) = sharedPlace { slot.pointee.shared_known_offset = at; slot.pointee.shared_known_count = count }
         }
-        guard let base else { return }
-        do throws(Problem) {
-            let shared = try base.sharedRuns(content.tables)
-            var sharedAt: UInt64?, sharedCount: UInt32 = 0
-            for p in tree.live {
-                let slot = segment.process(p.slot)
-                if let runs = try knownRuns(p, tree, base), let (at, count) = place(runs) { slot.pointee.known_offset = at; slot.pointee.known_count = count }
-                if slot.pointee.ranges_early == 0 { continue }
-                if sharedAt == nil, let (at, count) = place(shared) { sharedAt = at; sharedCount = count }
-                if let sharedAt { slot.pointee.shared_known_offset = sharedAt; slot.pointee.shared_known_count = sharedCount }
-            }
-        } catch { throw CheckpointFailure([error]) }
     }
 
     /// Those of the process; of its nearest ancestor when it has been born since.
-    private func knownRuns(_ p: ObservedProcess, _ tree: ObservedTree, _ base: DeltaBase) throws(Problem) -> [ckpt_run]? {
+    private func knownRuns(_ p: ObservedProcess, _ tree: ObservedTree, _ base: DeltaBase) -> [ckpt_run]? {
         var at: ObservedProcess? = p, steps = 0
         while let q = at, steps <= tree.processes.count {
-            if var runs = try base.runs(ofPid: q.ownPid) {
+            if var runs = base.runs(ofPid: q.ownPid) {
                 if q === p { tracker?.mark(&runs, of: p) }
                 return runs
             }
@@ -112,7 +105,7 @@ extension Operation {
     }
 
     /// The largest, when there is no room for all: pages that no writer knows of are written.
-    private func place(_ runs: [ckpt_run]) -> (UInt64, UInt32)? {
+    private func place(_ runs: [ckpt_run]) -> (at: UInt64, count: UInt32)? {
         let stride = MemoryLayout<ckpt_run>.stride, used = ckpt_load64(&segment.pointer.pointee.arena_used), reserve: UInt64 = 4 << 20
         guard used + reserve < ckpt_arena_size() else { return nil }
         let room = Int(ckpt_arena_size() - used - reserve) / stride
