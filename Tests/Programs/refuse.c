@@ -323,9 +323,13 @@ static int hold(const char *kind) {
         const char *commands[][2] = {
             { "ns-device", "ip link add bridged type bridge" }, { "ns-rule", "ip rule add from 10.1.2.3 lookup 7" },
             { "ns-neighbour", "ip link add one type veth peer name two && ip neigh add 10.1.2.3 lladdr 02:00:00:00:00:01 nud permanent dev one" },
+            { "ns-alias", "ip link add one type veth peer name two && ip link set one alias outward" },
+            { "ns-queue", "ip link add one type veth peer name two && ip link set one up && tc qdisc add dev one root pfifo" },
+            { "ns-route", "ip link add one type veth peer name two && ip link set one up && ip -6 route add fd08::/64 dev one expires 1000" },
+            { "ns-nexthop", "ip link add one type veth peer name two && ip link set one up && ip link set two up && ip nexthop add id 7 dev one && ip route add 10.9.0.0/16 nhid 7" },
             { "ns-expires", "ip link add one type veth peer name two && ip link set one up && ip -6 addr add fd07::1/64 dev one valid_lft 1000 preferred_lft 1000" },
         };
-        for (int i = 0; i < 4; i++) if (!strcmp(kind, commands[i][0]) && system(commands[i][1])) return -2;
+        for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) if (!strcmp(kind, commands[i][0]) && system(commands[i][1])) return -2;
         if (!strcmp(kind, "ns-veth")) {         // its other end is where our parent is
             char command[128];
             snprintf(command, sizeof command, "ip link add inside type veth peer name ck%d netns %d", getpid(), getppid());
