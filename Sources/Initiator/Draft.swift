@@ -23,7 +23,7 @@ final class Draft: @unchecked Sendable {
             throw CheckpointFailure([Problem(.lacking, "checkpoint", object: name, cause: "the engine (ckptengine) is not beside ckptctl nor in ../lib/ckpt", remedy: "install ckpt again with tools/install")])
         }
         let engine: [UInt8]
-        do throws(SystemError) { engine = try Path.contents(enginePath) } catch { throw Draft.failed("checkpoint", name, enginePath, error, "install ckpt again with tools/install") }
+        do throws(SystemError) { engine = try Headers.loadable(File(enginePath)) } catch { throw Draft.failed("checkpoint", name, enginePath, error, "install ckpt again with tools/install") }
         try self.init(output, "checkpoint", name, engine, compression)
         do throws(SystemError) {
             if isStream { try putFront() }

@@ -1,6 +1,7 @@
 // The program headers of both faces, encoded by libelf; Faces.swift has the 64 bytes that point to one of them.
 import CElf
 import CkptABI
+import CkptSystem
 
 public struct Segment64: Sendable {
     public var type: UInt32, flags: UInt32, offset: UInt64, address: UInt64, fileSize: UInt64, memorySize: UInt64, align: UInt64
@@ -26,6 +27,19 @@ public enum Headers {
             }
         }
         return (segments, header.e_entry)
+    }
+
+    /// What of an ELF file is mapped when it runs: up to the end of its last segment, and no section headers.  Debug information is the rest, and most of it.
+    public static func loadable(_ file: File) throws(SystemError) -> [UInt8] {
+        let front = try file.read(at: 0, count: 4096)
+        guard let found = engine(front, at: 0) else { throw SystemError("ELF header", errno: 8) }
+        var image = try file.read(at: 0, count: Int(found.segments.map { $0.offset + $0.fileSize }.max() ?? 0))
+        image.withUnsafeMutableBytes {
+            var header = $0.loadUnaligned(as: Elf64_Ehdr.self)
+            header.e_shoff = 0; header.e_shnum = 0; header.e_shstrndx = 0
+            $0.storeBytes(of: header, as: Elf64_Ehdr.self)
+        }
+        return image
     }
 
     public static func encode(_ segments: [Segment64]) -> [UInt8] {
