@@ -4,6 +4,18 @@ import Glibc
 import Testing
 
 extension Scenario {
+    /// A program's statefile; it has ended.
+    func save(_ program: String) throws {
+        try start([try installation.program(program)])
+        try waitUntilReady()
+        try checkpoint(kill: true)
+    }
+    /// A template of it, in a sessions folder of its own.
+    func keepAlone(_ program: String) throws {
+        environment["CKPT_DIR"] = path("sessions")
+        try save(program)
+        try warm()
+    }
     /// Keeps a template of the last statefile.
     func warm(_ options: [String] = []) throws {
         let made = try ckptctl(["warm", statefile] + options)
@@ -113,9 +125,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
 
     @Test func `templates of one statefile that are made at the same time become one`() {
         scenario("warm-race") { s in
-            try s.start([try s.installation.program("memory-private")])
-            try s.waitUntilReady()
-            try s.checkpoint(kill: true)
+            try s.save("memory-private")
             defer { s.dropTemplates() }
             let makers = try (0 ..< 6).map { try s.spawn([s.installation.ckptctl, "warm", s.statefile], output: "warm-\($0)", errors: "warm-\($0).err") }
             for maker in makers { if let status = Children.wait(maker, limit: 30), status == .exited(0) { continue }; throw Failure("a maker failed") }
@@ -126,12 +136,8 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
 
     @Test func `a branch lives on when the keeper of its memory is killed, and another template can be made`() {
         scenario("warm-keeper") { s in
-            s.environment["CKPT_DIR"] = s.path("sessions")
-            try s.start([try s.installation.program("memory-private")])
-            try s.waitUntilReady()
-            try s.checkpoint(kill: true)
+            try s.keepAlone("memory-private")
             defer { s.dropTemplates() }
-            try s.warm()
             try s.branch()
             try s.checkpoint()      // which shows that it runs
             kill(try s.listed("keeper"), SIGKILL)
@@ -148,9 +154,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
 
     @Test func `a template holds nothing open of whoever made it`() {
         scenario("warm-descriptors") { s in
-            try s.start([try s.installation.program("memory-private")])
-            try s.waitUntilReady()
-            try s.checkpoint(kill: true)
+            try s.save("memory-private")
             defer { s.dropTemplates() }
             let ends = try Ends()
             let maker = try s.spawn([s.installation.ckptctl, "warm", s.statefile], output: "warm", errors: "warm.err", descriptors: [7: ends.write, 2: ends.write])
@@ -164,12 +168,8 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
 
     @Test func `whoever waits for a template that does not answer may give up, and nothing starts later`() {
         scenario("warm-waits") { s in
-            s.environment["CKPT_DIR"] = s.path("sessions")
-            try s.start([try s.installation.program("memory-private")])
-            try s.waitUntilReady()
-            try s.checkpoint(kill: true)
+            try s.keepAlone("memory-private")
             defer { s.dropTemplates() }
-            try s.warm()
             let server = try s.listed("pid"), before = s.sessionFiles
             kill(server, SIGSTOP)
             defer { kill(server, SIGCONT) }
@@ -231,9 +231,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
 
     @Test func `a template that is dropped leaves nothing, and a restart without one says so and reads the file`() {
         scenario("warm-drop") { s in
-            try s.start([try s.installation.program("memory-private")])
-            try s.waitUntilReady()
-            try s.checkpoint(kill: true)
+            try s.save("memory-private")
             try s.warm()
             let (pid, keeper) = (try s.listed("pid"), try s.listed("keeper"))
             let again = try s.ckptctl(["warm", s.statefile])
