@@ -92,7 +92,7 @@ extension Scenario {
             try s.checkpoint()
             _ = try s.delta()
             let full = try allocated(s.path("generation-1.ckpt")), small = try allocated(s.statefile)
-            if full < 64 << 20 || small > 8 << 20 { throw Failure("\(small) of \(full) bytes") }
+            if full < 64 << 20 || small > 2 << 20 { throw Failure("\(small) of \(full) bytes") }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

@@ -9,6 +9,7 @@ import Testing
     @Test(arguments: ["4", "6"]) func `connections in the tree keep names, data in flight, half-closed ends and options`(version: String) { feature("tcp-connected", [version]) }
     @Test(arguments: ["4", "6"]) func `full queues lose and double nothing`(version: String) { feature("tcp-full", [version]) }
     @Test(arguments: ["4", "6"]) func `connections that are over tell their last data and their error once`(version: String) { feature("tcp-ended", [version]) }
+    @Test(arguments: ["4", "6"]) func `a connection comes back at once though one that has ended holds its server's port`(version: String) { feature("tcp-held", [version], users: User.available.filter { $0 == .root }) }
     @Test(arguments: ["4", "6"]) func `connections not yet accepted come in their order, and connecting goes on`(version: String) { feature("tcp-pending", [version]) }
     @Test(arguments: ["4", "6"]) func `UDP sockets keep names, peers, groups and unread datagrams with their senders`(version: String) { feature("udp-sockets", [version]) }
     @Test func `an idle netlink socket keeps number and groups`() { feature("netlink-idle") }

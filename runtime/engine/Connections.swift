@@ -10,21 +10,43 @@ private let stream: UInt32 = 1
 func makeConnection(_ i: Int) {
     let s = sockets[i]
     if internetFd(i) >= 0 { return }
-    if s.pointee.state == SocketState.ended { return makeEnded(i) }
     guard s.pointee.state == SocketState.connected, s.pointee.listener == ckpt_no_index() else { return }
     if s.pointee.peer < sockets.count { return makePair(i, Int(s.pointee.peer)) }
     if has(i, CKPT_SOCKET_PEER_GONE) { return makeAbandoned(i) }
     makeOutside(i)
 }
 
+/// One end of a connection: its name, and the socket whose options it has.
+private struct End {
+    var socket: Int, address: Text, size: UInt32
+    static func local(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.local), size: sockets[i].pointee.local_size) }
+    static func remote(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.remote), size: sockets[i].pointee.remote_size) }
+}
+
+/// Makes the two ends.  The one that served listens; or the other, where connections that have ended hold the server's port: afterwards nobody can tell.
+private func connect(_ client: End, to server: End) -> (client: Int32, server: Int32) {
+    if let listener = listensAtOnce(server) {
+        let fd = connectFrom(client, to: server)
+        return (fd, accept(listener, server.socket))
+    }
+    if let listener = listensAtOnce(client) {
+        if let fd = connectsAtOnce(server, to: client) { return (accept(listener, client.socket), fd) }
+        _ = ckpt_close(listener)
+    }
+    let listener = newTCP(server.socket)
+    bindSocket(listener, server.address, server.size, server.socket)
+    listen(listener, server)
+    let fd = connectFrom(client, to: server)
+    return (fd, accept(listener, server.socket))
+}
+
 /// Both ends are in the tree.
 private func makePair(_ i: Int, _ j: Int) {
     if i == j { return makeSelfConnected(i) }
     let server = has(i, CKPT_SOCKET_SERVER) ? i : j, client = server == i ? j : i
-    let listener = newTCP(server)
-    listenHere(listener, server, bytes(sockets[server].pointee.local), sockets[server].pointee.local_size)
-    setInternetFd(client, connectFrom(client, bytes(sockets[client].pointee.local), sockets[client].pointee.local_size, bytes(sockets[client].pointee.remote), sockets[client].pointee.remote_size))
-    setInternetFd(server, accept(listener, server))
+    let made = connect(.local(client), to: .local(server))
+    setInternetFd(client, made.client)
+    setInternetFd(server, made.server)
     fill(i, from: internetFd(j))
     fill(j, from: internetFd(i))
     finishWriting(i)
@@ -42,26 +64,17 @@ private func makeSelfConnected(_ i: Int) {
 
 /// The other end has been closed: it is made once more, says what was unread, and is closed.
 private func makeAbandoned(_ i: Int) {
-    let s = sockets[i], local = bytes(s.pointee.local), remote = bytes(s.pointee.remote)
-    let peer: Int32
-    if has(i, CKPT_SOCKET_SERVER) {
-        let listener = newTCP(i)
-        listenHere(listener, i, local, s.pointee.local_size)
-        peer = connectFrom(i, remote, s.pointee.remote_size, local, s.pointee.local_size)
-        setInternetFd(i, accept(listener, i))
-    } else {
-        let listener = newTCP(i)
-        listenHere(listener, i, remote, s.pointee.remote_size)
-        setInternetFd(i, connectFrom(i, local, s.pointee.local_size, remote, s.pointee.remote_size))
-        peer = accept(listener, i)
-    }
+    let isServer = has(i, CKPT_SOCKET_SERVER)
+    let made = isServer ? connect(.remote(i), to: .local(i)) : connect(.local(i), to: .remote(i))
+    setInternetFd(i, isServer ? made.server : made.client)
+    let peer = isServer ? made.client : made.server
     fill(i, from: peer)
     finishWriting(i)
     _ = ckpt_close(peer)
 }
 
 /// A connection that is over: what is unread, and the error that has not been told, come from one that is made and ended likewise.
-private func makeEnded(_ i: Int) {
+func makeEnded(_ i: Int) {
     if has(i, CKPT_SOCKET_REFUSED) { return makeRefused(i) }
     let (fd, peer) = makeNearby(i)
     setInternetFd(i, fd)
@@ -125,8 +138,8 @@ private func makeRefused(_ i: Int) {
 
 /// The client of a connection that is not accepted yet; its listener is the tree's.
 func connectPending(_ i: Int) {
-    let client = Int(sockets[i].pointee.peer), c = sockets[client]
-    setInternetFd(client, connectFrom(client, bytes(c.pointee.local), c.pointee.local_size, bytes(c.pointee.remote), c.pointee.remote_size))
+    let client = Int(sockets[i].pointee.peer)
+    setInternetFd(client, connectFrom(.local(client), to: .remote(client)))
     finishWriting(client)
 }
 
@@ -148,40 +161,55 @@ private func finishWriting(_ i: Int) {
     if has(i, CKPT_SOCKET_SHUT_WRITE) { _ = system(CKPT_SYS_shutdown, Int(internetFd(i)), 1) }
 }
 
-private func listenHere(_ listener: Int32, _ i: Int, _ address: Text, _ size: UInt32) {
+private func listensAtOnce(_ end: End) -> Int32? {
+    let listener = newTCP(end.socket)
+    guard bindsAtOnce(listener, end.address, end.size, end.socket) else { _ = ckpt_close(listener); return nil }
+    listen(listener, end)
+    return listener
+}
+private func listen(_ listener: Int32, _ end: End) {
     setOption(listener, 6, 9, 0)        // TCP_DEFER_ACCEPT would wait for data
-    bindSocket(listener, address, size, i)
-    let r = system(CKPT_SYS_listen, Int(listener), 1)
-    guard r == 0 else { refuse(r) { l in putInternet(i, &l); l.put("port "); l.put(decimal: UInt64(port(address))); l.put(" is in use by another program; end it") } }
+    if system(CKPT_SYS_listen, Int(listener), 1) != 0 { refuseInUse(end.address, end.socket) }
 }
 
-/// A client that had no port of its own choice gets its port as it did then, by connect(2), from a range of one; else by bind(2).
-private func connectFrom(_ i: Int, _ local: Text, _ localSize: UInt32, _ remote: Text, _ remoteSize: UInt32) -> Int32 {
-    let attempts = 40
-    for attempt in 0..<attempts {
-        let fd = newTCP(i)
-        if attempt % 2 == 0 {
-            setOption(fd, 0, 24, 1)
-            let only = UInt32(port(local))
-            setOption(fd, 0, 51, Int32(bitPattern: only | only << 16))
-            var address = InlineArray<28, UInt8>(repeating: 0)
-            for k in 0..<Int(min(localSize, 28)) where k != 2 && k != 3 { address[k] = UInt8(bitPattern: local[k]) }
-            _ = withUnsafeBytes(of: &address) { system(CKPT_SYS_bind, Int(fd), int($0.baseAddress!), Int(localSize)) }
-        } else if system(CKPT_SYS_bind, Int(fd), int(local), Int(localSize)) != 0 {
-            _ = ckpt_close(fd)
-            pause(milliseconds: 100)
-            continue
-        }
-        let r = system(CKPT_SYS_connect, Int(fd), int(remote), Int(remoteSize))
-        if (r == 0 || r == -115) && name(of: fd) == port(local) { return fd }
-        reset(fd)
-        let notFree = -99, inUse = -98
-        guard r == notFree || r == inUse || r == 0 || r == -115 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be connected") } }
-        // A connection in TIME_WAIT gives way after a second (tcp_tw_reuse).
-        if attempt % 2 == 1 { pause(milliseconds: 100) }
+private func connectFrom(_ client: End, to server: End) -> Int32 {
+    let patience = 650, patienceWithOthers = 20
+    for attempt in 0..<patience {
+        if let fd = connectsAtOnce(client, to: server) { return fd }
+        if attempt >= patienceWithOthers && !onlyLingers(port(client.address)) { break }
+        if attempt == 10 { warnOfLingering() }
+        pause(milliseconds: 100)
     }
-    refuse(.systemCall) { l in putInternet(i, &l); l.put("port "); l.put(decimal: UInt64(port(local))); l.put(" is in use by another program; end it") }
+    refuseInUse(client.address, client.socket)
 }
+
+/// A client that had no port of its own choice gets its port as it did then, by connect(2), from a range of one; else by bind(2), which a privileged
+/// engine can force past connections that have ended.
+private func connectsAtOnce(_ client: End, to server: End) -> Int32? {
+    if let fd = connects(client, server, { fd in takeByRange(fd, client) }) { return fd }
+    if let fd = connects(client, server, { fd in bindsTo(fd, client) }) { return fd }
+    guard mayRepair, onlyLingers(port(client.address)) else { return nil }
+    return connects(client, server) { fd in whileRepairing(fd) { bindsTo(fd, client) } }
+}
+private func connects(_ client: End, _ server: End, _ takePort: (Int32) -> Bool) -> Int32? {
+    let fd = newTCP(client.socket)
+    guard takePort(fd) else { _ = ckpt_close(fd); return nil }
+    let r = system(CKPT_SYS_connect, Int(fd), int(server.address), Int(server.size)), underWay = -115, notFree = -99, inUse = -98
+    if (r == 0 || r == underWay) && name(of: fd) == port(client.address) { return fd }
+    reset(fd)
+    guard r == notFree || r == inUse || r == 0 || r == underWay else { refuse(r) { l in putInternet(client.socket, &l); l.put("cannot be connected") } }
+    return nil
+}
+private func takeByRange(_ fd: Int32, _ client: End) -> Bool {
+    setOption(fd, 0, 24, 1)
+    let only = UInt32(port(client.address))
+    setOption(fd, 0, 51, Int32(bitPattern: only | only << 16))
+    var address = InlineArray<28, UInt8>(repeating: 0)
+    for k in 0..<Int(min(client.size, 28)) where k != 2 && k != 3 { address[k] = UInt8(bitPattern: client.address[k]) }
+    _ = withUnsafeBytes(of: &address) { system(CKPT_SYS_bind, Int(fd), int($0.baseAddress!), Int(client.size)) }
+    return true
+}
+private func bindsTo(_ fd: Int32, _ client: End) -> Bool { system(CKPT_SYS_bind, Int(fd), int(client.address), Int(client.size)) == 0 }
 private func name(of fd: Int32) -> UInt16 {
     var at = InlineArray<28, UInt8>(repeating: 0), size: UInt32 = 28
     _ = withUnsafeMutableBytes(of: &at) { system(CKPT_SYS_getsockname, Int(fd), int($0.baseAddress!), int(&size)) }

@@ -18,9 +18,11 @@ func isInternet(_ i: Int) -> Bool { sockets[i].pointee.family == Family.inet || 
 func has(_ i: Int, _ flag: ckpt_socket_flags) -> Bool { sockets[i].pointee.flags & flag.rawValue != 0 }
 
 /// Connections first: while they are made, nobody listens at their ports.  Then every name, and only then listening: a listener forbids others its port.
+/// Connections that are over come when all names are taken: they end at a port of the kernel's choice, which it keeps for a minute.
 func makeInternetSockets() {
     for i in 0..<sockets.count where isTCP(i) { makeConnection(i) }
     for i in 0..<sockets.count where isTCP(i) && (sockets[i].pointee.state == SocketState.open || sockets[i].pointee.state == SocketState.listening) { makeNamed(i) }
+    for i in 0..<sockets.count where isTCP(i) && sockets[i].pointee.state == SocketState.ended { makeEnded(i) }
     for i in 0..<sockets.count where isTCP(i) && sockets[i].pointee.state == SocketState.listening { listen(i) }
     for i in 0..<sockets.count where isTCP(i) && sockets[i].pointee.state == SocketState.pending { connectPending(i) }
     for i in 0..<sockets.count where isTCP(i) && sockets[i].pointee.state == SocketState.connecting { beginConnecting(i) }
@@ -176,34 +178,41 @@ private func settleBuffers(_ i: Int, _ fd: Int32) {
 
 // MARK: names
 
+/// False: connections that have ended (TIME_WAIT) hold the port.
+func bindsAtOnce(_ fd: Int32, _ address: Text, _ size: UInt32, _ i: Int) -> Bool {
+    let r = system(CKPT_SYS_bind, Int(fd), int(address), Int(size)), inUse = -98, notHere = -99, forbidden = -13
+    if r == 0 { return true }
+    if r == notHere { refuse(.lacks) { l in putInternet(i, &l); l.put("this machine does not have the address; add it (ip address add)") } }
+    if r == forbidden { refuse(.lacks) { l in putInternet(i, &l); l.put("the port needs a privilege (CAP_NET_BIND_SERVICE); restart it as root, or lower sysctl net.ipv4.ip_unprivileged_port_start") } }
+    guard r == inUse else { refuse(r) { l in putInternet(i, &l); l.put("cannot get its address") } }
+    guard isTCP(i), onlyLingers(port(address)) else { refuseInUse(address, i) }
+    return false
+}
+func refuseInUse(_ address: Text, _ i: Int) -> Never {
+    refuse(.systemCall) { l in putInternet(i, &l); l.put("port "); l.put(decimal: UInt64(port(address))); l.put(" is in use by another program; end it") }
+}
+
 func bindSocket(_ fd: Int32, _ address: Text, _ size: UInt32, _ i: Int) {
     let patience = 650
     for attempt in 0..<patience {
-        let r = system(CKPT_SYS_bind, Int(fd), int(address), Int(size))
-        if r == 0 { return }
-        let inUse = -98, notHere = -99, forbidden = -13
-        if r == notHere { refuse(.lacks) { l in putInternet(i, &l); l.put("this machine does not have the address; add it (ip address add)") } }
-        if r == forbidden { refuse(.lacks) { l in putInternet(i, &l); l.put("the port needs a privilege (CAP_NET_BIND_SERVICE); restart it as root, or lower sysctl net.ipv4.ip_unprivileged_port_start") } }
-        guard r == inUse else { refuse(r) { l in putInternet(i, &l); l.put("cannot get its address") } }
-        guard isTCP(i), onlyLingers(port(address)), attempt + 1 < patience else {
-            refuse(.systemCall) { l in putInternet(i, &l); l.put("port "); l.put(decimal: UInt64(port(address))); l.put(" is in use by another program; end it") }
-        }
-        if attempt == 10 { warn("the port is held by connections that have ended (TIME_WAIT); waiting, at most a minute") }
+        if bindsAtOnce(fd, address, size, i) { return }
+        if attempt == 10 { warnOfLingering() }
         pause(milliseconds: 100)
     }
+    refuseInUse(address, i)
 }
 func pause(milliseconds: Int64) {
     var t = ckpt_timespec(sec: milliseconds / 1000, nsec: milliseconds % 1000 * 1_000_000)
     _ = system(CKPT_SYS_nanosleep, int(&t))
 }
-private func warn(_ text: StaticString) {
+func warnOfLingering() {
     var l = Line()
-    l.put(text: engine_program()); l.put(": restart: "); l.put(text); l.put("\n")
+    l.put(text: engine_program()); l.put(": restart: the port is held by connections that have ended (TIME_WAIT); waiting, at most a minute\n")
     l.write(to: Descriptor(state.pointee.standard.2 >= 0 ? state.pointee.standard.2 : 2))
 }
 
 /// Nobody has a socket at this TCP port but connections in TIME_WAIT.
-private func onlyLingers(_ port: UInt16) -> Bool {
+func onlyLingers(_ port: UInt16) -> Bool {
     lingers(StaticString("/proc/self/net/tcp").cString, port) && lingers(StaticString("/proc/self/net/tcp6").cString, port)
 }
 /// Lines of /proc/net/tcp: "  0: 0100007F:1F90 00000000:0000 0A …": the local address and the state are fields 1 and 3.

@@ -21,7 +21,14 @@ func makeOutside(_ i: Int) {
     default: if recorded && mayRepair && isHere(i) { makeRepaired(i) } else { makeReset(i) }
     }
 }
-private var mayRepair: Bool { effectiveCapabilities() & netAdmin != 0 }
+var mayRepair: Bool { effectiveCapabilities() & netAdmin != 0 }
+/// A bind(2) meanwhile asks nobody who has the port.
+func whileRepairing(_ fd: Int32, _ body: () -> Bool) -> Bool {
+    let withoutProbe: Int32 = -1
+    guard setOption(fd, tcp, repair, 1) == 0 else { return false }
+    let r = body()
+    return setOption(fd, tcp, repair, withoutProbe) == 0 && r
+}
 
 /// The machine still has the address, and nobody has the connection.
 private func isHere(_ i: Int) -> Bool {
