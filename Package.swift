@@ -34,8 +34,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
     targets: [
-        // Both worlds: structs and raw system calls, header-only.
-        .target(name: "CkptABI", path: "runtime/abi", sources: ["abi.c"]),
+        // Both worlds: structs, raw system calls, and the one of them that needs a stack of its own.
+        .target(name: "CkptABI", path: "runtime/abi", sources: ["abi.c", "clone.c"]),
 
         // Freestanding.
         .target(name: "Freestanding", dependencies: ["CkptABI"], path: "runtime/freestanding", swiftSettings: freestandingSwift),

@@ -11,14 +11,13 @@ final class ChannelServer: @unchecked Sendable {
     private let state = ServerState()
 
     /// With `intake` writers get a socket that leads there.
-    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, views: [Int32: Int32], networks: [String] = [], bases: [File] = []) throws(CheckpointFailure) {
+    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, views: [Int32: Int32], networks: [String?], bases: [File] = []) throws(CheckpointFailure) {
         let name = "ckpt-\(segment.id)-\(generation)-\(Kernel.processID)"
         do throws(SystemError) {
             // An abstract name belongs to a network namespace.
-            listeners = try [Listener(abstract: name)] + networks.map { path throws(SystemError) in
-                let there = try Homecoming(path, Namespace.net)
-                defer { there.end() }
-                return try Listener(abstract: name)
+            listeners = try networks.map { path throws(SystemError) in
+                func listen() -> Result<Listener, SystemError> { Result { () throws(SystemError) in try Listener(abstract: name) } }
+                return try (path.map { path throws(SystemError) in try Namespace.inside(path, Namespace.net, listen) } ?? listen()).get()
             }
         } catch {
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(error.call): \(error.text)")])

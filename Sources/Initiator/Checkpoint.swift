@@ -132,8 +132,8 @@ final class Operation {
             let fetch = try fetchDescriptors(tree, barrier)
             phase("system")
             observeNamespaces(tree)
-            let home = enterWholeNetwork(tree), visit = enterWholeMounts(tree)
-            defer { home?.end(); visit?.end() }
+            let visit = enterWholeMounts(tree)
+            defer { visit?.end() }
             let content = try gatherSystem(tree, segment, options, draft, fetch)
             if content.refusals.problems.isEmpty {
                 if options.saveFiles != nil { phase("files") }
@@ -147,8 +147,7 @@ final class Operation {
             defer { intake?.stop() }
             self.intake = intake
             let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), intake, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
-                                           networks: tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET && !$0.isWhole }.map { "/proc/\($0.sample.view)/ns/net" },
-                                           bases: base?.files ?? [])
+                                           networks: networks(tree), bases: base?.files ?? [])
             defer { server.stop() }
             try saveMemory(tree, plan, draft, barrier, server)
             if options.afterwards == .run {

@@ -57,7 +57,7 @@ extension SystemContent {
 
     private func addDatagram(_ s: ObservedSocket, _ m: QueuedMessage) throws(SystemError) {
         guard let source = Endpoint(m.source) else { return }
-        guard InternetTables.isLocal(source) else {
+        guard isLocal(source) else {
             s.refused = true
             refusals.add(pid: s.pid, fd: s.fd, "UDP \(s.local.text): an unread datagram from \(source.text), which no one here can send again", "try again when it has been read", status: .temporary)
             return
@@ -68,6 +68,8 @@ extension SystemContent {
         r.sender = survey.all.first { $0.isUDP && $0 !== s && reaches($0.local, source) }.map { UInt32($0.index) } ?? ckpt_no_index()
         tables.messages.append(r)
     }
+    /// Can it be bound in the tree's network?
+    func isLocal(_ e: Endpoint) -> Bool { e.isLoopback || (try? inNetwork { InternetTables.isLocal(e) }) ?? false }
     /// A socket with this name sends from `source`.
     private func reaches(_ local: [UInt8], _ source: Endpoint) -> Bool {
         guard let e = Endpoint(local) else { return false }

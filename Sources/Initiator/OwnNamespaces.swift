@@ -81,12 +81,12 @@ extension Operation {
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
         if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
         if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }
-        let folders = n.kind == CKPT_NAMESPACE_NET ? ["/proc/sys/net"] : Namespace.ipcSettings
-        let kind = n.kind == CKPT_NAMESPACE_NET ? Namespace.net : Namespace.ipc
-        let (fresh, _) = try Namespace.inside(nil, kind) { (Namespace.settings(folders), false) }
-        let (mine, writable, hasFilter) = try Namespace.inside("/proc/\(view)/ns/\(kind.name)", kind) {
-            let all = Namespace.settings(folders)
-            return (all, Set(all.keys.filter { fresh[$0] != all[$0] && Path.mayBeWritten($0) }), kind.flag == Namespace.net.flag && Namespace.hasPacketFilter())
+        let isNetwork = n.kind == CKPT_NAMESPACE_NET, folders = isNetwork ? ["/proc/sys/net"] : Namespace.ipcSettings
+        let kind = isNetwork ? Namespace.net : Namespace.ipc, place = "/proc/\(view)/ns/\(kind.name)"
+        let (fresh, freshNetwork) = try Namespace.insideNew(like: place, kind) { (Namespace.settings(folders), isNetwork ? ObservedNetwork.here() : nil) }
+        let (mine, writable, network, hasFilter) = try Namespace.inside(place, kind) {
+            let all = Namespace.settings(folders), writable = Set(all.keys.filter { fresh[$0] != all[$0] && Path.mayBeWritten($0) })
+            return (all, writable, isNetwork ? ObservedNetwork.here() : nil, isNetwork && Namespace.hasPacketFilter())
         }
         for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
             // The kernel hides some from all but the first user namespace.
@@ -102,7 +102,7 @@ extension Operation {
             return
         }
         if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }
-        try lookAtNetwork(&n, view, tree, refuse)
+        if let own = try network?.get(), let fresh = try freshNetwork?.get() { try lookAtNetwork(&n, own, fresh, place, tree, refuse) }
         if !n.isWhole { refuseSockets(members, view, tree) }
     }
 
@@ -129,10 +129,10 @@ extension Operation {
         }
     }
 
-    /// While sockets are looked at and writers connect we are where the whole tree is; the answer brings us back.
-    func enterWholeNetwork(_ tree: ObservedTree) -> Homecoming? {
-        guard let n = tree.namespaces.first(where: { $0.isWhole && $0.kind == CKPT_NAMESPACE_NET }) else { return nil }
-        return try? Homecoming("/proc/\(n.sample.view)/ns/net", Namespace.net)
+    /// Where writers connect; nil: here.
+    func networks(_ tree: ObservedTree) -> [String?] {
+        let own = tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET }
+        return (own.contains(where: \.isWhole) ? [] : [nil]) + own.map { "/proc/\($0.sample.view)/ns/net" }
     }
 
     func namespaceRecords(_ tree: ObservedTree, _ tables: Tables) {

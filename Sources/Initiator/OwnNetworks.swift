@@ -22,29 +22,25 @@ private enum Link {
 /// What there is in one network namespace.
 struct ObservedNetwork {
     var links: [RoutingMessage] = [], addresses: [RoutingMessage] = [], routes: [RoutingMessage] = [], neighbours: [RoutingMessage] = [], rules: [RoutingMessage] = [], queues: [RoutingMessage] = []
-    /// That of a namespace, or of a new one.
-    static func look(_ path: String?) throws(SystemError) -> ObservedNetwork {
-        let found: Result<ObservedNetwork, SystemError> = try Namespace.inside(path, Namespace.net) {
-            Result { () throws(SystemError) -> ObservedNetwork in
-                var n = ObservedNetwork()
-                n.links = try Routing.all(Routing.links); n.addresses = try Routing.all(Routing.addresses); n.neighbours = try Routing.all(Routing.neighbours)
-                n.queues = try Routing.all(Routing.queues)
-                n.routes = try Routing.all(Routing.routes, family: 2); n.rules = try Routing.all(Routing.rules, family: 2)
-                // Not in every kernel.
-                n.routes += (try? Routing.all(Routing.routes, family: 10)) ?? []; n.rules += (try? Routing.all(Routing.rules, family: 10)) ?? []
-                return n
-            }
+    /// That where we are.
+    static func here() -> Result<ObservedNetwork, SystemError> {
+        Result { () throws(SystemError) -> ObservedNetwork in
+            var n = ObservedNetwork()
+            n.links = try Routing.all(Routing.links); n.addresses = try Routing.all(Routing.addresses); n.neighbours = try Routing.all(Routing.neighbours)
+            n.queues = try Routing.all(Routing.queues)
+            n.routes = try Routing.all(Routing.routes, family: 2); n.rules = try Routing.all(Routing.rules, family: 2)
+            // Not in every kernel.
+            n.routes += (try? Routing.all(Routing.routes, family: 10)) ?? []; n.rules += (try? Routing.all(Routing.rules, family: 10)) ?? []
+            return n
         }
-        return try found.get()
     }
     func name(_ index: UInt32) -> String { links.first { $0.fixedWord(4) == index }?.text(Link.name) ?? "\(index)" }
 }
 
 extension Operation {
     /// In the order in which they can be made.
-    func lookAtNetwork(_ n: inout ObservedNamespace, _ view: Int32, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
-        let here = "/proc/\(view)/ns/net", remedy = "start ckrun inside of the namespace"
-        let own = try ObservedNetwork.look(here), fresh = try ObservedNetwork.look(nil)
+    func lookAtNetwork(_ n: inout ObservedNamespace, _ own: ObservedNetwork, _ fresh: ObservedNetwork, _ here: String, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
+        let remedy = "start ckrun inside of the namespace"
         for link in own.links where link.fixedWord(4) != 1 {
             let name = own.name(link.fixedWord(4)), kind = link[Link.info].flatMap { RoutingMessage.attributes($0[...]).first { $0.kind == 1 }?.value }
             guard let kind, String(decoding: kind.prefix { $0 != 0 }, as: UTF8.self) == "veth" else { refuse("network device \(name) in a network namespace of its own", remedy); continue }
@@ -88,7 +84,7 @@ extension Operation {
     private func otherEnd(of link: RoutingMessage, _ here: String, _ tree: ObservedTree) throws(SystemError) -> (link: RoutingMessage, number: UInt32)? {
         guard let index = link.word(Link.peer) else { return nil }
         func found(_ path: String, _ number: UInt32) throws(SystemError) -> (link: RoutingMessage, number: UInt32)? {
-            try ObservedNetwork.look(path).links.first { $0.fixedWord(4) == index }.map { ($0, number) }
+            try Namespace.inside(path, Namespace.net, ObservedNetwork.here).get().links.first { $0.fixedWord(4) == index }.map { ($0, number) }
         }
         guard let place = link.word(Link.place) else { return try found(here, 0) }
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_NET.rawValue) - 1], me = Namespace.number(at: here)

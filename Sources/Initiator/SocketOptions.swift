@@ -64,7 +64,7 @@ extension SystemContent {
     private func freshSocket(_ s: ObservedSocket) -> File? {
         let key = [s.family, s.type, s.protocolNumber]
         if let known = survey.fresh[key] { return known }
-        let made = try? File.socket(family: s.family, type: s.type, protocol: s.protocolNumber)
+        let made = try? inNetwork { try? File.socket(family: s.family, type: s.type, protocol: s.protocolNumber) }
         survey.fresh[key] = made
         return made
     }

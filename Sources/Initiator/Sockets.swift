@@ -82,6 +82,12 @@ extension SystemContent {
         }
     }
 
+    /// Where the sockets of the tree are: a network of its own, or here.
+    func inNetwork<T>(_ body: () -> T) throws(SystemError) -> T {
+        guard let n = tree.namespaces.first(where: { $0.isWhole && $0.kind == CKPT_NAMESPACE_NET }) else { return body() }
+        return try Namespace.inside("/proc/\(n.sample.view)/ns/net", Namespace.net, body)
+    }
+
     func refuse(_ s: ObservedSocket, _ what: String, _ remedy: String) {
         s.refused = true
         refusals.add(pid: s.pid, fd: s.fd, what, remedy)

@@ -64,7 +64,7 @@ extension SystemContent {
             guard let listener = ends.listener(at: remote) else { return recordOutside(s, remote) }
             recordPending(s, listener, l)
         case let l? where l.inode == 0: gone(s, l.state == .finWait1 || l.state == .closing)
-        case nil where InternetTables.isLocal(remote): gone(s, false)
+        case nil where isLocal(remote): gone(s, false)
         default: recordOutside(s, remote)
         }
     }

@@ -23,7 +23,7 @@ extension SystemContent {
     func connectUnixSockets(_ tree: ObservedTree) {
         let sockets = survey.all.filter { $0.family == SocketFamily.unix && !$0.refused }
         if sockets.isEmpty { return }
-        do throws(SystemError) { survey.unix = try UnixDiagnosis.sockets() } catch {
+        do throws(SystemError) { survey.unix = try inNetwork { Result { () throws(SystemError) in try UnixDiagnosis.sockets() } }.get() } catch {
             return refuse(sockets[0], "Unix sockets: the kernel does not tell who is connected to whom: \(error.text)", "load the module unix_diag")
         }
         for s in sockets { place(s, tree) }

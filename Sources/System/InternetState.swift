@@ -150,9 +150,8 @@ public enum InternetTables {
         }
         return found
     }
-    /// Whether the address is one of this machine's: only then can it be bound.
+    /// Whether the address is one of the network where we are: only then can it be bound.
     public static func isLocal(_ e: Endpoint) -> Bool {
-        if e.isLoopback { return true }
         let family = e.isIPv4 ? SocketFamily.inet : SocketFamily.inet6
         guard let probe = try? File.socket(family: family, type: SocketType.datagram, protocol: 0) else { return false }
         let address = Endpoint(address: e.address, port: 0).sockaddr(family: family)

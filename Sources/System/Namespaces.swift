@@ -1,9 +1,9 @@
-// Namespaces as a process outside sees them (namespaces(7)), and what is in them, seen from inside: one thread goes in for a moment.
+// Namespaces as a process outside sees them (namespaces(7)), and what somebody inside finds there (NamespaceVisit.swift).
 import CkptABI
 import Glibc
 
 public enum Namespace {
-    public struct Kind: Sendable { public let name: String, flag: Int }
+    public struct Kind: Sendable { public let name: String; let flag: Int }
     public static let cgroup = Kind(name: "cgroup", flag: 0x0200_0000), ipc = Kind(name: "ipc", flag: 0x0800_0000), net = Kind(name: "net", flag: 0x4000_0000)
     public static let ipcSettings = ["shmmax", "shmall", "shmmni", "shm_rmid_forced", "sem", "msgmax", "msgmnb", "msgmni"].map { "/proc/sys/kernel/" + $0 } + ["/proc/sys/fs/mqueue"]
 
@@ -18,9 +18,10 @@ public enum Namespace {
     public static func owner(_ path: String) throws(SystemError) -> UInt32 { try related(path, 0xb701) }
     public static func parent(_ path: String) throws(SystemError) -> UInt32 { try related(path, 0xb702) }
     private static func related(_ path: String, _ request: UInt) throws(SystemError) -> UInt32 {
-        let file = try File(path)
-        let other = File(adopting: try retrying("ioctl") { ioctl(file.number, request) })
-        return UInt32(truncatingIfNeeded: try other.status().st_ino)
+        UInt32(truncatingIfNeeded: try ownerFile(File(path), request).status().st_ino)
+    }
+    static func ownerFile(_ file: File, _ request: UInt = 0xb701) throws(SystemError) -> File {
+        File(adopting: try retrying("ioctl") { ioctl(file.number, request) })
     }
 
     /// The user, as we see him, who made a user namespace.
@@ -40,13 +41,6 @@ public enum Namespace {
             found.append(UInt32(truncatingIfNeeded: (try? file?.status().st_ino) ?? 0))
         }
         return found
-    }
-
-    /// Runs `body` in that namespace, or in a new one.
-    public static func inside<T>(_ path: String?, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T {
-        let back = try Homecoming(path, kind)
-        defer { back.end() }
-        return body()
     }
 
     /// Every setting below these, by path, as it reads where we are.
@@ -98,27 +92,6 @@ public enum Namespace {
         let error: UInt32 = 2, done: UInt32 = 3
         return n >= 16 && answer[1] & 0xffff != error && answer[1] & 0xffff != done
     }
-}
-
-/// This thread is in another namespace until the end.
-public final class Homecoming {
-    private let home: File, flag: Int
-    private var isAway = true
-    /// `path` nil: a new one.
-    public init(_ path: String?, _ kind: Namespace.Kind) throws(SystemError) {
-        home = try File("/proc/thread-self/ns/\(kind.name)")
-        flag = kind.flag
-        if let path {
-            let there = try File(path)
-            try Homecoming.check("setns", ckpt_syscall(CKPT_SYS_setns, Int(there.number), flag, 0, 0, 0, 0))
-        } else { try Homecoming.check("unshare", ckpt_syscall(CKPT_SYS_unshare, flag, 0, 0, 0, 0, 0)) }
-    }
-    private static func check(_ call: String, _ r: Int) throws(SystemError) { if r < 0 { throw SystemError(call, errno: Int32(-r)) } }
-    public func end() {
-        if isAway { _ = ckpt_syscall(CKPT_SYS_setns, Int(home.number), flag, 0, 0, 0, 0) }
-        isAway = false
-    }
-    deinit { end() }
 }
 
 extension Path {

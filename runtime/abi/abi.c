@@ -1,4 +1,4 @@
-// The ABI is header-only; SwiftPM wants one source file.  Compiling it checks the assertions in both worlds.
+// Compiling the headers checks their assertions in both worlds.
 #include "ckpt_syscall.h"
 #include "ckpt_kernel.h"
 #include "ckpt_session.h"

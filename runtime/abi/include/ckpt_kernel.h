@@ -44,7 +44,7 @@ struct ckpt_clone_args {
 };
 _Static_assert(sizeof(struct ckpt_clone_args) == 88, "clone_args v2");
 // Creates a process or a task by clone3(2); the child runs `entry(argument)` on the stack that `arguments` names and never returns.
-// In runtime/memory, for the freestanding images.
+// In clone.c.
 long ckpt_clone3(struct ckpt_clone_args *_Nonnull arguments, void (*_Nonnull entry)(uint64_t), uint64_t argument) __attribute__((visibility("hidden")));
 
 struct ckpt_itimerval { int64_t interval_sec, interval_usec, value_sec, value_usec; };

@@ -1,4 +1,4 @@
-// clone3(2) with a new stack, for the runtime and the engine: a child that shares memory must not return through its parent's frames.
+// clone3(2) with a new stack, for all who clone: a child that shares memory must not return through its parent's frames.
 #include "ckpt_syscall.h"
 #include "ckpt_kernel.h"
 

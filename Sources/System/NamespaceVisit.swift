@@ -1,0 +1,66 @@
+// What can only be seen from inside of a namespace: this thread goes in for a moment.  Who is not root first has to become the owner of the
+// namespace, which is for ever: a child does that.  It shares memory and descriptors with us, and we stand still meanwhile; so `body` runs as it would here.
+import CkptABI
+import Glibc
+
+extension Namespace {
+    /// Runs `body` in that namespace.
+    public static func inside<T>(_ path: String, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T { try visit(path, kind, isNew: false, body) }
+    /// Runs `body` in a new one, made by whom that other one belongs to.
+    public static func insideNew(like path: String, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T { try visit(path, kind, isNew: true, body) }
+
+    private static func visit<T>(_ path: String, _ kind: Kind, isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
+        let there = try File(path), home = try File("/proc/thread-self/ns/\(kind.name)")
+        let r = enter(there, kind, isNew)
+        if r == -Int(EPERM) { return try visitAsOwner(there, kind, isNew, body) }
+        if r != 0 { throw SystemError(isNew ? "unshare" : "setns", errno: Int32(-r)) }
+        defer { _ = ckpt_syscall(CKPT_SYS_setns, Int(home.number), kind.flag, 0, 0, 0, 0) }
+        return body()
+    }
+    fileprivate static func enter(_ there: File, _ kind: Kind, _ isNew: Bool) -> Int {
+        isNew ? ckpt_syscall(CKPT_SYS_unshare, kind.flag, 0, 0, 0, 0, 0) : ckpt_syscall(CKPT_SYS_setns, Int(there.number), kind.flag, 0, 0, 0, 0)
+    }
+
+    private static func visitAsOwner<T>(_ there: File, _ kind: Kind, _ isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
+        var answer: T?
+        let r = try withoutActuallyEscaping({ answer = body() }) { (body) throws(SystemError) in
+            try Visitor(owner: ownerFile(there), there, kind, isNew, body).run()
+        }
+        if let answer, r == 0 { return answer }
+        throw SystemError(isNew ? "unshare" : "setns", errno: r != 0 ? r : ECHILD)
+    }
+}
+
+/// A child that has a stack of its own, and else what we have.
+private final class Visitor {
+    private let owner: File, there: File, kind: Namespace.Kind, isNew: Bool, body: () -> Void
+    private var refusal: Int32 = 0
+    init(owner: File, _ there: File, _ kind: Namespace.Kind, _ isNew: Bool, _ body: @escaping () -> Void) {
+        self.owner = owner; self.there = there; self.kind = kind; self.isNew = isNew; self.body = body
+    }
+
+    /// What it was refused.
+    func run() throws(SystemError) -> Int32 {
+        let size: UInt64 = 1 << 20, anonymous: Int32 = 0x22, shared: UInt64 = 0x100 | 0x400 | 0x4000, anyChild = 0x4000_0000       // CLONE_VM, FILES, VFORK
+        let stack = ckpt_mmap(0, size, 3, anonymous, -1, 0)
+        if stack < 0 { throw SystemError("mmap", errno: Int32(-stack)) }
+        defer { _ = ckpt_munmap(UInt64(stack), size) }
+        var arguments = ckpt_clone_args()
+        arguments.flags = shared; arguments.stack = UInt64(stack); arguments.stack_size = size
+        let child = ckpt_clone3(&arguments, { visitor in
+            Unmanaged<Visitor>.fromOpaque(UnsafeRawPointer(bitPattern: UInt(visitor))!).takeUnretainedValue().live()
+            ckpt_exit_group(0)
+        }, UInt64(UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())))
+        if child < 0 { throw SystemError("clone", errno: Int32(-child)) }
+        _ = ckpt_syscall(CKPT_SYS_wait4, child, 0, anyChild, 0, 0, 0)
+        return refusal
+    }
+    private func live() {
+        let newUser = 0x1000_0000, whenParentDies: Int32 = 1
+        _ = ckpt_prctl(whenParentDies, 9, 0, 0, 0)
+        var r = ckpt_syscall(CKPT_SYS_setns, Int(owner.number), newUser, 0, 0, 0, 0)
+        if r == 0 { r = Namespace.enter(there, kind, isNew) }
+        refusal = Int32(-r)
+        if r == 0 { body() }
+    }
+}
