@@ -7,7 +7,7 @@ extension Namespace {
     /// Runs `body` in that namespace.
     public static func inside<T>(_ path: String, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T { try visit(path, kind, isNew: false, body) }
     /// Runs `body` in a new one, made by whom that other one belongs to.
-    public static func insideNew(like path: String, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T { try visit(path, kind, isNew: true, body) }
+    public static func insideNew<T>(like path: String, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T { try visit(path, kind, isNew: true, body) }
 
     private static func visit<T>(_ path: String, _ kind: Kind, isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
         let there = try File(path), home = try File("/proc/thread-self/ns/\(kind.name)")

@@ -6,7 +6,7 @@ import Testing
 @Suite struct NamespaceTests {
     static let privileged: [User] = [.root].filter(User.available.contains)
 
-    @Test func `a tree in namespaces of its own has its names, its IPC and its network`() { feature("namespaces-whole", users: Self.privileged) }
+    @Test func `a tree in namespaces of its own has its names, its IPC and its network`() { feature("namespaces-whole") }
     @Test func `each process is in the namespaces that it was in`() { feature("namespaces-part", users: Self.privileged) }
     @Test func `namespaces of a tree come back in a pid namespace as well`() {
         feature("namespaces-part", treatments: [.twice], users: Self.privileged, pids: ["ns"])
@@ -18,7 +18,7 @@ import Testing
     }
     @Test func `pairs of network devices in a tree have their addresses, routes and sockets again`() {
         feature("namespaces-veth", users: Self.privileged)
-        feature("namespaces-veth", ["user"], users: Self.privileged)
+        feature("namespaces-veth", ["user"])
     }
     @Test func `a pair of network devices joins the networks of two processes again`() {
         feature("namespaces-veth", ["parts"], users: Self.privileged)

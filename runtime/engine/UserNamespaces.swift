@@ -97,7 +97,7 @@ private struct Scribe { var pid: Int, pipe: Int32 }
 private func leaveScribe(_ i: Int) -> Scribe {
     let setGid: UInt64 = 1 << 6, setUid: UInt64 = 1 << 7
     guard effectiveCapabilities() & (setGid | setUid) == setGid | setUid else {
-        refuse(.lacks) { $0.put("a user namespace of the tree that shows several users or groups: needs the capabilities CAP_SETUID and CAP_SETGID; restart it as root") }
+        refuse(.lacks) { $0.put("a user namespace of the tree that shows several users or groups: needs the capabilities CAP_SETUID and CAP_SETGID, since newuidmap(1) is not called; restart it as root") }
     }
     var ends: (Int32, Int32) = (-1, -1)
     var r = withUnsafeMutableBytes(of: &ends) { system(CKPT_SYS_pipe2, int($0.baseAddress!), 0o2000000) }
