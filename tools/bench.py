@@ -220,7 +220,7 @@ class Bench:
 
     def growth(self):
         """Each thing a hundredfold: what is linear stays at about 100."""
-        for mode, few, many in (("processes", 10, 1000), ("threads", 20, 2000), ("mappings", 600, 60000), ("descriptors", 200, 20000)):
+        for mode, few, many in (("processes", 10, 1000), ("threads", 20, 2000), ("mappings", 600, 60000), ("descriptors", 200, min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500))):
             try:
                 with Program(self, mode, few) as p:
                     pause_few = self.sample(lambda: p.checkpoint()[0]); restart_few = self.sample(p.restart)
