@@ -120,7 +120,12 @@ final class Barrier {
     private func set(_ phase: ckpt_phase) {
         ckpt_store(ckpt_phase_word(session), generation << 8 | (count & 7) << UInt32(CKPT_PHASE_COUNT_SHIFT) | phase.rawValue)
         count &+= 1
-        Kernel.wakeAll(ckpt_phase_word(session))
+        switch phase {
+        case CKPT_PHASE_STOPPED: break          // nobody has anything to do
+        case CKPT_PHASE_RECORD, CKPT_PHASE_TERMINALS, CKPT_PHASE_TERMINALS_BACK, CKPT_PHASE_ASK, CKPT_PHASE_QUEUES, CKPT_PHASE_MEMORY:
+            Kernel.wake(ckpt_phase_word(session), CKPT_WAITS_AS_LEADER)
+        default: Kernel.wakeAll(ckpt_phase_word(session))
+        }
     }
 
     /// Opens the call: from now on a task that gets SIGCKPT joins.

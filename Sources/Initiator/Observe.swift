@@ -61,22 +61,15 @@ func observeProcess(_ called: CalledProcess, _ early: EarlyMappings?) throws(Sys
 
 /// nil: one that ended before it arrived is no part of the tree; those that arrived can't end.
 private func observeTask(_ tid: Int32, of pid: Int32, own: Int32) throws(SystemError) -> ObservedTask? {
-    guard let status = ProcStatus(pid: pid, tid: tid), let comm = try present({ () throws(SystemError) in try Path.text("/proc/\(pid)/task/\(tid)/comm") }) else { return nil }
+    guard let status = ProcStatus(pid: pid, tid: tid) else { return nil }
     var t = ObservedTask(tid: own, view: tid, slot: -1, status: status)
-    t.comm = String(comm.dropLast())
+    t.comm = status.name
+    t.childrenPids = Namespace.number(pid, task: tid, "pid_for_children")
+    t.childrenTimes = Namespace.number(pid, task: tid, "time_for_children")
     t.sched = try Kernel.schedule(of: tid)
     do { try t.affinity.withUnsafeMutableBufferPointer { b throws(SystemError) in try Kernel.affinity(of: tid, into: b.baseAddress!) } }
     t.ioprio = Kernel.ioPriority(of: tid)
     return t
-}
-
-/// nil when what is asked for is not there any more.
-private func present<T>(_ read: () throws(SystemError) -> T) throws(SystemError) -> T? {
-    do throws(SystemError) { return try read() } catch {
-        let noEntry: Int32 = 2, noProcess: Int32 = 3
-        if error.errno == noEntry || error.errno == noProcess { return nil }
-        throw error
-    }
 }
 
 /// The slots that the tasks filled, found by the pids that they see themselves.

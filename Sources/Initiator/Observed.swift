@@ -13,6 +13,7 @@ struct ObservedTask {
     var affinity = [UInt64](repeating: 0, count: 16)
     var ioprio: UInt32 = 0
     var pendingMask: UInt64 = 0         // SigPnd
+    var childrenPids: UInt32?, childrenTimes: UInt32?       // the namespaces where its children are born
     var status: ProcStatus
 }
 

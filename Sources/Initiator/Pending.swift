@@ -9,12 +9,13 @@ extension Operation {
     /// emptied, timers are read, and when a queue has something again, both once more; then everybody queues what it took.
     func recordSignals(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         guard tree.refusals.problems.isEmpty else { return try recordTimers(tree, barrier) }
-        try drain(tree, tree.live, barrier)
+        // Who took terminals or messages meanwhile may have raised signals for single tasks; else nobody in the tree did since each was looked at.
+        try drain(tree, tree.live, barrier, again: !tree.terminals.isEmpty || !tree.queues.isEmpty)
         let timed = tree.live.filter { hasTimers($0) }
         try recordTimers(tree, barrier)
         let attempts = 8            // a timer that runs out all the time may have done so once more or less
         for _ in 0..<attempts {
-            guard try drain(tree, timed, barrier) else { break }
+            guard try drain(tree, timed, barrier, again: true) else { break }
             try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
         }
         try barrier.run(CKPT_PHASE_REQUEUE, expecting: asked(tree) { $0 != 0 }, patience: options.patience) { "a task with pending signals" }
@@ -26,9 +27,9 @@ extension Operation {
     }
 
     /// Leaders take theirs and the process's, then the others theirs; only in processes that have something pending.  false: none has.
-    @discardableResult private func drain(_ tree: ObservedTree, _ processes: [ObservedProcess], _ barrier: Barrier) throws(CheckpointFailure) -> Bool {
+    @discardableResult private func drain(_ tree: ObservedTree, _ processes: [ObservedProcess], _ barrier: Barrier, again: Bool) throws(CheckpointFailure) -> Bool {
         var found = false
-        for p in processes where lookAtPending(p) {
+        for p in processes where lookAtPending(p, again) {
             found = true
             try refuseDoubleQueues(p)
             let first = p.tasks.first { $0.tid == p.ownPid }?.slot ?? Int(segment.process(p.slot).pointee.leader_task)
@@ -49,12 +50,12 @@ extension Operation {
         tree.live.reduce(0) { n, p in n + p.tasks.count { isMeant(segment.task($0.slot).pointee.request) } }
     }
 
-    private func lookAtPending(_ p: ObservedProcess) -> Bool {
+    private func lookAtPending(_ p: ObservedProcess, _ again: Bool) -> Bool {
         for i in p.tasks.indices {
-            let status = ProcStatus(pid: p.pid, tid: p.tasks[i].view)
+            let status = again ? ProcStatus(pid: p.pid, tid: p.tasks[i].view) : p.tasks[i].status
             p.tasks[i].pendingMask = (status?.hex("SigPnd") ?? 0) & ~ckpt_sigckpt_bit()
-            p.sharedPendingMask = (status?.hex("ShdPnd") ?? 0) & ~ckpt_sigckpt_bit()
         }
+        p.sharedPendingMask = (p.tasks.first.flatMap { ProcStatus(pid: p.pid, tid: $0.view) }?.hex("ShdPnd") ?? 0) & ~ckpt_sigckpt_bit()
         return p.sharedPendingMask != 0 || p.tasks.contains { $0.pendingMask != 0 }
     }
 

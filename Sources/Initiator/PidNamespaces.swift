@@ -79,7 +79,7 @@ private func number(_ p: ObservedProcess, _ level: Int, _ tree: ObservedTree) {
 private func observeChildrenPids(_ p: ObservedProcess, _ tree: ObservedTree, _ refusals: Refusals) {
     guard let own = Namespace.number(p.view, "pid") else { return }
     for t in p.tasks {
-        let n = Namespace.number(p.pid, task: t.view, "pid_for_children")
+        let n = t.childrenPids
         if n == own { continue }
         guard t.tid == p.ownPid else {
             refusals.add(pid: p.pid, "tid \(t.tid): the children of a thread that is not the main one are to be born in another pid namespace", "let the main thread unshare it")

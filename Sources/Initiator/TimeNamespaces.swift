@@ -41,10 +41,11 @@ extension Operation {
     func observeChildrenTimes(_ tree: ObservedTree) {
         for p in tree.live {
             guard let own = Namespace.number(p.view, "time") else { continue }
-            for t in p.tasks where Namespace.number(p.pid, task: t.view, "time_for_children") != Namespace.number(p.view, "time_for_children") {
+            let ofProcess = Namespace.number(p.view, "time_for_children")
+            for t in p.tasks where t.childrenTimes != ofProcess {
                 tree.refusals.add(pid: p.pid, "tid \(t.tid): its children are to be born in another time namespace than those of the other threads", "unshare it before there are threads")
             }
-            guard let children = Namespace.number(p.view, "time_for_children"), children != own else { continue }
+            guard let children = ofProcess, children != own else { continue }
             func refuse(_ what: String, _ remedy: String) { tree.refusals.add(pid: p.pid, what, remedy) }
             // The restart has it made by whoever's children are to be born in it.
             guard p.namespaces[CKPT_NAMESPACE_TIME.rawValue] == nil, children != startedTimes,

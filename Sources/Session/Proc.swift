@@ -88,6 +88,17 @@ public struct ProcStatus: Sendable {
             }
         }
     }
+    /// The task's name as /proc/PID/comm has it: the first line, "Name:\tNAME", shows a newline as \n and a backslash as two.
+    public var name: String {
+        let heading = "Name:\t".utf8.count, backslash = UInt8(ascii: "\\"), newline: UInt8 = 10
+        var bytes: [UInt8] = [], isEscaped = false
+        for c in text.dropFirst(heading).prefix(while: { $0 != newline }) {
+            if !isEscaped && c == backslash { isEscaped = true; continue }
+            bytes.append(isEscaped && c == UInt8(ascii: "n") ? newline : c)
+            isEscaped = false
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
     public subscript(_ key: String) -> String? { value(key).map { String(decoding: $0, as: UTF8.self) } }
     public func hex(_ key: String) -> UInt64 { value(key).map { Digits.hex($0) } ?? 0 }
     public func numbers(_ key: String) -> [Int] { (value(key) ?? []).split(whereSeparator: { $0 <= 32 }).compactMap { Int(String(decoding: $0, as: UTF8.self)) } }

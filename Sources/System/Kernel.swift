@@ -56,6 +56,8 @@ public enum Kernel {
         _ = ckpt_futex_wait(word, value, &t)
     }
     public static func wakeAll(_ word: UnsafePointer<UInt32>) { _ = ckpt_futex_wake(word, Int32.max) }
+    /// Only who waits with one of the bits (FUTEX_WAKE_BITSET).
+    public static func wake(_ word: UnsafePointer<UInt32>, _ bits: Int) { _ = ckpt_futex_wake_bits(word, UInt32(bits)) }
     /// Nanoseconds of a clock; CLOCK_REALTIME 0, CLOCK_MONOTONIC 1, CLOCK_BOOTTIME 7.
     public static func clock(_ id: Int32) -> UInt64 {
         var t = ckpt_timespec()

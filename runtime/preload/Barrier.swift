@@ -19,10 +19,10 @@ func arrive(_ part: UnsafeMutablePointer<Part>, _ phase: ckpt_phase) {
 
 /// Does the phases as the initiator calls them, until the release or the abort; which of them it was.
 func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePointer<ckpt_process>?) -> ckpt_phase {
-    let session = part.pointee.session, slot = part.pointee.slot
+    let session = part.pointee.session, slot = part.pointee.slot, role = process == nil ? CKPT_WAITS_AS_FOLLOWER : CKPT_WAITS_AS_LEADER
     var seen = part.pointee.generation << 8 | CKPT_PHASE_CALL.rawValue
     while true {
-        let word = awaitChange(session, from: seen)
+        let word = awaitChange(session, from: seen, as: role)
         // A task that was stopped by job control while the others left: its slot may be another's by now.
         if generation(word) != part.pointee.generation { return CKPT_PHASE_RELEASE }
         seen = word
@@ -58,14 +58,18 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
     }
 }
 
-/// Waits until the phase word is no longer `seen`.
-func awaitChange(_ session: UnsafeMutablePointer<ckpt_session>, from seen: UInt32) -> UInt32 {
-    var timeout = ckpt_timespec(sec: 0, nsec: patience)
+/// Waits until the phase word is no longer `seen`.  Phases of others may pass unseen; the release, the end and an abort wake everybody.
+func awaitChange(_ session: UnsafeMutablePointer<ckpt_session>, from seen: UInt32, as role: Int) -> UInt32 {
+    let monotonic: Int32 = 1, second: Int64 = 1_000_000_000
     while true {
         let word = ckpt_load(ckpt_phase_word(session))
         if word != seen { return word }
         if initiatorIsGone(session) { abort(session, from: word); continue }
-        _ = ckpt_futex_wait(ckpt_phase_word(session), seen, &timeout)
+        var until = ckpt_timespec()
+        _ = ckpt_clock(monotonic, &until)
+        until.nsec += patience
+        if until.nsec >= second { until.nsec -= second; until.sec += 1 }
+        _ = ckpt_futex_wait_bits(ckpt_phase_word(session), seen, &until, UInt32(role))
     }
 }
 
@@ -97,7 +101,7 @@ func awaitEnd(_ session: UnsafeMutablePointer<ckpt_session>, _ mine: UInt32) {
         switch phase(word) {
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE: return
         case CKPT_PHASE_END: endWithTheOthers()
-        default: word = awaitChange(session, from: word)
+        default: word = awaitChange(session, from: word, as: CKPT_WAITS_AS_FOLLOWER)
         }
     }
 }

@@ -145,7 +145,7 @@ private func claimProcess(_ part: UnsafeMutablePointer<Part>) -> UnsafeMutablePo
 }
 
 private func leave(_ part: UnsafeMutablePointer<Part>) -> UInt32 {
-    reapSnapshot()
+    if part.pointee.slot.pointee.is_leader != 0 { reapSnapshot() }
     if generation(ckpt_load(ckpt_phase_word(part.pointee.session))) != part.pointee.generation { return 0 }
     ckpt_store(&part.pointee.slot.pointee.left, 1)
     _ = ckpt_add(&part.pointee.session.pointee.left, 1)

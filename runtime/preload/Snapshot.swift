@@ -178,6 +178,7 @@ private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ proce
             unmapShared(list, count)
             ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_DETACHED.rawValue)
             _ = ckpt_futex_wake(&process.pointee.snapshot_state, Int32.max)
+            awaitOtherClones(session)
             if channel == nil { channel = try connect(session) }
         }
         process.pointee.runs = try writeRanges(session, process, channel!, shared: false, isSnapshot: isSnapshot)
@@ -187,6 +188,20 @@ private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ proce
         return
     }
     finish(session, process, CKPT_SNAPSHOT_DONE)
+}
+
+/// Leaders that have not cloned yet keep the tree waiting, and need the CPUs first.
+private func awaitOtherClones(_ session: UnsafeMutablePointer<ckpt_session>) {
+    let word = ckpt_load(ckpt_phase_word(session)), expected = ckpt_load(&session.pointee.expected)
+    var timeout = ckpt_timespec(sec: 0, nsec: 100_000_000), rounds = 0
+    if phase(word) != CKPT_PHASE_MEMORY { return }
+    while ckpt_load(ckpt_phase_word(session)) == word && !initiatorIsGone(session) && rounds < 300 {
+        let arrived = ckpt_load(ckpt_arrived_word(session))
+        if arrived >= expected { return }
+        // Only the last one to arrive wakes anybody.
+        _ = ckpt_futex_wait(ckpt_arrived_word(session), arrived, &timeout)
+        rounds += 1
+    }
 }
 
 private func connect(_ session: UnsafeMutablePointer<ckpt_session>) throws(WriteError) -> Channel {

@@ -43,6 +43,9 @@ enum ckpt_phase {
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
+// Who sleeps on the phase word: a phase in which only leaders do something lets the others sleep on.
+enum { CKPT_WAITS_AS_LEADER = 1, CKPT_WAITS_AS_FOLLOWER = 2 };
+
 enum ckpt_memory_mode { CKPT_MEMORY_SNAPSHOT = 0, CKPT_MEMORY_IN_PLACE = 1, CKPT_MEMORY_NONE = 2 };
 
 enum ckpt_snapshot_state {

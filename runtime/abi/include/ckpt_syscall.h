@@ -79,6 +79,11 @@ CKPT_INLINE long ckpt_futex_wait(const uint32_t *_Nonnull w, uint32_t v, const s
     return ckpt_syscall(CKPT_SYS_futex, (long)w, 0, v, (long)timeout, 0, 0);
 }
 CKPT_INLINE long ckpt_futex_wake(const uint32_t *_Nonnull w, int n) { return ckpt_syscall(CKPT_SYS_futex, (long)w, 1, n, 0, 0, 0); }
+// FUTEX_WAIT_BITSET, whose timeout is a moment of CLOCK_MONOTONIC, and FUTEX_WAKE_BITSET: who waits with none of the bits sleeps on.
+CKPT_INLINE long ckpt_futex_wait_bits(const uint32_t *_Nonnull w, uint32_t v, const struct ckpt_timespec *_Nullable until, uint32_t bits) {
+    return ckpt_syscall(CKPT_SYS_futex, (long)w, 9, v, (long)until, 0, bits);
+}
+CKPT_INLINE long ckpt_futex_wake_bits(const uint32_t *_Nonnull w, uint32_t bits) { return ckpt_syscall(CKPT_SYS_futex, (long)w, 10, 0x7fffffff, 0, 0, bits); }
 CKPT_INLINE long ckpt_clock(int clock, struct ckpt_timespec *_Nonnull t) { return ckpt_syscall(CKPT_SYS_clock_gettime, clock, (long)t, 0, 0, 0, 0); }
 
 // C11 atomics on plain fields of shared structs: Swift's Atomic can't be a field of an imported C struct.
