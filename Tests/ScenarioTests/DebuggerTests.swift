@@ -95,4 +95,19 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
+
+    @Test func `gdb shows the functions of a running engine with the script for that`() {
+        scenario("engine-symbols") { s in
+            try s.start([try s.installation.program("gdb-target", flags: ["-O0"])])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.restart()
+            let script = s.installation.package + "/tools/symbols.py"
+            let result = try run(["gdb", "-nx", "-batch", "-p", "\(s.pid)", "-ex", "source \(script)", "-ex", "ckpt-symbols \(s.installation.folder)", "-ex", "bt"],
+                                 in: s.folder, environment: ["DEBUGINFOD_URLS": ""], limit: 60)
+            try expect(result.text, contains: ["supervise", "Supervise.swift:"], "the engine's backtrace (\(result.errors))")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
 }
