@@ -61,28 +61,45 @@ func makePartNamespaces() {
     noteMade()
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
     for i in 0..<namespaces.count where !isWhole(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue {
-        if engine_namespace_fd(UInt32(i)).pointee > 0 { _ = ckpt_close(engine_namespace_fd(UInt32(i)).pointee) }
-        let flag = Namespace.flag(namespaces[i].pointee.kind), home = open(i)
-        make(i)
-        engine_namespace_fd(UInt32(i)).pointee = lift(open(i), "namespace")
-        let r = system(CKPT_SYS_setns, Int(home), flag)
-        guard r == 0 else { refuseNamespace(i, r) }
-        _ = ckpt_close(home)
+        // Ours, until the new one takes its place.
+        if engine_namespace_fd(UInt32(i)).pointee <= 0 { engine_namespace_fd(UInt32(i)).pointee = lift(open(i), "namespace") }
+        letChild(i, makePart)
     }
-    makePartNetworks(inside)
-    for i in 0..<namespaces.count where isPartNetwork(i) { inside(i) { set(i) } }
+    // First all pairs, since a device is up when both ends are.
+    letPartNetworks(makePartPairs); letPartNetworks(raisePartLinks); letPartNetworks(addressPart)
     makeTimeNamespaces()
 }
 
-/// Out of the builder's for a moment.
-private func inside(_ i: Int, _ body: () -> Void) {
-    let flag = Namespace.flag(namespaces[i].pointee.kind), home = open(i)
-    var r = enterPart(i)
+/// Whoever is in a user namespace of the tree's can't return to what is outside of that: a child goes, which shares our descriptors.
+private func letChild(_ i: Int, _ entry: @convention(c) (UInt64) -> Void) {
+    let shareFiles: UInt64 = 0x400
+    let r = fork(pid: 0, flags: shareFiles, exitSignal: 0, argument: UInt64(i), entry)
+    guard r > 0 else { refuseNamespace(i, r) }
+    var status: Int32 = 0, e = -4
+    while e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
+    guard e > 0, status == 0 else { refuseNamespace(i, e < 0 ? e : -5) }
+}
+private func letPartNetworks(_ entry: @convention(c) (UInt64) -> Void) { for i in 0..<namespaces.count where isPartNetwork(i) { letChild(i, entry) } }
+/// A refusal in the child is told by the builder.
+private func beChild() { state.pointee.is_engine = 0; state.pointee.is_builder = 0 }
+
+private let makePart: @convention(c) (UInt64) -> Void = { i in
+    beChild()
+    make(Int(i))
+    let made = open(Int(i)), r = system(CKPT_SYS_dup3, Int(made), Int(engine_namespace_fd(UInt32(i)).pointee), 0o2000000)
+    guard r >= 0 else { refuseNamespace(Int(i), r) }
+    _ = ckpt_close(made)
+    ckpt_exit_group(0)
+}
+private let makePartPairs: @convention(c) (UInt64) -> Void = { i in visit(Int(i)) { makeNetwork(Int(i), CKPT_NETWORK_PAIR.rawValue...CKPT_NETWORK_PAIR.rawValue) } }
+private let raisePartLinks: @convention(c) (UInt64) -> Void = { i in visit(Int(i)) { makeNetwork(Int(i), CKPT_NETWORK_LINK.rawValue...CKPT_NETWORK_LINK.rawValue) } }
+private let addressPart: @convention(c) (UInt64) -> Void = { i in visit(Int(i)) { makeNetwork(Int(i), CKPT_NETWORK_ADDRESS.rawValue...CKPT_NETWORK_ROUTE.rawValue); set(Int(i)) } }
+private func visit(_ i: Int, _ body: () -> Void) -> Never {
+    beChild()
+    let r = enterPart(i)
     guard r == 0 else { refuseNamespace(i, r) }
     body()
-    r = system(CKPT_SYS_setns, Int(home), flag)
-    guard r == 0 else { refuseNamespace(i, r) }
-    _ = ckpt_close(home)
+    ckpt_exit_group(0)
 }
 
 /// What the restart has made anew for all stands for what the tree was started in, unless that had its own.

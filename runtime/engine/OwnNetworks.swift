@@ -33,9 +33,4 @@ private func send(_ step: ckpt_network_record, _ socket: Int32) -> Int {
     return withUnsafeBytes(of: &answer) { Int($0.load(fromByteOffset: 16, as: Int32.self)) }
 }
 
-/// In the builder: first all pairs, since a device is up when both ends are.
-func makePartNetworks(_ inside: (Int, () -> Void) -> Void) {
-    let stages: [3 of ClosedRange<UInt32>] = [CKPT_NETWORK_PAIR.rawValue...CKPT_NETWORK_PAIR.rawValue, CKPT_NETWORK_LINK.rawValue...CKPT_NETWORK_LINK.rawValue, CKPT_NETWORK_ADDRESS.rawValue...CKPT_NETWORK_ROUTE.rawValue]
-    for s in 0..<3 { for i in 0..<namespaces.count where isPartNetwork(i) { inside(i) { makeNetwork(i, stages[s]) } } }
-}
 func isPartNetwork(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_NET.rawValue && namespaces[i].pointee.flags & CKPT_NAMESPACE_WHOLE.rawValue == 0 }
