@@ -92,6 +92,7 @@ final class Operation {
     var report = CheckpointReport()
     var ownUsers: IdMaps?                       // the tree's own user namespace
     var pairs: Set<String> = []                 // virtual devices that one end has brought along
+    private(set) var newNamespaces: NewNamespaces
     private var intake: PageIntake?
     private(set) var base: DeltaBase?
     private(set) var tracker: WriteTracker?
@@ -102,6 +103,7 @@ final class Operation {
 
     init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger, reliesOnEarly: Bool) {
         self.segment = segment; self.options = options; self.log = log; self.reliesOnEarly = reliesOnEarly
+        newNamespaces = NewNamespaces(like: [], segment)
     }
 
     func run() throws(CheckpointFailure) -> CheckpointReport {
@@ -114,6 +116,7 @@ final class Operation {
             phase("find")
             try census.findMembers()
             let early = reliesOnEarly ? EarlyMappings(of: census.processes, segment) : nil
+            newNamespaces = NewNamespaces(like: census.processes.map(\.pid), segment)
             phase("call")
             try census.callEverybody()
             phase("stopped")

@@ -81,13 +81,13 @@ extension Operation {
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
         if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
         if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }
-        let isNetwork = n.kind == CKPT_NAMESPACE_NET, folders = isNetwork ? ["/proc/sys/net"] : Namespace.ipcSettings
-        let kind = isNetwork ? Namespace.net : Namespace.ipc, place = "/proc/\(view)/ns/\(kind.name)"
-        let (fresh, freshNetwork) = try Namespace.insideNew(like: place, kind) { (Namespace.settings(folders), isNetwork ? ObservedNetwork.here() : nil) }
-        let (mine, writable, network, hasFilter) = try Namespace.inside(place, kind) {
-            let all = Namespace.settings(folders), writable = Set(all.keys.filter { fresh[$0] != all[$0] && Path.mayBeWritten($0) })
-            return (all, writable, isNetwork ? ObservedNetwork.here() : nil, isNetwork && Namespace.hasPacketFilter())
+        let isNetwork = n.kind == CKPT_NAMESPACE_NET, kind = isNetwork ? Namespace.net : Namespace.ipc, place = "/proc/\(view)/ns/\(kind.name)"
+        let new = try newNamespaces.like(place, kind), fresh = new.settings
+        let (own, writable, hasFilter) = try Namespace.inside(place, kind) {
+            let own = NamespaceInside.look(kind)
+            return (own, Set(own.settings.keys.filter { fresh[$0] != own.settings[$0] && Path.mayBeWritten($0) }), isNetwork && Namespace.hasPacketFilter())
         }
+        let mine = own.settings
         for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
             // The kernel hides some from all but the first user namespace.
             if n.isInner && mine[name] == nil { continue }
@@ -102,7 +102,7 @@ extension Operation {
             return
         }
         if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }
-        if let own = try network?.get(), let fresh = try freshNetwork?.get() { try lookAtNetwork(&n, own, fresh, place, tree, refuse) }
+        if let network = try own.network?.get(), let fresh = try new.network?.get() { try lookAtNetwork(&n, network, fresh, place, tree, refuse) }
         if !n.isWhole { refuseSockets(members, view, tree) }
     }
 

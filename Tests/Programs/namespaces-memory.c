@@ -19,12 +19,7 @@ static void describe(const char *name, char *out, int size) {
 static const char *names[] = { ".", "folder", "folder/inner", "file", "folder/other-name", "folder/holes", "empty", "link", "fifo", "folder/set-uid" };
 enum { COUNT = sizeof names / sizeof names[0] };
 int main(void) {
-    if (geteuid()) {
-        char self[512];
-        self[readlink("/proc/self/exe", self, sizeof self - 1)] = 0;
-        execlp("unshare", "unshare", "--user", "--map-root-user", self, NULL);
-        return 9;
-    }
+    scenario_become_root(NULL);
     char before[COUNT][300], after[300], text[64] = "";
     snprintf(place, sizeof place, "%s", scenario_path("memory"));
     must(mkdir(place, 0755));

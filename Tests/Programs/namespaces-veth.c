@@ -87,6 +87,7 @@ int main(int argc, char **argv) {
         execlp("unshare", "unshare", "--user", "--map-root-user", self, NULL);
         return 9;
     }
+    scenario_become_root(argv[1]);
     if (argc > 1) parts(); else whole();
     return scenario_end();
 }

@@ -17,11 +17,11 @@ import Testing
         feature("namespaces-settings", ["parts"], users: Self.privileged)
     }
     @Test func `pairs of network devices in a tree have their addresses, routes and sockets again`() {
-        feature("namespaces-veth", users: Self.privileged)
-        feature("namespaces-veth", ["user"])
+        feature("namespaces-veth")
+        feature("namespaces-veth", ["user"], users: Self.privileged)
     }
     @Test func `a pair of network devices joins the networks of two processes again`() {
-        feature("namespaces-veth", ["parts"], users: Self.privileged)
+        feature("namespaces-veth", ["parts"])
         feature("namespaces-veth", ["parts"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
