@@ -131,8 +131,8 @@ extension Operation {
 
     /// Where writers connect; nil: here.
     func networks(_ tree: ObservedTree) -> [String?] {
-        let own = tree.namespaces.filter { $0.kind == CKPT_NAMESPACE_NET }
-        return (own.contains(where: \.isWhole) ? [] : [nil]) + own.map { "/proc/\($0.sample.view)/ns/net" }
+        var seen: Set<UInt32> = []
+        return tree.live.filter { p in Namespace.number(p.view, "net").map { seen.insert($0).inserted } == true }.map(\.networkElsewhere)
     }
 
     func namespaceRecords(_ tree: ObservedTree, _ tables: Tables) {

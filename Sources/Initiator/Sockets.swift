@@ -50,6 +50,11 @@ final class SocketSurvey {
     init(_ undo: OptionUndo) { self.undo = undo }
 }
 
+extension ObservedProcess {
+    /// nil: its network is ours.
+    var networkElsewhere: String? { Namespace.number(view, "net") == Namespace.number(Kernel.processID, "net") ? nil : "/proc/\(view)/ns/net" }
+}
+
 extension SystemContent {
     /// Looks at all sockets before any file is described: a queue may hold descriptors that nobody else has.
     func surveySockets(_ tree: ObservedTree, _ segment: Segment) {
@@ -82,10 +87,11 @@ extension SystemContent {
         }
     }
 
-    /// Where the sockets of the tree are: a network of its own, or here.
+    /// Where the sockets of the tree are: those of a part have been refused.
     func inNetwork<T>(_ body: () -> T) throws(SystemError) -> T {
-        guard let n = tree.namespaces.first(where: { $0.isWhole && $0.kind == CKPT_NAMESPACE_NET }) else { return body() }
-        return try Namespace.inside("/proc/\(n.sample.view)/ns/net", Namespace.net, body)
+        let isPart = { [tree] (n: Int) in !tree.namespaces[n].isWhole }
+        guard let p = tree.live.first(where: { $0.namespaces[CKPT_NAMESPACE_NET.rawValue].map(isPart) != true }), let path = p.networkElsewhere else { return body() }
+        return try Namespace.inside(path, Namespace.net, body)
     }
 
     func refuse(_ s: ObservedSocket, _ what: String, _ remedy: String) {

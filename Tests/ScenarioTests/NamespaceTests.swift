@@ -42,6 +42,17 @@ import Testing
     }
     @Test func `a tree in a time namespace of its own has clocks that go on`() { feature("namespaces-time", ["whole"]) }
     @Test func `what is in a tmpfs that only the tree sees is there again`() { feature("namespaces-memory") }
+    @Test func `a tree that was started in another network than ckptctl has its sockets again`() {
+        scenario("network-elsewhere", as: User.available.last!) { s in
+            let inside = ["/usr/bin/unshare", "--user", "--map-current-user", "--net"]
+            try s.start(inside + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("unix-names")], ckrun: false)
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.pid = try s.spawn(inside + [s.statefile], output: "restart-1.out", errors: "restart-1.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
 
     @Test(.enabled(if: User.available.contains(.root))) func `who may not show a tree its users is told so`() {

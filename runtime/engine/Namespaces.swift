@@ -26,7 +26,17 @@ func chooseMode() -> engine_pids {
     }
 }
 
-private var maySetPids: Bool { effectiveCapabilities() & (Capability.sysAdmin | Capability.checkpointRestore) != 0 }
+private var maySetPids: Bool { effectiveCapabilities() & (Capability.sysAdmin | Capability.checkpointRestore) != 0 && pidsAreOurs }
+
+/// Root of a user namespace (unshare --user) has no power over a pid namespace outside of that (ioctl_ns(2), NS_GET_USERNS).
+private var pidsAreOurs: Bool {
+    let pids = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0), ownerOf = 0xb701, notPermitted = -1
+    if pids < 0 { return true }
+    let owner = system(CKPT_SYS_ioctl, pids, ownerOf, 0)
+    _ = ckpt_close(Int32(truncatingIfNeeded: pids))
+    if owner >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: owner)) }
+    return owner != notPermitted
+}
 
 /// A pid, tid, process group or session of the tree that exists here.
 private func takenPid() -> Int32? {
