@@ -65,6 +65,8 @@ final class Census {
         try reserveSlots()
         segment.pointer.pointee.ask_keyrings = userHasKeys(segment.pointer.pointee.uid) ? 1 : 0
         barrier.open()
+        // What takes time is done before anybody is stopped: the look that decides, in the pause, then finds strangers that it may trust.
+        try look(trustingNobody: true)
         var idleRounds = 0
         while true {
             collectArrivals()
@@ -94,13 +96,13 @@ final class Census {
 
     // MARK: who there is
 
-    private func look() throws(CheckpointFailure) {
+    private func look(trustingNobody: Bool = false) throws(CheckpointFailure) {
         waitingFor = [:]
         foundZombies = []
         var children: [ProcStat] = []
         let now = Kernel.clock(1)
         for pid in Proc.processes() where known[pid] == nil {
-            if let stranger = strangers[pid], now < stranger.seen + trusted { continue }
+            if !trustingNobody, let stranger = strangers[pid], now < stranger.seen + trusted { continue }
             guard let stat = ProcStat(pid: pid) else { continue }
             if stat.isZombie { foundZombies.append(stat); continue }
             if strangers[pid]?.startTime == stat.startTime { strangers[pid]!.seen = now; continue }
