@@ -143,16 +143,23 @@ func connectPending(_ i: Int) {
     finishWriting(client)
 }
 
-/// connect(2) was under way: it begins anew.
+/// connect(2) was under way: it begins anew, and may fail as it would have.
 func beginConnecting(_ i: Int) {
-    let s = sockets[i], fd = newTCP(i)
-    if s.pointee.local_size > 0 {
-        setOption(fd, 0, 24, 1)
-        let r = system(CKPT_SYS_bind, Int(fd), int(bytes(s.pointee.local)), Int(s.pointee.local_size))
-        guard r == 0 || r == -99 else { refuse(r) { l in putInternet(i, &l); l.put("cannot get its address") } }
+    let client = End.local(i), server = End.remote(i)
+    func begins(_ takePort: (Int32) -> Bool) -> Bool {
+        let fd = newTCP(i), notFree = -99, inUse = -98
+        if takePort(fd) {
+            let r = system(CKPT_SYS_connect, Int(fd), int(server.address), Int(server.size))
+            if r != notFree && r != inUse { setInternetFd(i, fd); return true }
+        }
+        _ = ckpt_close(fd)
+        return false
     }
-    _ = system(CKPT_SYS_connect, Int(fd), int(bytes(s.pointee.remote)), Int(s.pointee.remote_size))
-    setInternetFd(i, fd)
+    if client.size == 0 { if begins({ _ in true }) { return } } else {
+        if begins({ fd in takeByRange(fd, client) }) || begins({ fd in bindsTo(fd, client) }) { return }
+        if mayRepair && onlyLingers(port(client.address)) && begins({ fd in whileRepairing(fd) { bindsTo(fd, client) } }) { return }
+    }
+    refuseInUse(client.address, i)
 }
 
 // MARK: the two ends

@@ -43,6 +43,10 @@ extension Errno {
         case 75: "value too large"
         case 80: "accessing a corrupted shared library"
         case 95: "operation not supported"
+        case 98: "address already in use"
+        case 99: "cannot assign requested address"
+        case 104: "connection reset by peer"
+        case 110: "connection timed out"
         case 111: "connection refused"
         case 122: "disk quota exceeded"
         default: nil
