@@ -5,20 +5,11 @@ import CkptSession
 import CkptSystem
 import Logging
 
-final class Barrier {
-    let segment: Segment
-    let generation: UInt32
-    private let log: Logger
+/// One operation at a time.  The kernel gives the lock back if we die.
+final class SessionLock {
     private let lock: RobustLock
-    /// Called now and then while tasks are waited for.
-    var whileWaiting: () -> Void = {}
-    private var isOpen = true
-    private var count: UInt32 = 0       // of phases; the call is number 0
-    private var session: UnsafeMutablePointer<ckpt_session> { segment.pointer }
 
-    /// Takes the session's lock, which the kernel gives back if we die, and clears what the last operation left.
-    init(_ segment: Segment, _ log: Logger) throws(CheckpointFailure) {
-        self.segment = segment; self.log = log
+    init(_ segment: Segment) throws(CheckpointFailure) {
         lock = RobustLock(at: ckpt_lock_mutex(segment.pointer))
         let deadline = Kernel.clock(1) + 500_000_000
         while !lock.tryLock() {
@@ -35,13 +26,30 @@ final class Barrier {
             }
             Kernel.sleep(milliseconds: 5)
         }
+    }
+    deinit { lock.unlock() }
+}
+
+final class Barrier {
+    let segment: Segment
+    let generation: UInt32
+    private let log: Logger
+    private let lock: SessionLock
+    /// Called now and then while tasks are waited for.
+    var whileWaiting: () -> Void = {}
+    private var isOpen = true
+    private var count: UInt32 = 0       // of phases; the call is number 0
+    private var session: UnsafeMutablePointer<ckpt_session> { segment.pointer }
+
+    /// Clears what the last operation left.
+    init(_ segment: Segment, _ lock: SessionLock, _ log: Logger) throws(CheckpointFailure) {
+        self.segment = segment; self.lock = lock; self.log = log
         let s = segment.pointer
         generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
         awaitAbandoned()
         do throws(SystemError) {
             try segment.file.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
         } catch {
-            lock.unlock()
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(segment.path): \(error.text)", remedy: "free memory or set CKPT_DIR to a folder with room")])
         }
         takeSlotsBack()
@@ -78,7 +86,7 @@ final class Barrier {
         while Kernel.clock(1) < deadline, Int(ckpt_load(&session.pointee.left)) < tasksUsed { Kernel.sleep(microseconds: 200) }
     }
 
-    deinit { if isOpen { abort() }; lock.unlock() }
+    deinit { if isOpen { abort() } }
 
     var tasksUsed: Int { Int(ckpt_tasks_used(session)) }
     var failed: Bool { ckpt_load(&session.pointee.failure.code) != 0 }

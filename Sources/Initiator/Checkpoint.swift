@@ -26,6 +26,8 @@ public struct CheckpointOptions: Sendable {
     public var since: String?
     /// Two ends of a socket that keeps what --track needs between two checkpoints.
     public var track: (into: Int32, from: Int32)?
+    /// Most memory is written while the tree runs.
+    public var preCopy = false
     /// How long tasks may take to arrive, in milliseconds.
     public var patience = 10_000
     /// Called at the start of each phase (CKPT_PAUSE, progress).
@@ -45,6 +47,7 @@ public struct CheckpointReport: Sendable {
     public var keptBytes: UInt64 = 0        // a delta: memory that stays in its base
     public var unreadBytes: UInt64 = 0      // of that: what nobody had to read there
     public var face = ""
+    public var early: EarlyReport?          // --pre-copy
     public var remarks: [String] = []
     public var savedFiles = 0, savedBytes: UInt64 = 0       // --save-files; copied within the pause
 }
@@ -96,6 +99,7 @@ final class Operation {
     private var intake: PageIntake?
     private(set) var base: DeltaBase?
     private(set) var tracker: WriteTracker?
+    private(set) var preCopy: PreCopy?
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 
@@ -110,7 +114,9 @@ final class Operation {
         do throws(Problem) { base = try options.since.map { path throws(Problem) in try DeltaBase(path, output: options.output) } } catch { throw CheckpointFailure([error]) }
         tracker = options.track.flatMap { ends in (try? File(of: Kernel.processID, number: ends.from)).map { WriteTracker(into: ends.into, from: $0) } }
         let draft = try Draft(options.output, name: segment.name, compression: options.compression)
-        let barrier = try Barrier(segment, log)
+        let lock = try SessionLock(segment)
+        if options.preCopy { phase("early"); preCopy = try copyEarly(draft, lock) }
+        let barrier = try Barrier(segment, lock, log)
         let census = Census(segment, barrier, patience: options.patience, log)
         do throws(CheckpointFailure) {
             phase("find")
@@ -125,6 +131,7 @@ final class Operation {
             barrier.whileWaiting = { [weak census] in census?.serveStoppedTasks() }
             phase("record")
             let tree = try observe(census, early, segment)
+            if let preCopy { phase("changed"); takeChanged(tree, preCopy); phase("record") }
             // First: what was typed may still become a signal.
             try recordTerminals(tree, barrier)
             try recordQueues(tree, barrier)

@@ -22,6 +22,7 @@ extension Operation {
                 report.storedBytes = packed.stored
             } else {
                 draft.moveEnd(to: ckpt_load64(&segment.pointer.pointee.file_tail))
+                if let preCopy { try chainEarly(tree, preCopy, draft) }
                 image = try MemoryImage([draft.file] + (base?.files ?? []), chain: segment.process(main.slot).pointee.runs)
             }
             fillTables(tree, content, plan)

@@ -55,9 +55,9 @@ extension ProcMapping {
         isShared == m.isShared && inode == m.inode && device == m.device && name == m.name && (inode == 0 || offset &- start == m.offset &- m.start)
     }
     /// What a record says of the mapping beyond its line in maps.
-    fileprivate func isAdvised(like m: ProcMapping) -> Bool {
-        let codes: [StaticString] = ["gd", "nr", "dc", "wf", "dd", "hg", "nh", "mg", "sr", "rr", "sl", "dp", "ht", "ss", "io", "pf"]
-        return protectionKey == m.protectionKey && codes.allSatisfy { flags.contains($0) == m.flags.contains($0) }
+    fileprivate func isAdvised(like m: ProcMapping, leftOut: Bool) -> Bool {
+        let codes: [StaticString] = ["gd", "nr", "dc", "dd", "hg", "nh", "mg", "sr", "rr", "sl", "dp", "ht", "ss", "io", "pf"]
+        return protectionKey == m.protectionKey && codes.allSatisfy { flags.contains($0) == m.flags.contains($0) } && (leftOut || flags.contains("wf")) == m.flags.contains("wf")
     }
 }
 
@@ -70,7 +70,7 @@ extension Operation {
             var holds = false
             if let view, let there = try? ProcMapping.all(of: view, withFlags: true), let guards = try? observeGuards(view, there) {
                 p.guards = guards
-                holds = agree(p.mappings, there)
+                holds = agree(p.mappings, there, leftOut: writtenInPlace ? [] : leftOut(p))
             }
             p.areMappingsProven = true
             let slot = segment.process(p.slot)
@@ -81,12 +81,24 @@ extension Operation {
         if !allHold { throw CheckpointFailure.mappingsChanged }
     }
 
-    private func agree(_ expected: [ProcMapping], _ there: [ProcMapping]) -> Bool {
+    /// What the leader has made its snapshot have without the pages (--pre-copy).
+    private func leftOut(_ p: ObservedProcess) -> [PageRange] {
+        let slot = segment.process(p.slot), ranges = arena(slot.pointee.ranges_offset, ckpt_range.self)
+        return (0..<Int(slot.pointee.ranges_count)).compactMap { ranges[$0].kind == CKPT_RANGE_EARLY.rawValue && ranges[$0].copy == 1 ? (ranges[$0].start, ranges[$0].end) : nil }
+    }
+
+    private func agree(_ expected: [ProcMapping], _ there: [ProcMapping], leftOut: [PageRange]) -> Bool {
         var at = 0
         for m in expected where m.inode != segment.identity.inode && !m.name.hasPrefix("[v") {
             while at < there.count && there[at].end <= m.start { at += 1 }
-            // The snapshot's own memory may have joined a neighbour.
-            guard at < there.count, there[at].start <= m.start, there[at].end >= m.end, m.isAdvised(like: there[at]) else { return false }
+            // The snapshot's own memory may have joined a neighbour, and what was left out has parted from the rest.
+            var from = m.start, k = at
+            while from < m.end {
+                guard k < there.count, there[k].start <= from else { return false }
+                let to = min(there[k].end, m.end)
+                if !m.isAdvised(like: there[k], leftOut: leftOut.contains { $0.start < to && from < $0.end }) { return false }
+                from = to; k += 1
+            }
         }
         return true
     }

@@ -30,7 +30,11 @@ extension Operation {
                 guard let vma = content.vma(m, p, segment) else { continue }
                 var v = vma
                 v.process = UInt32(i)
-                if let range = plan.range(m, &v, content, draft, p, hasSwap: hasSwap) {
+                if v.kind == CKPT_VMA_ANONYMOUS.rawValue, let early = preCopy?.stretch(p, m) {
+                    v.data_offset = early.place
+                    ranges += early.ranges
+                    own += early.leftToSnapshot.bytes
+                } else if let range = plan.range(m, &v, content, draft, p, hasSwap: hasSwap) {
                     ranges.append(range)
                     if range.file_offset != 0 { own += m.isShared ? m.residentBytes : max(m.anonymousBytes, m.hugeBytes) }
                 }

@@ -119,7 +119,7 @@ public struct ProcMapping: Sendable {
     public var residentBytes: UInt64 = 0    // smaps: Rss + Swap
     public var hugeBytes: UInt64 = 0        // smaps: Private_Hugetlb + Shared_Hugetlb
     public var kernelPageSize: UInt64 = 4096
-    public var isTracked = false            // its writes are noted for us (--track)
+    public var isTracked = false            // its writes are noted for us (--track, --pre-copy)
     public var protectionKey: UInt8 = 0     // 0 as well where the CPU has none
     public var size: UInt64 { end - start }
 

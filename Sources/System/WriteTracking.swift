@@ -3,7 +3,7 @@
 import CkptABI
 import Glibc
 
-public final class WriteTracking {
+public final class WriteTracking: Sendable {
     private let descriptor: File
 
     /// A descriptor that has been one before.
@@ -24,6 +24,12 @@ public final class WriteTracking {
     public func add(_ start: UInt64, _ end: UInt64) -> Bool {
         var a = ckpt_uffdio_register(start: start, size: end - start, mode: UInt64(CKPT_UFFD_WP), ioctls: 0)
         return withUnsafeMutablePointer(to: &a) { ckpt_syscall(Int(CKPT_SYS_ioctl), Int(descriptor.number), Int(CKPT_UFFDIO_REGISTER), Int(bitPattern: $0), 0, 0, 0) } == 0
+    }
+
+    /// What an earlier tracking may have left on the pages is taken off (close(2) did not before Linux 6.9): all count as written.
+    public func clear(_ start: UInt64, _ end: UInt64) -> Bool {
+        var a = ckpt_uffdio_writeprotect(start: start, size: end - start, mode: 0)
+        return withUnsafeMutablePointer(to: &a) { ckpt_syscall(Int(CKPT_SYS_ioctl), Int(descriptor.number), Int(CKPT_UFFDIO_WRITEPROTECT), Int(bitPattern: $0), 0, 0, 0) } == 0
     }
 
     /// The descriptor and a few bytes go into a socket, where they stay until somebody takes them; false: there is no room.
@@ -48,29 +54,40 @@ extension PageMap {
     /// The pages that are there, present or swapped out, and have been written since they were protected, or have not; in their order.
     /// `protecting`: those that have been written count as unwritten from now on.
     public func tracked(from start: UInt64, to end: UInt64, _ wanted: Written, protecting: Bool = false) throws(SystemError) -> [(start: UInt64, end: UInt64)] {
-        var found: [(start: UInt64, end: UInt64)] = [], regions = [ckpt_page_region](repeating: ckpt_page_region(), count: 4096), at = start
+        var found: [(start: UInt64, end: UInt64)] = [], a = ckpt_pm_scan_arg()
         let protect: UInt64 = 1, onlyTracked: UInt64 = 2
+        a.flags = protecting ? protect | onlyTracked : 0
+        a.category_mask = UInt64(CKPT_PAGE_IS_WRITTEN | CKPT_PAGE_IS_WPALLOWED)
+        a.category_inverted = wanted == .not ? UInt64(CKPT_PAGE_IS_WRITTEN) : 0
+        a.return_mask = UInt64(CKPT_PAGE_IS_WPALLOWED)
+        try scan(from: start, to: end, a) { r in
+            if let last = found.last, last.end == r.start { found[found.count - 1].end = r.end } else { found.append((r.start, r.end)) }
+        }
+        return found
+    }
+    /// All pages that are there, in their order; `isUnwritten`: they are tracked, and as they were when they were protected.
+    public func present(from start: UInt64, to end: UInt64, _ body: (_ start: UInt64, _ end: UInt64, _ isUnwritten: Bool) -> Void) throws(SystemError) {
+        var a = ckpt_pm_scan_arg()
+        a.return_mask = UInt64(CKPT_PAGE_IS_WRITTEN | CKPT_PAGE_IS_WPALLOWED)
+        try scan(from: start, to: end, a) { r in body(r.start, r.end, r.categories & UInt64(CKPT_PAGE_IS_WRITTEN | CKPT_PAGE_IS_WPALLOWED) == UInt64(CKPT_PAGE_IS_WPALLOWED)) }
+    }
+
+    private func scan(from start: UInt64, to end: UInt64, _ question: ckpt_pm_scan_arg, _ body: (ckpt_page_region) -> Void) throws(SystemError) {
+        var regions = [ckpt_page_region](repeating: ckpt_page_region(), count: 4096), at = start
         while at < end {
-            var a = ckpt_pm_scan_arg()
+            var a = question
             a.size = UInt64(MemoryLayout<ckpt_pm_scan_arg>.size)
             a.start = at; a.end = end; a.vec_len = UInt64(regions.count)
-            a.flags = protecting ? protect | onlyTracked : 0
-            a.category_mask = UInt64(CKPT_PAGE_IS_WRITTEN | CKPT_PAGE_IS_WPALLOWED)
-            a.category_inverted = wanted == .not ? UInt64(CKPT_PAGE_IS_WRITTEN) : 0
             a.category_anyof_mask = UInt64(CKPT_PAGE_IS_PRESENT | CKPT_PAGE_IS_SWAPPED)
-            a.return_mask = UInt64(CKPT_PAGE_IS_WPALLOWED)
             let got = regions.withUnsafeMutableBufferPointer { r in
                 a.vec = UInt64(UInt(bitPattern: r.baseAddress!))
                 return withUnsafeMutablePointer(to: &a) { ckpt_syscall(Int(CKPT_SYS_ioctl), Int(file.number), Int(CKPT_PAGEMAP_SCAN), Int(bitPattern: $0), 0, 0, 0) }
             }
             if got == -4 { continue }
             if got < 0 { throw SystemError("PAGEMAP_SCAN", errno: Int32(-got)) }
-            for r in regions.prefix(got) {
-                if let last = found.last, last.end == r.start { found[found.count - 1].end = r.end } else { found.append((r.start, r.end)) }
-            }
+            for i in 0..<got { body(regions[i]) }
             if a.walk_end <= at { break }
             at = a.walk_end
         }
-        return found
     }
 }

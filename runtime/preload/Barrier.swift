@@ -49,7 +49,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
             endWithTheOthers()
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
             if let process { putBackTerminals(session, process) }
-            if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process) }
+            if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process); closeTracking() }
             undoOptions(session)
             requeueSignals(session, slot)
             return now

@@ -13,9 +13,10 @@ func saveMemory(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsafe
     if !writeInPlace && process.pointee.ranges_early != 0 && hasSegments(list, count) { _ = ckpt_call_on_stack(sharedInPlace, UnsafeMutableRawPointer(process), ckpt_writer_stack_top()) }
     if !writeInPlace {
         do throws(Errno) {
-            defer { dropCopies(session, process); keepSegments(list, count, fromClone: false) }
+            defer { dropCopies(session, process); keepSegments(list, count, fromClone: false); takeEarlyBack(list, count) }
             try copyUninherited(session, process)
             keepSegments(list, count, fromClone: true)
+            leaveEarlyOut(list, count)
             try cloneSnapshot(session, process)
         } catch {
             forgetCopies(session, process)

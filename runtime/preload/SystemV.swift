@@ -19,8 +19,17 @@ func answerAsks(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsafe
         case Int64(CKPT_ASK_RING): ask.pointee.result = Int64(copyRing(argument(0), argument(1), argument(2), to: argument(3)))
         default: ask.pointee.result = Int64(ckpt_syscall(Int(ask.pointee.number), argument(0), argument(1), argument(2), argument(3), argument(4), argument(5)))
         }
+        if ask.pointee.number == Int64(CKPT_SYS_userfaultfd) && ask.pointee.result >= 0 { ckpt_runtime().pointee.tracking = Int32(truncatingIfNeeded: ask.pointee.result) + 1 }
+        if ask.pointee.number == Int64(CKPT_SYS_close) { ckpt_runtime().pointee.tracking = 0 }
         i += 1
     }
+}
+
+/// An initiator that died before it had this closed.
+func closeTracking() {
+    let runtime = ckpt_runtime()
+    if runtime.pointee.tracking != 0 { _ = ckpt_close(runtime.pointee.tracking - 1) }
+    runtime.pointee.tracking = 0
 }
 
 /// semadj of one semaphore in this process.  Nothing shows it, but an operation that would take it out of its range (−32768 to 32767) fails with ERANGE;

@@ -88,7 +88,8 @@ private struct Offer {
         let folder = memory ? "/dev/shm" : "/tmp", free = Machine.freeSpace(of: folder) ?? 0
         let files = Machine.limit(Machine.openFiles)?.soft ?? 0
         return [
-            Offer("write tracking", WriteTracking.isPossible && mayTrace, "deltas of ckrun --track read only what may have changed", else: "deltas compare all memory with their base, also with --track",
+            Offer("write tracking", WriteTracking.isPossible && mayTrace, "for checkpoint --pre-copy, and ckrun --track, whose deltas read only what may have changed",
+                  else: "deltas compare all memory with their base, also with --track, and all is saved in the pause, also with --pre-copy",
                   remedy: WriteTracking.isPossible ? "as root: sysctl -w kernel.yama.ptrace_scope=0" : "boot Linux 6.7 or later"),
             Offer("page scan", Machine.hasPagemapScan, "PAGEMAP_SCAN", else: "checkpoints read /proc/PID/pagemap, which is slower", remedy: "boot Linux 6.7 or later"),
             Offer("kcmp", Machine.hasKcmp, "shared descriptors are recognised", else: "kcmp(2) is not available", remedy: "boot a kernel with CONFIG_KCMP", vital: true),

@@ -40,6 +40,7 @@ struct Checkpoint: ParsableCommand {
     @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
     @Option(help: ArgumentHelp("Write a delta: only the memory that is not as in this statefile, which a restart then needs beside it.  ckptctl merge makes one file.", valueName: "BASE")) var since: String?
+    @Flag(name: .customLong("pre-copy"), help: "Write most memory while the tree runs, so that the pause takes what it has written meanwhile.") var preCopy = false
     @Option(help: .hidden) var track: Track?
     @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
     @Flag(help: "Write memory past the page cache (O_DIRECT): for storage that is slower than memory, and to keep the cache for others.") var direct = false
@@ -56,6 +57,8 @@ struct Checkpoint: ParsableCommand {
         if output == "-" && json { throw ValidationError("--json and -o - exclude each other: both take stdout.") }
         if since != nil && face == .core { throw ValidationError("--face core: a delta has no face for debuggers; ckptctl gdb opens it, and ckptctl merge makes one file.") }
         if since != nil && (compress != .none || output == "-") { throw ValidationError("--since goes with neither --compress nor -o -: pages are compared where they lie.") }
+        if preCopy && (since != nil || track != nil) { throw ValidationError("--pre-copy makes a whole statefile; a delta (--since, ckrun --track) is small by itself: leave one of them out.") }
+        if preCopy && (compress != .none || output == "-") { throw ValidationError("--pre-copy goes with neither --compress nor -o -: pages are written again where they lie.  Compress the statefile later.") }
         if timeout < 1 || timeout > 86_400 { throw ValidationError("--timeout takes 1 to 86400 seconds.") }
     }
 
@@ -70,6 +73,7 @@ struct Checkpoint: ParsableCommand {
         options.saveFiles = saveFiles?.bytes
         options.outside = tcp
         options.direct = direct
+        options.preCopy = preCopy
         options.track = track.map { ($0.into, $0.from) }
         options.since = since.map { absolutePath($0) }
         options.patience = timeout * 1000
@@ -126,6 +130,7 @@ struct Checkpoint: ParsableCommand {
             return try ckptctl.output(.object([
                 .init("file", .text(path)), .init("face", .text(r.face)), .init("processes", JSON(r.processes)), .init("tasks", JSON(r.tasks)),
                 .init("memory", JSON(r.memoryBytes)), .init("size", JSON(r.fileSize)), .init("stored", JSON(r.storedBytes ?? r.memoryBytes)), .init("pause", JSON(r.pause)), .init("kept", JSON(r.keptBytes)), .init("unread", JSON(r.unreadBytes)),
+                .init("early", JSON(r.early?.bytes ?? 0)), .init("late", JSON(r.early?.lateBytes ?? 0)),
                 .init("saved_files", JSON(r.savedFiles)), .init("saved_bytes", JSON(r.savedBytes)),
                 .init("phases", .object(r.phases.map { .init($0.name, JSON($0.nanoseconds)) }))]))
         }
@@ -135,6 +140,9 @@ struct Checkpoint: ParsableCommand {
         if path == "-" { if !quiet { note("stdout: \(line)") } } else {
             try ckptctl.output("\(path): \(line)\n")
             if r.face == "exec" && !quiet && Kernel.environment("CKPT_QUIET") == nil && face == .auto { note("run it with \(path); open it with: ckptctl gdb \(path)") }
+        }
+        if timing, let e = r.early {
+            Program.writeError("ckptctl: --pre-copy: \(sizeText(e.bytes)) read before the pause, \(sizeText(e.lateBytes)) in it; before it all were stopped \(e.stops.count) times, for \(milliseconds(e.stops.max() ?? 0)) at most\n")
         }
         if timing { for p in r.phases { Program.writeError("ckptctl: phase \(p.name): \(milliseconds(p.nanoseconds))\n") } }
     }

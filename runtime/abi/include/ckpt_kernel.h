@@ -84,6 +84,7 @@ struct ckpt_uffdio_api { uint64_t api, features, ioctls; };
 struct ckpt_uffdio_register { uint64_t start, size, mode, ioctls; };
 struct ckpt_uffdio_copy { uint64_t to, from, size, mode; int64_t done; };      // COPY and MOVE
 struct ckpt_uffdio_zeropage { uint64_t start, size, mode; int64_t done; };
+struct ckpt_uffdio_writeprotect { uint64_t start, size, mode; };
 struct ckpt_uffdio_range { uint64_t start, size; };
 struct ckpt_uffdio_poison { uint64_t start, size, mode; int64_t done; };
 #define CKPT_UFFDIO_API 0xc018aa3ful
@@ -92,6 +93,7 @@ struct ckpt_uffdio_poison { uint64_t start, size, mode; int64_t done; };
 #define CKPT_UFFDIO_COPY 0xc028aa03ul
 #define CKPT_UFFDIO_ZEROPAGE 0xc020aa04ul
 #define CKPT_UFFDIO_MOVE 0xc028aa05ul
+#define CKPT_UFFDIO_WRITEPROTECT 0xc018aa06ul
 #define CKPT_UFFDIO_POISON 0xc020aa08ul
 enum { CKPT_UFFD_USER_MODE_ONLY = 1, CKPT_UFFD_MISSING = 1, CKPT_UFFD_WP = 2, CKPT_UFFD_CLOEXEC = 0x80000 };
 enum { CKPT_UFFD_EVENT_FORK = 2, CKPT_UFFD_EVENT_REMAP = 4, CKPT_UFFD_EVENT_REMOVE = 8, CKPT_UFFD_EVENT_UNMAP = 64, CKPT_UFFD_MOVE = 1 << 16,
@@ -99,6 +101,11 @@ enum { CKPT_UFFD_EVENT_FORK = 2, CKPT_UFFD_EVENT_REMAP = 4, CKPT_UFFD_EVENT_REMO
 struct ckpt_uffd_msg { uint8_t event, pad[7]; uint64_t a, b, c; };
 _Static_assert(sizeof(struct ckpt_uffd_msg) == 32, "uffd_msg");
 enum ckpt_uffd_event { CKPT_UFFD_FAULT = 0x12, CKPT_UFFD_FORK = 0x13, CKPT_UFFD_REMAP = 0x14, CKPT_UFFD_REMOVE = 0x15, CKPT_UFFD_UNMAP = 0x16 };
+
+// ioctl(2) on /proc/PID/maps: the mapping around an address (Linux 6.11).
+struct ckpt_procmap_query { uint64_t size, flags, address, start, end, vma_flags, page_size, offset, inode; uint32_t major, minor, name_size, build_id_size; uint64_t name, build_id; };
+_Static_assert(sizeof(struct ckpt_procmap_query) == 104, "procmap_query");
+#define CKPT_PROCMAP_QUERY 0xc0686611ul
 
 struct ckpt_iovec { uint64_t base, length; };
 

@@ -104,6 +104,7 @@ enum ckpt_range_kind {
     CKPT_RANGE_SEGMENT = 6,         // System V shared memory: like SHARED, but no clone may have it, since attachments are counted and dated;
                                     // copy & 1 as for SHARED, copy & 2: MADV_DONTFORK already;
                                     // start 0: attached nowhere in the tree, and read through an attachment of the leader's; its id is copy >> 32
+    CKPT_RANGE_EARLY = 7,           // it has been read (--pre-copy): no clone needs its pages; copy: none has them
     CKPT_RANGE_WHOLE = 5,           // every page that can be read, whatever it belongs to (a private mapping of a deleted file, the vdso)
 };
 struct ckpt_range {

@@ -1,0 +1,71 @@
+// --pre-copy: what was read while the tree ran is what memory held at the instant, whatever was written to it, given back or moved meanwhile.
+import Foundation
+import Glibc
+import Testing
+
+@Suite(.serialized) struct PreCopyTests {
+    static let dirtier = Subject.compiled("early-dirtier", "dirtier.c", [], "500"), stacks = Subject.compiled("stacks", "stacks.c", ["-pthread"], "1000")
+
+    @Test func `a program that writes all the time, ended and restarted from memory that was read early, writes what it writes undisturbed`() {
+        for user in User.available { #expect(oracle(Self.dirtier, as: user, count: 2, by: .file(["--pre-copy"])) >= 1) }
+    }
+
+    @Test func `threads run on while they are saved, and the statefile holds the instant of the pause`() {
+        for user in User.available {
+            scenario("early-threads", as: user) { s in
+                let reference = try reference(of: Self.stacks)
+                try s.start(try Self.stacks.argv())
+                usleep(UInt32(reference.seconds * 50_000))
+                let report = try s.checkpoint(options: ["--pre-copy", "--json"])
+                guard let object = try JSONSerialization.jsonObject(with: Data(report.text.utf8)) as? [String: Any], let early = object["early"] as? Int, early > 8 << 20 else { throw Failure("nothing was read early: \(report)") }
+                kill(s.pid, SIGKILL)
+                Children.kill(tagged: s.tag)
+                _ = try s.wait()
+                Children.reapStrays()
+                let verified = try s.ckptctl(["verify", s.statefile])
+                if verified.status != .exited(0) { throw Failure(verified.errors) }
+                try s.restart(["--files", "truncate"])
+                try s.expect(.exited(0), limit: 60 + reference.seconds * 4)
+                if let difference = difference(reference.files, products(s.folder)) { throw Failure(difference) }
+            }
+        }
+    }
+
+    @Test(arguments: ["opened", "copied", "memory"]) func `an initiator that dies while it reads early leaves no trace`(phase: String) {
+        scenario("early-dead-\(phase)") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat"), "32"])
+            try s.waitUntilReady()
+            let before = traces(s)
+            s.environment["CKPT_PAUSE"] = phase
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "--pre-copy", "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+            s.environment["CKPT_PAUSE"] = nil
+            guard eventually(20, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure(read(s.path("initiator.err"))) }
+            if phase == "copied", traces(s) == before { throw Failure("nothing was registered: \(before)") }
+            kill(initiator, SIGKILL)
+            kill(initiator, SIGCONT)
+            _ = Children.wait(initiator, limit: 10)
+            guard eventually(1, { traces(s) == before }) else { throw Failure("\(before)\nthen: \(traces(s))") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+    /// What is advised of the mappings of its processes and registered, and their descriptors.
+    private func traces(_ s: Scenario) -> [String] {
+        let members = Children.pids(tagged: s.tag).filter { (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\($0)/exe"))?.hasSuffix("behaviour-heartbeat") ?? false }
+        return members.sorted().flatMap { pid in
+            // By cat: Foundation reads only the first part of such a file.
+            ((try? run(["/bin/cat", "/proc/\(pid)/smaps"], in: s.folder))?.text ?? "").split(separator: "\n").filter { $0.hasPrefix("VmFlags") }.map { String($0) } + ((try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd")) ?? []).sorted()
+        }
+    }
+
+    @Test func `what it does not go with is refused by name`() {
+        scenario("early-refused") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat")])
+            try s.waitUntilReady()
+            try s.checkpoint()
+            for options in [["--compress", "lz4"], ["--since", s.statefile]] { try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy"] + options, 64, options[0], "--pre-copy") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+}
