@@ -1,5 +1,5 @@
 # Called by tools/bench: measures, prints a table of ratios, and draws it.  Nothing here passes or fails: a target stands beside its figure.
-import argparse, json, os, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
+import argparse, json, os, resource, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CORES = os.cpu_count()
