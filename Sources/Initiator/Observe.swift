@@ -82,7 +82,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
     var slots: [Key: Int] = [:]
     var parked: [Owner: Int] = [:], processSlots: [Owner: Int] = [:]
     let tasks = Int(ckpt_tasks_used(segment.pointer))
-    // A task that an earlier attempt called, and that comes late, may write into a slot which is another's by now.
+    // Slots are claimed by generation, and a leader's stack has one owner: if all the same two tasks were one, their restart would crash.
     struct Context: Hashable { var owner: Owner, address: UInt64 }
     var contexts: Set<Context> = [], mixed: Set<Owner> = []
     for i in 0..<tasks {

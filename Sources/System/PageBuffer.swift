@@ -32,13 +32,5 @@ public final class PageBuffer: @unchecked Sendable {
         }
         return done
     }
-    public func isZero(page offset: Int) -> Bool {
-        let words = (base + offset).assumingMemoryBound(to: UInt64.self)
-        var i = 0
-        while i < 512 {
-            if words[i] | words[i + 1] | words[i + 2] | words[i + 3] | words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7] != 0 { return false }
-            i += 8
-        }
-        return true
-    }
+    public func isZero(page offset: Int) -> Bool { ckpt_page_is_zero(base + offset) }
 }

@@ -145,21 +145,12 @@ func connectPending(_ i: Int) {
 
 /// connect(2) was under way: it begins anew, and may fail as it would have.
 func beginConnecting(_ i: Int) {
-    let client = End.local(i), server = End.remote(i)
-    func begins(_ takePort: (Int32) -> Bool) -> Bool {
-        let fd = newTCP(i), notFree = -99, inUse = -98
-        if takePort(fd) {
-            let r = system(CKPT_SYS_connect, Int(fd), int(server.address), Int(server.size))
-            if r != notFree && r != inUse { setInternetFd(i, fd); return true }
-        }
-        _ = ckpt_close(fd)
-        return false
-    }
-    if client.size == 0 { if begins({ _ in true }) { return } } else {
-        if begins({ fd in takeByRange(fd, client) }) || begins({ fd in bindsTo(fd, client) }) { return }
-        if mayRepair && onlyLingers(port(client.address)) && begins({ fd in whileRepairing(fd) { bindsTo(fd, client) } }) { return }
-    }
-    refuseInUse(client.address, i)
+    let client = End.local(i)
+    guard let fd = fromItsPort(client, { fd in
+        let r = connect(fd, to: .remote(i))
+        return r != notFree && r != inUse
+    }) else { refuseInUse(client.address, i) }
+    setInternetFd(i, fd)
 }
 
 // MARK: the two ends
@@ -190,22 +181,29 @@ private func connectFrom(_ client: End, to server: End) -> Int32 {
     refuseInUse(client.address, client.socket)
 }
 
-/// A client that had no port of its own choice gets its port as it did then, by connect(2), from a range of one; else by bind(2), which a privileged
-/// engine can force past connections that have ended.
 private func connectsAtOnce(_ client: End, to server: End) -> Int32? {
-    if let fd = connects(client, server, { fd in takeByRange(fd, client) }) { return fd }
-    if let fd = connects(client, server, { fd in bindsTo(fd, client) }) { return fd }
-    guard mayRepair, onlyLingers(port(client.address)) else { return nil }
-    return connects(client, server) { fd in whileRepairing(fd) { bindsTo(fd, client) } }
+    fromItsPort(client) { fd in
+        let r = connect(fd, to: server), isThere = r == 0 || r == underWay
+        guard isThere || r == notFree || r == inUse else { refuse(r) { l in putInternet(client.socket, &l); l.put("cannot be connected") } }
+        return isThere && name(of: fd) == port(client.address)
+    }
 }
-private func connects(_ client: End, _ server: End, _ takePort: (Int32) -> Bool) -> Int32? {
-    let fd = newTCP(client.socket)
-    guard takePort(fd) else { _ = ckpt_close(fd); return nil }
-    let r = system(CKPT_SYS_connect, Int(fd), int(server.address), Int(server.size)), underWay = -115, notFree = -99, inUse = -98
-    if (r == 0 || r == underWay) && name(of: fd) == port(client.address) { return fd }
-    reset(fd)
-    guard r == notFree || r == inUse || r == 0 || r == underWay else { refuse(r) { l in putInternet(client.socket, &l); l.put("cannot be connected") } }
-    return nil
+private let underWay = -115, notFree = -99, inUse = -98
+private func connect(_ fd: Int32, to server: End) -> Int { system(CKPT_SYS_connect, Int(fd), int(server.address), Int(server.size)) }
+
+/// A client that had no port of its own choice gets its port as it did then, by connect(2), from a range of one; else by bind(2), which a privileged
+/// engine can force past connections that have ended.  nil: each way its port was not free.
+private func fromItsPort(_ client: End, _ connects: (Int32) -> Bool) -> Int32? {
+    func attempt(_ takePort: (Int32) -> Bool) -> Int32? {
+        let fd = newTCP(client.socket)
+        if takePort(fd) && connects(fd) { return fd }
+        reset(fd)
+        return nil
+    }
+    if client.size == 0 { return attempt { _ in true } }
+    if let fd = attempt({ fd in takeByRange(fd, client) }) ?? attempt({ fd in bindsTo(fd, client) }) { return fd }
+    guard mayRepair, onlyLingers(port(client.address)) else { return nil }
+    return attempt { fd in whileRepairing(fd) { bindsTo(fd, client) } }
 }
 private func takeByRange(_ fd: Int32, _ client: End) -> Bool {
     setOption(fd, 0, 24, 1)

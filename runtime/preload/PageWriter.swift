@@ -211,15 +211,7 @@ struct PageWriter {
     /// The writer's own memory changes under its checksum.
     private func isScratch(_ page: UInt64) -> Bool { page >= ckpt_scratch_start() && page < ckpt_scratch_end() }
 
-    private func isZero(_ page: UInt64) -> Bool {
-        let words = UnsafePointer<UInt64>(bitPattern: UInt(page))!
-        var i = 0
-        while i < 512 {
-            if words[i] | words[i + 1] | words[i + 2] | words[i + 3] | words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7] != 0 { return false }
-            i += 8
-        }
-        return true
-    }
+    private func isZero(_ page: UInt64) -> Bool { ckpt_page_is_zero(UnsafeRawPointer(bitPattern: UInt(page))!) }
 
     private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
         if isStream { return try sendRun(range, base: base, from: from, to: to, flags: flags) }

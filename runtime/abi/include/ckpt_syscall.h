@@ -86,6 +86,12 @@ CKPT_INLINE long ckpt_futex_wait_bits(const uint32_t *_Nonnull w, uint32_t v, co
 CKPT_INLINE long ckpt_futex_wake_bits(const uint32_t *_Nonnull w, uint32_t bits) { return ckpt_syscall(CKPT_SYS_futex, (long)w, 10, 0x7fffffff, 0, 0, bits); }
 CKPT_INLINE long ckpt_clock(int clock, struct ckpt_timespec *_Nonnull t) { return ckpt_syscall(CKPT_SYS_clock_gettime, clock, (long)t, 0, 0, 0, 0); }
 
+CKPT_INLINE _Bool ckpt_page_is_zero(const void *_Nonnull page) {
+    const uint64_t *w = (const uint64_t *)page;
+    for (int i = 0; i < 512; i += 8) if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7]) return 0;
+    return 1;
+}
+
 // C11 atomics on plain fields of shared structs: Swift's Atomic can't be a field of an imported C struct.
 CKPT_INLINE uint32_t ckpt_load(const uint32_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 CKPT_INLINE void ckpt_store(uint32_t *_Nonnull p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
