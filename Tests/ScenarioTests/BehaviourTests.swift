@@ -46,6 +46,29 @@ import Testing
         feature("behaviour-limits", [limit])
     }
 
+    /// Of a control group: as /sys/fs/cgroup has the controller in either version, where it can be had.
+    private static let pidsGroup = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].first { read($0 + "/cgroup.subtree_control").contains("pids") || $0.hasSuffix("/pids") && access($0, W_OK) == 0 }
+    @Test(.enabled(if: User.available.contains(.root) && pidsGroup != nil)) func `where no process may be made any more, memory is written inside the pause`() {
+        scenario("pids-max", as: .root) { s in
+            try s.start([try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            let group = "\(Self.pidsGroup!)/\(s.tag)"
+            func write(_ text: String, to file: String) throws { try Data(text.utf8).write(to: URL(filePath: group + "/" + file)) }
+            if mkdir(group, 0o755) != 0 { throw Failure("\(group): \(String(cString: strerror(errno)))") }
+            defer { _ = eventually(5) { rmdir(group) == 0 } }
+            try write("\(s.pid)", to: "cgroup.procs")
+            try write("1", to: "pids.max")
+            let result = try s.checkpoint()
+            if !result.errors.contains("no snapshot could be cloned") { throw Failure("it is not said: \(result.errors)") }
+            try write("max", to: "pids.max")
+            try s.checkpoint(kill: true)
+            // The one from inside the pause.
+            try s.restart(from: s.path("generation-1.ckpt"))
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `end of file comes when the writer closes although a snapshot is being written`() {
         undisturbed("behaviour-eof", ["512"], checkpoints: 3) { s in
             let words = s.output.split(whereSeparator: \.isWhitespace)
