@@ -4,7 +4,7 @@
 extension Errno {
     public static let notPermitted = Errno(1), noEntry = Errno(2), notExecutable = Errno(8), denied = Errno(13), notDirectory = Errno(20)
 
-    /// As strerror(3) has it, or nil for an error that nobody has met here.
+    /// As strerror(3) has it, or plainer; nil for an error that nobody has met here.
     public var text: StaticString? {
         switch code {
         case 1: "operation not permitted"
@@ -37,7 +37,7 @@ extension Errno {
         case 30: "read-only file system"
         case 32: "broken pipe"
         case 36: "file name too long"
-        case 38: "function not implemented"
+        case 38: "this kernel has no such call"
         case 40: "too many levels of symbolic links"
         case 61: "no data available"
         case 75: "value too large"
