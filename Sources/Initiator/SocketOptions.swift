@@ -78,6 +78,7 @@ extension SystemContent {
     }
 
     private func captureFilter(_ s: ObservedSocket) {
+        if s.isFenced { return }        // by us, and it had none
         if tables.options[Int(s.record.first_option)...].contains(where: { $0.level == SocketLevel.socket && $0.name == SocketOption.attachFilter }) { return }
         guard let filter = s.file.classicFilter else { return refuse(s, "socket with an eBPF filter (SO_ATTACH_BPF), which can't be read", "use a classic filter (SO_ATTACH_FILTER), or none") }
         if !filter.isEmpty { add(SocketLevel.socket, SocketOption.attachFilter, filter, CKPT_OPTION_FILLED, "SO_ATTACH_FILTER") }

@@ -18,6 +18,7 @@ final class ObservedSocket {
     let pid: Int32, fd: Int32           // for messages
     var record = ckpt_socket_record()
     var refused = false
+    var isFenced = false
 
     init(_ index: Int, _ description: Int, _ file: File, _ f: OpenFile, _ tree: ObservedTree) throws(SystemError) {
         self.index = index; self.description = description; self.file = file

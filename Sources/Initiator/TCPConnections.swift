@@ -12,6 +12,7 @@ extension SystemContent {
         let lines = InternetTables.tcp(tree.processes[tree.root].view)
         let ends = TCPEnds(all, lines)
         for s in all { recordConnection(s, ends) }
+        recordOutside()
         for s in all where s.isListening && !s.refused { recordWaiting(s, ends) }
         for s in all where !s.refused && s.record.peer != ckpt_no_index() { letArrive(s, ends) }
         for s in all where !s.refused && !s.isListening { readStream(s) }
@@ -61,11 +62,11 @@ extension SystemContent {
         let line = ends.line[Connection4(local: remote, remote: local)]
         switch line {
         case let l? where l.inode == 0 && (l.state == .established || l.state == .closeWait):
-            guard let listener = ends.listener(at: remote) else { return recordOutside(s, remote) }
+            guard let listener = ends.listener(at: remote) else { return leadsOutside(s, remote) }
             recordPending(s, listener, l)
         case let l? where l.inode == 0: gone(s, l.state == .finWait1 || l.state == .closing)
         case nil where isLocal(remote): gone(s, false)
-        default: recordOutside(s, remote)
+        default: leadsOutside(s, remote)
         }
     }
 

@@ -10,7 +10,7 @@ private let receiveQueue: Int32 = 1, sendQueue: Int32 = 2
 private let offWithoutProbe: Int32 = -1
 
 extension SystemContent {
-    func recordOutside(_ s: ObservedSocket, _ remote: Endpoint) {
+    func leadsOutside(_ s: ObservedSocket, _ remote: Endpoint) {
         let what = "TCP connection \(s.local.text) to \(remote.text), outside of the tree"
         if options.outside == .refuse { return refuse(s, what, "close it before the checkpoint, or leave out --tcp refuse") }
         if options.outside == .reset { return }
@@ -19,13 +19,51 @@ extension SystemContent {
             if options.outside == .repair { refuse(s, what + ": half of it is closed, which can't be repaired", "close it before the checkpoint, or use --tcp reset") }
             return
         }
-        let was = tables.messages.count
-        do throws(SystemError) { try recordRepair(s) } catch {
-            tables.messages.removeLast(tables.messages.count - was)
-            s.record.message_count = 0; s.record.repair_size = 0
-            guard options.outside == .repair else { return }
-            refuse(s, what + ": \(error.call): \(error.text)", error.errno == 1 ? "run ckptctl with CAP_NET_ADMIN, as root, or use --tcp reset" : "try again")
+        if !s.file.mayBeRepaired {
+            if options.outside == .repair { refuse(s, what + ": TCP_REPAIR: \(SystemError("", errno: 1).text)", "run ckptctl with CAP_NET_ADMIN, as root, or use --tcp reset") }
+            return
         }
+        outside.append((s, what))
+    }
+
+    /// With --kill nothing is let in any more before the queues are read: it would be acknowledged, lack in the statefile, and not be sent again.
+    func recordOutside() {
+        defer { outside = [] }
+        if options.afterwards == .kill { awaitSilence(outside.map(\.socket)) }
+        for (s, what) in outside {
+            let was = tables.messages.count
+            do throws(SystemError) {
+                let mayRecord = options.afterwards == .kill ? try fence(s) : true
+                guard mayRecord else {
+                    if options.outside == .repair { refuse(s, what + ": a filter of its own (SO_ATTACH_FILTER) is where ours must be", "use --tcp reset") }
+                    continue
+                }
+                try recordRepair(s)
+            } catch {
+                tables.messages.removeLast(tables.messages.count - was)
+                s.record.message_count = 0; s.record.repair_size = 0
+                if options.outside == .repair { refuse(s, what + ": \(error.call): \(error.text)", "try again, or use --tcp reset") }
+            }
+        }
+    }
+
+    /// false: it has a filter of its own.
+    private func fence(_ s: ObservedSocket) throws(SystemError) -> Bool {
+        guard let own = s.file.classicFilter, own.isEmpty else { return false }
+        try survey.undo.fence(s.file, s.holders)
+        s.isFenced = true
+        return true
+    }
+
+    /// Nobody has these connections between --kill and the restart, and the kernel answers with a reset whatever arrives then.  So what is under way is let
+    /// arrive, and acknowledged: nothing makes the kernel acknowledge at once what is unread, but its own timer does.  Who goes on talking is not waited for.
+    private func awaitSilence(_ sockets: [ObservedSocket]) {
+        let longestDelay: UInt32 = 200, jiffies: UInt32 = 20, deadline = Kernel.clock(1) + 500_000_000
+        func isSilent(_ s: ObservedSocket) -> Bool {
+            guard let info = s.file.tcpInfo, info.state == .established else { return true }
+            return info.unacknowledged == 0 && info.receivedAgo >= min(info.acknowledgementDelay, longestDelay) + jiffies
+        }
+        while !sockets.allSatisfy(isSilent), Kernel.clock(1) < deadline { Kernel.sleep(milliseconds: 2) }
     }
 
     private func recordRepair(_ s: ObservedSocket) throws(SystemError) {
@@ -67,6 +105,7 @@ extension SystemContent {
     /// After the commit of --kill: the connections end without a word.  Those to the outside are to go on, and those in the tree leave no TIME_WAIT
     /// in the way of the restart.
     func endConnections() {
+        survey.undo.leaveFences()
         for f in silenced { try? f.setOption(SocketLevel.tcp, repair, 1) }
         for f in abrupt { f.closeAbruptly() }
         silenced = []; abrupt = []

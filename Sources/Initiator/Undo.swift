@@ -11,6 +11,7 @@ final class OptionUndo {
     private let segment: Segment
     private let capacity = 4096
     private var next: UInt32 = 0
+    private var fenced: [(file: File, entry: UnsafeMutablePointer<ckpt_undo>)] = []
     init(_ segment: Segment) { self.segment = segment }
 
     /// Sets an option while `body` runs, and then what was there before.
@@ -20,6 +21,34 @@ final class OptionUndo {
     }
     /// `before`: what sets it back, where that is not what getsockopt(2) shows (SO_RCVBUF shows the double).
     func with<T>(_ file: File, _ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ value: Int32, before: [UInt8], _ body: () throws(SystemError) -> T) throws(SystemError) -> T {
+        let entry = try note(holders, level, name, before)
+        defer { ckpt_store(&entry.pointee.state, CKPT_UNDO_DONE.rawValue) }
+        try file.setOption(level, name, value)
+        defer { try? file.setOption(level, name, before) }
+        return try body()
+    }
+
+    /// Lets nothing into the socket any more, until its tasks are let go or this list goes: a filter that drops all.
+    func fence(_ file: File, _ holders: [UndoHolder]) throws(SystemError) {
+        let detachFilter: Int32 = 27
+        let entry = try note(holders, SocketLevel.socket, detachFilter, [0, 0, 0, 0])
+        do throws(SystemError) { try file.dropWhatArrives() } catch {
+            ckpt_store(&entry.pointee.state, CKPT_UNDO_DONE.rawValue)
+            throw error
+        }
+        fenced.append((file, entry))
+    }
+    /// Their sockets end behind the fence.
+    func leaveFences() { fenced = [] }
+    deinit {
+        for f in fenced where ckpt_cas(&f.entry.pointee.state, CKPT_UNDO_ACTIVE.rawValue, CKPT_UNDO_UNDER_WAY.rawValue) {
+            try? f.file.setOption(f.entry.pointee.level, f.entry.pointee.name, 0)
+            ckpt_store(&f.entry.pointee.state, CKPT_UNDO_DONE.rawValue)
+        }
+    }
+
+    /// What is to be set back is in the segment before anything changes.
+    private func note(_ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ before: [UInt8]) throws(SystemError) -> UnsafeMutablePointer<ckpt_undo> {
         let entry = try claim()
         entry.pointee.level = level; entry.pointee.name = name; entry.pointee.size = UInt32(before.count)
         for (i, b) in before.prefix(Int(CKPT_UNDO_VALUE)).enumerated() { ckpt_undo_value(entry)[i] = b }
@@ -28,10 +57,7 @@ final class OptionUndo {
         for (i, h) in known.enumerated() { ckpt_undo_holder(entry, UInt32(i)).pointee = ckpt_undo_holder(process: UInt32(h.slot), fd: h.number) }
         ckpt_store(&entry.pointee.state, CKPT_UNDO_ACTIVE.rawValue)
         ckpt_store(&segment.pointer.pointee.undo_count, next)
-        defer { ckpt_store(&entry.pointee.state, CKPT_UNDO_DONE.rawValue) }
-        try file.setOption(level, name, value)
-        defer { try? file.setOption(level, name, before) }
-        return try body()
+        return entry
     }
 
     /// One after the other is used again: an option is back before the next one changes, but changes may be nested.

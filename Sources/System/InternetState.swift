@@ -56,6 +56,9 @@ public struct TCPInfo: Sendable {
     public var waiting: UInt32 { word(24) }
     public var backlog: UInt32 { word(28) }
     public var unacknowledged: UInt32 { word(24) }
+    /// Milliseconds: how long an acknowledgement may be delayed, and since when no data has arrived.
+    public var acknowledgementDelay: UInt32 { word(12) / 1000 }
+    public var receivedAgo: UInt32 { word(52) }
     /// Milliseconds since the last acknowledgement: of a connection without data, since it was made.
     public var acknowledgedAgo: UInt32 { word(56) }
     /// It has been connected once.
@@ -89,6 +92,12 @@ extension File {
     public func announceWindow() {
         var byte: UInt8 = 0
         _ = recv(number, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+    }
+    /// A value that TCP_REPAIR doesn't know is refused otherwise where it may not be used at all.
+    public var mayBeRepaired: Bool {
+        let repair: Int32 = 19
+        do throws(SystemError) { try setOption(SocketLevel.tcp, repair, -2) } catch { return error.errno != EPERM }
+        return true
     }
     /// What lies in the queue that TCP_REPAIR_QUEUE has chosen.
     public func peekRepairQueue(_ count: Int) throws(SystemError) -> [UInt8] {

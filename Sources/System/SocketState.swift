@@ -57,6 +57,17 @@ extension File {
         return instructions.withUnsafeBytes { [UInt8]($0) }
     }
 
+    /// SO_ATTACH_FILTER with one instruction, BPF_RET: 0 bytes of each packet are kept.
+    public func dropWhatArrives() throws(SystemError) {
+        let attachFilter: Int32 = 26, instruction: UInt64 = 0x06
+        try retrying("SO_ATTACH_FILTER") {
+            withUnsafePointer(to: instruction) { i in
+                let program = [1, UInt(bitPattern: i)]      // struct sock_fprog
+                return setsockopt(number, SocketLevel.socket, attachFilter, program, 16)
+            }
+        }
+    }
+
     public func localAddress() throws(SystemError) -> [UInt8] { try address("getsockname") { getsockname(self.number, $0, $1) } }
     /// Empty when it is not connected.
     public func peerAddress() throws(SystemError) -> [UInt8]? {

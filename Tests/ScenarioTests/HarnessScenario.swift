@@ -122,9 +122,9 @@ final class Scenario {
     }
 
     /// Starts a checkpoint and ends ckptctl when it has come to `phase` (CKPT_PAUSE).
-    func endInitiator(at phase: String, by signal: Int32) throws {
+    func endInitiator(at phase: String, by signal: Int32, options: [String] = []) throws {
         environment["CKPT_PAUSE"] = phase
-        let initiator = try spawn([installation.ckptctl, "checkpoint", tag, "-o", path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+        let initiator = try spawn([installation.ckptctl, "checkpoint", tag, "-o", path("never.ckpt")] + options, output: "initiator.out", errors: "initiator.err")
         environment["CKPT_PAUSE"] = nil
         guard eventually(10, { read(path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(path("initiator.err")))") }
         kill(initiator, signal)

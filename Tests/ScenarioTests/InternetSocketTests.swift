@@ -83,6 +83,21 @@ import Testing
         outside(.current, "repair", restart: [])
         outside(.current, "repair", checkpoint: ["--tcp", "repair"], restart: ["--tcp", "repair", "--pids", "ns"])
     }
+    /// --kill keeps its packets out from when its queues are read.
+    @Test func `a connection to the outside goes on when --kill comes to nothing`() {
+        guard getuid() == 0 else { return }
+        for signal in [SIGTERM, SIGKILL] {
+            scenario("tcp-fence") { s in
+                try withServer { port in
+                    try s.start([try s.installation.program("tcp-outside"), "\(port)", "repair"])
+                    try s.waitUntilReady()
+                    try s.endInitiator(at: "memory", by: signal, options: ["--kill"])
+                    s.go()
+                    try s.expect(.exited(0), output: "ok\n")
+                }
+            }
+        }
+    }
     @Test func `a connection to the outside is refused on demand, at the checkpoint and at the restart`() {
         scenario("tcp-refuse") { s in
             try withServer { port in

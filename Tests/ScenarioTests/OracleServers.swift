@@ -33,6 +33,8 @@ extension OracleTests {
                 for _ in 0 ..< 7 {
                     usleep(.random(in: 0 ..< 300_000, using: &instants))
                     try s.checkpoint(kill: true, options: checkpoint)
+                    // Who has been told that its request has arrived does not ask again.
+                    if isKept { usleep(.random(in: 0 ..< 900_000, using: &instants)) }
                     try s.restart()
                 }
                 usleep(200_000)
