@@ -118,28 +118,30 @@ private let references = Mutex<[String: Reference]>([:])
 /// Ends and restarts `subject` at `count` random instants, in as many runs as that takes (at most six); every run is compared.
 @discardableResult func oracle(_ subject: Subject, as user: User, count: Int, by way: Way = .file(), restart options: [String] = [], sourceLocation: SourceLocation = #_sourceLocation) -> Int {
     var done = 0, runs = 0
+    var seconds: Double?
     var instants = Instants(subject.name + user.rawValue)
     while done < count, runs < 6 {
         runs += 1
-        guard let more = oneRun(of: subject, as: user, count: count - done, way, options, &instants, sourceLocation) else { return done }
+        guard let more = oneRun(of: subject, as: user, count: count - done, way, options, &instants, &seconds, sourceLocation) else { return done }
         done += more
     }
     print("oracle: \(subject.name) as \(user): \(done) restarts in \(runs) runs, byte for byte (seed \(Instants.seed))")
     return done
 }
 
-/// nil when it failed.
-private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, _ options: [String], _ instants: inout Instants, _ sourceLocation: SourceLocation) -> Int? {
+/// nil when it failed.  `seconds`: how long the last run took, which tells more than the undisturbed one where the machine's speed changes.
+private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, _ options: [String], _ instants: inout Instants, _ seconds: inout Double?, _ sourceLocation: SourceLocation) -> Int? {
     var done: Int?
     scenario("oracle-\(subject.name)", as: user, sourceLocation: sourceLocation) { s in
         s.way = way
         let reference = try reference(of: subject)
-        let step = 2 * reference.seconds / Double(count + 1)
+        let step = 2 * (seconds ?? reference.seconds) / Double(count + 1)
         try s.start(try subject.argv())
-        var restarts = 0
+        var restarts = 0, ran = 0.0
         do {
             s.mayEndByItself = true
-            while restarts < count, s.ownEnd == nil, try endAndRestart(s, options, after: .random(in: 0 ... step, using: &instants)) { restarts += 1 }
+            while restarts < count, s.ownEnd == nil, try endAndRestart(s, options, after: .random(in: 0 ... step, using: &instants), &ran) { restarts += 1 }
+            if restarts < count { seconds = ran }
             let rest = try s.wait(limit: 60 + reference.seconds * 4), end = s.ownEnd ?? rest
             if end != subject.status { throw Failure("\(end), not \(subject.status)") }
             if let difference = difference(reference.files, products(s.folder)) { throw Failure(difference) }
@@ -152,8 +154,10 @@ private func oneRun(of subject: Subject, as user: User, count: Int, _ way: Way, 
 }
 
 /// false: the program has ended by itself.
-private func endAndRestart(_ s: Scenario, _ options: [String], after seconds: Double) throws -> Bool {
+private func endAndRestart(_ s: Scenario, _ options: [String], after seconds: Double, _ ran: inout Double) throws -> Bool {
+    let start = now()
     _ = eventually(seconds) { s.hasEnded }
+    ran += now() - start
     if s.hasEnded { return false }
     do { try s.move(options) } catch {
         if s.pid == 0 || !s.hasEnded { throw error }
