@@ -269,8 +269,10 @@ struct ckpt_session {
     uint32_t undo_count;            // atomic: entries that are written
     uint32_t ask_keyrings;          // the tree's user has keys: each task says which are its own
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
-    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: 1 + id, by enum ckpt_ipc_kind; never taken back.
-    uint32_t ipc_unseen, pad6;      // atomic: a member has asked by syscall(3), or for more than there is room for: nobody knows
+    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: 1 + id, by enum ckpt_ipc_kind; kept until it is
+    // gone and the place is needed.
+    uint32_t ipc_unseen;            // atomic: a member has asked by syscall(3), or for more than there is room for: nobody knows
+    uint32_t ipc_next;              // atomic: where a place is looked for when all are taken
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
     uint64_t spare[24];
     int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
@@ -350,12 +352,13 @@ CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int e
     s->failure.pid = ckpt_getpid(); s->failure.tid = ckpt_gettid(); s->failure.detail = detail;
     ckpt_store(&s->failure.code, code);
 }
-CKPT_INLINE void ckpt_note_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
+// false: there is no room.
+CKPT_INLINE _Bool ckpt_note_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
     for (int i = 0; kind >= 1 && kind <= 3 && i < CKPT_SESSION_IPC; i++) {
         int32_t known = 0, *at = &s->ipc_ids[kind - 1][i];
-        if (__atomic_compare_exchange_n(at, &known, id + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) || known == id + 1) return;
+        if (__atomic_compare_exchange_n(at, &known, id + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) || known == id + 1) return 1;
     }
-    if (kind <= 3) __atomic_store_n(&s->ipc_unseen, 1, __ATOMIC_RELAXED);
+    return 0;
 }
 CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
     for (int i = 0; kind >= 1 && kind <= 3 && i < CKPT_SESSION_IPC; i++) {
