@@ -16,6 +16,7 @@ import Testing
     @Test func `clocks neither go back nor jump`() { feature("memory-clock") }
     @Test func `the memory map is the same, line by line`() { feature("memory-maps") }
     @Test func `memory on huge pages is unchanged`() { feature("memory-huge") }
+    @Test func `forty thousand shared mappings, each of its own memory, come back`() { feature("memory-objects", treatments: [.twice], limit: 60) }
     @Test func `large memory is the same whatever pages it comes back on`() { feature("memory-filled", limit: 60) }
     @Test func `a memfd is restored`() { feature("memory-memfd") }
 

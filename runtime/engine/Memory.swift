@@ -12,6 +12,7 @@ private let mapDroppable: Int32 = 8
 func restoreMemory(_ i: Int) {
     let p = processes[i]
     if state.pointee.warm != 0 { takeImage(i) } else { clearMemory() }
+    countUses(i)
     for k in 0..<p.pointee.vma_count where !isHeld(Int(p.pointee.first_vma + k)) { mapVma(Int(p.pointee.first_vma + k)) }
     closeMappedFile()
     placeVdso(i)
@@ -76,11 +77,24 @@ func mapVma(_ v: Int, at address: UInt64) {
     if has(v, CKPT_VMA_NOHUGEPAGE) { _ = ckpt_madvise(address, r.end - r.start, 15) }
 }
 
-/// A second mapping of the staged pages: mremap(2) with an old size of 0.
+/// A template's region goes on being used.
+private var leavesStaging: Bool { state.pointee.warm == 0 && state.pointee.wants_template == 0 }
+
+/// The kernel limits how many mappings a process has (vm.max_map_count), and those in the region count: what this process does not map it lets go.
+private func countUses(_ i: Int) {
+    guard leavesStaging else { return }
+    let p = processes[i]
+    for o in 0..<objects.count { objectUses[o].pointee = 0 }
+    for k in 0..<p.pointee.vma_count where vmas[p.pointee.first_vma + k].pointee.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue { objectUses[vmas[p.pointee.first_vma + k].pointee.object].pointee += 1 }
+    for o in 0..<objects.count where objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objectStaging[o].pointee != 0 && objectUses[o].pointee == 0 { _ = ckpt_munmap(objectStaging[o].pointee, sharedSize(o)) }
+}
+
+/// A second mapping of the staged pages, by mremap(2) with an old size of 0; the only one of the whole object is the staged one itself.
 private func mapStaged(_ v: Int) {
-    let r = vmas[v].pointee
+    let r = vmas[v].pointee, size = r.end - r.start
     let from = objectStaging[r.object].pointee + r.object_offset
-    let m = system(CKPT_SYS_mremap, int(from), 0, int(r.end - r.start), 3, int(r.start))
+    let isAll = leavesStaging && objectUses[r.object].pointee == 1 && size == sharedSize(Int(r.object))
+    let m = system(CKPT_SYS_mremap, int(from), isAll ? int(size) : 0, int(size), 3, int(r.start))
     guard !failed(m), UInt64(m) == r.start else { refuseVma(v, m, "shared memory cannot be mapped") }
     if r.policy != 0 { restorePolicy(v) }
 }
@@ -93,7 +107,7 @@ private func fileToMap(_ v: Int, write: Bool) -> Int32 {
     let flags: Int32 = (write ? 2 : 0) | 0o2000000
     let r: Int
     if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, UInt32(bitPattern: flags), o)) }
-    else { r = ckpt_open(relocated(bytes(objects[o].pointee.path)), flags, 0) }
+    else { r = openNamed(o, flags) }
     guard r >= 0 else { refuseVma(v, r, "its file cannot be opened") }
     s.pointee.mapped_fd = lift(Int32(truncatingIfNeeded: r), "mapped file")
     s.pointee.mapped_object = UInt32(o)

@@ -27,7 +27,7 @@ private func planLayout() -> Layout {
     l.stacks = UInt64(ENGINE_MAIN_STACK) + (most + 1) * UInt64(ENGINE_TASK_STACK)
     l.tables = pageAlignUp(state.pointee.scratch_size)
     l.board = boardBytes
-    l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128 + UInt64(vmas.count) * 8 + UInt64(objects.count) * 24)
+    l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128 + UInt64(vmas.count) * 8 + UInt64(objects.count) * 28)
     countFillers()
     l.fill = fillRooms(state.pointee.fillers)
     for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[i].pointee.page_shift == 0 { l.staging += sharedSize(i) }
@@ -103,6 +103,7 @@ private func layArrays(_ at: UInt64) {
     s.pointee.nodes = (s.pointee.description_fd + UInt64(descriptions.count) * 4 + 63) & ~63
     s.pointee.images = (s.pointee.nodes + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 7) & ~7
     s.pointee.seen = s.pointee.images + UInt64(vmas.count) * 8
+    s.pointee.uses = s.pointee.seen + UInt64(objects.count) * 24
     for i in 0..<objects.count { objectFd[i].pointee = -1 }
     for i in 0..<descriptions.count { descriptionFd[i].pointee = -1 }
 }

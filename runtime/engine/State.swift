@@ -77,6 +77,8 @@ func bytes(_ offset: UInt32) -> Text {
 var descriptionFd: Table<Int32> { Table(at: state.pointee.description_fd, count: UInt64(descriptions.count)) }
 var objectFd: Table<Int32> { Table(at: state.pointee.object_fd, count: UInt64(objects.count)) }
 var objectStaging: Table<UInt64> { Table(at: state.pointee.object_staging, count: UInt64(objects.count)) }
+/// How many mappings of each object the process that is being made has.
+var objectUses: Table<UInt32> { Table(at: state.pointee.uses, count: UInt64(objects.count)) }
 var nodes: Table<BirthNode> { Table(at: state.pointee.nodes, count: state.pointee.node_count) }
 
 /// Files that the template has compared already.

@@ -135,6 +135,7 @@ struct engine_state {
     uint32_t wants_warm, wants_template;    // --warm, --template
     uint32_t warm;                      // this restart branches off a template
     int32_t  board_fd, keeper, channel; // the board's file; the way to the template's keeper, and to the midwife that this branch has there
+    uint64_t uses;                      // uint32_t per object: how many mappings of it this process has
     uint64_t images, seen, arrays_size; // uint64_t per VMA: where the keeper holds it, 0: nowhere; struct engine_seen per object
     // folders that are made for a moment: their paths, each with its NUL
     uint32_t folders_used; char folders[ENGINE_FOLDER_TEXT];
