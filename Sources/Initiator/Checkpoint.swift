@@ -111,6 +111,7 @@ final class Operation {
     }
 
     func run() throws(CheckpointFailure) -> CheckpointReport {
+        Kernel.permitOpenFiles()            // a copy of what shows its state only through a descriptor; two per writer
         do throws(Problem) { base = try options.since.map { path throws(Problem) in try DeltaBase(path, output: options.output) } } catch { throw CheckpointFailure([error]) }
         tracker = options.track.flatMap { ends in (try? File(of: Kernel.processID, number: ends.from)).map { WriteTracker(into: ends.into, from: $0) } }
         let draft = try Draft(options.output, name: segment.name, compression: options.compression)

@@ -139,6 +139,7 @@ extension SystemContent {
         if m.flags.contains("sl") && m.protection & 1 == 0 && m.anonymousBytes > 0 { return no("sealed by mseal while it can't be read, with contents", "seal it readable") }
         if let policy = p.policies[m.start], policy.error != 0 { return no("a memory policy that can't be read, or names a node beyond 63", "use nodes 0 to 63") }
         if m.isSegment && m.flags.contains("ht") { return no("System V shared memory on huge pages (SHM_HUGETLB)", "use a memfd with MFD_HUGETLB") }
+        if m.name.hasPrefix("socket:[") { return no("a mapping of a socket (TCP_ZEROCOPY_RECEIVE)", "unmap it before the checkpoint") }
         if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
         if (m.flags.contains("io") || m.flags.contains("pf")) && !m.name.hasPrefix("[") { return no("device memory \(m.name)", "unmap it before the checkpoint") }
         return false

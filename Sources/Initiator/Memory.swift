@@ -49,7 +49,6 @@ extension Operation {
     /// Where pages are not written to their place but taken in, one after the other.
     func takeIn(_ tree: ObservedTree, _ draft: Draft) throws(CheckpointFailure) -> PageIntake? {
         guard draft.isPacked else { return nil }
-        Kernel.permitOpenFiles()            // two per writer
         let main = tree.processes[tree.root], frame: UInt64 = 6 * 4096
         var looked: Set<UInt64> = []
         for t in main.tasks {
