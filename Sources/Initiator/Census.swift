@@ -83,7 +83,7 @@ final class Census {
                 if processes.count == before && waitingFor.isEmpty && allIn() && processes.count == before { break }
             } else if idleRounds % 8 == 7 { try look() }
             let now = Kernel.clock(1)
-            if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw CheckpointFailure([problem(.temporary, vforkCause)], passesSoon: true) }
+            if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw sharersOfMemory() ?? CheckpointFailure([problem(.temporary, vforkCause)], passesSoon: true) }
             if now > deadline { throw whoIsMissing() }
             idleRounds += 1
             // An exec by another thread than the first drops what was pending for the first; a second SIGCKPT does no harm.
@@ -371,6 +371,16 @@ final class Census {
         }
         processes = live
         return complete
+    }
+
+    /// Children that share their parent's memory while no task of that waits for a vfork (in the kernel, state D): clone(2) with CLONE_VM made them.
+    private func sharersOfMemory() -> CheckpointFailure? {
+        let sharers = waitingFor.filter { pid, why in
+            guard why == "vfork", let parent = ProcStat(pid: pid)?.parent else { return false }
+            return !Proc.threads(of: parent).contains { ProcStat(pid: parent, tid: $0)?.state == "D" }
+        }
+        if sharers.isEmpty { return nil }
+        return CheckpointFailure(sharers.keys.sorted().map { problem(.refused, "pid \($0) (\(ProcStat(pid: $0)?.comm ?? "?")): it shares its parent's memory (clone with CLONE_VM)", remedy: "let it end, or make it by fork or as a thread") })
     }
 
     private func whoIsMissing() -> CheckpointFailure {

@@ -31,11 +31,20 @@ extension Operation {
         }
         content.completeUsers()
         content.addLocksInFlight()
+        content.refuseTooManyDescriptors()
         return content      // refusals are told when the mappings have added theirs
     }
 }
 
 extension SystemContent {
+    /// A restart makes sockets, and what several processes share, in one process, above the numbers of the tree; only a privileged one may raise its limit.
+    fileprivate func refuseTooManyDescriptors() {
+        let margin = 64, top = Int(tables.fds.map(\.number).max() ?? 0)
+        let made = files.all.count { f in f.sample.isSocket || f.sample.link.hasPrefix("pipe:") || f.holders.contains { $0.process != f.holders[0].process } }
+        guard Kernel.userID != 0, let limit = Machine.limit(Machine.openFiles)?.hard, UInt64(top + made + margin) > limit else { return }
+        refusals.add(pid: tree.processes[tree.root].pid, "\(made) sockets and shared open files: a restart needs \(top + made + margin) descriptors, and may have \(limit)", "raise the limit on open files (ulimit -Hn), or close some")
+    }
+
     /// The record of one open file description; its index is the file's.
     fileprivate func describe(_ i: Int) {
         let f = files.all[i]

@@ -65,7 +65,7 @@ extension SystemContent {
         var r = ckpt_message_record()
         if !m.bytes.isEmpty { r.content = try store(m.bytes); r.content_size = UInt64(m.bytes.count) }
         (r.source, r.source_size) = address(m.source)
-        r.sender = survey.all.first { $0.isUDP && $0 !== s && reaches($0.local, source) }.map { UInt32($0.index) } ?? ckpt_no_index()
+        r.sender = (survey.all.first { $0.isUDP && $0 !== s && reaches($0.local, source) } ?? (reaches(s.local, source) ? s : nil)).map { UInt32($0.index) } ?? ckpt_no_index()
         tables.messages.append(r)
     }
     /// Can it be bound in the tree's network?

@@ -157,6 +157,7 @@ static int hold_fired(const char *kind) {
     if (!strcmp(kind, "fired-inotify")) must(read(fd, events, sizeof events)); else must(accept(fd, NULL, NULL));
     return epoll;
 }
+static int sleep_on(void *unused) { (void)unused; for (;;) pause(); }
 static int hold(const char *kind) {
     int p[2], q;
     if (!strcmp(kind, "ulp") || !strcmp(kind, "bpf-filter")) return hold_tied(kind);
@@ -302,6 +303,12 @@ static int hold(const char *kind) {
         errno = 0;
         return -1;
     }
+    if (!strcmp(kind, "clone-memory")) {
+        static char stack[16384] __attribute__((aligned(16)));
+        holder = must(clone(sleep_on, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL));
+        errno = 0;
+        return -1;
+    }
     if (!strncmp(kind, "ns-", 3)) {
         if (unshare(!strcmp(kind, "ns-mount") ? CLONE_NEWNS : CLONE_NEWNET)) return -2;
         if (!strcmp(kind, "ns-mount")) {        // a file system of its own with something in it
@@ -409,7 +416,7 @@ int main(int argc, char **argv) {
     close(out);
     scenario_wait();
     if (fd >= 0 && !holder) check(fcntl(fd, F_GETFD) >= 0);
-    if (!strncmp(argv[1], "left-", 5)) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
+    if (!strncmp(argv[1], "left-", 5) || !strcmp(argv[1], "clone-memory")) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
     if (slave >= 0) {
         char b[4096];
         for (int idle = 0; idle < 100; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }

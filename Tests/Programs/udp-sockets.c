@@ -16,7 +16,7 @@ int main(int argc, char **argv) {
     inet_name names[] = { inet_local(a), inet_local(b), inet_local(gone) };
     must(connect(c, (void *)&names[1].at, names[1].size));
     inet_name connected = inet_local(c);
-    send_to(a, b, "first"); send_to(gone, b, "second"); must(send(c, "", 0, 0)); must(send(c, "fourth", 6, 0)); send_to(b, a, "back");
+    send_to(a, b, "first"); send_to(gone, b, "second"); must(send(c, "", 0, 0)); must(send(c, "fourth", 6, 0)); send_to(b, a, "back"); send_to(a, a, "own");
     close(gone);
     inet_set(fresh, SOL_SOCKET, SO_BROADCAST, 1);
     inet_set(a, SOL_SOCKET, SO_RCVBUF, 50000);
@@ -28,7 +28,7 @@ int main(int argc, char **argv) {
     else must(setsockopt(member, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group));
     scenario_wait();
     check(inet_equal(names[0], inet_local(a)) && inet_equal(names[1], inet_local(b)) && inet_equal(connected, inet_local(c)) && inet_equal(names[1], inet_peer(c)));
-    expect(b, "first", names[0]); expect(b, "second", names[2]); expect(b, "", connected); expect(b, "fourth", connected); expect(a, "back", names[1]);
+    expect(b, "first", names[0]); expect(b, "second", names[2]); expect(b, "", connected); expect(b, "fourth", connected); expect(a, "back", names[1]); expect(a, "own", names[0]);
     char x;
     same(-1, recv(b, &x, 1, MSG_DONTWAIT)); same(EAGAIN, errno);
     same(1, inet_option(fresh, SOL_SOCKET, SO_BROADCAST));
