@@ -25,7 +25,9 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listeners = self.listeners, state = self.state
-        worker = Worker { ChannelServer.serve(listeners, file, intake, bases, state, views) }
+        do throws(SystemError) { worker = try Worker { ChannelServer.serve(listeners, file, intake, bases, state, views) } } catch {
+            throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(error.call): \(error.text)")])
+        }
     }
 
     private static func serve(_ listeners: [Listener], _ file: File, _ intake: PageIntake?, _ bases: [File], _ state: ServerState, _ views: [Int32: Int32]) {

@@ -28,7 +28,8 @@ final class PageIntake: @unchecked Sendable {
     init(_ draft: Draft, lookingAt looked: (process: UInt32, pages: Set<UInt64>), onFailure: @escaping @Sendable (SystemError) -> Void) throws(SystemError) {
         self.draft = draft; self.looked = looked; self.onFailure = onFailure
         ready = try ReadySet()
-        for _ in 0..<Kernel.processors { workers.append(Worker { self.work() }) }
+        workers.append(try Worker { self.work() })
+        for _ in 1..<Kernel.processors { if let more = try? Worker({ self.work() }) { workers.append(more) } }
     }
 
     /// For one writer: the end that it sends into.

@@ -32,6 +32,7 @@ extension Operation {
         for p in processes where lookAtPending(p, again) {
             found = true
             try refuseDoubleQueues(p)
+            try refuseFullQueues(p)
             let first = p.tasks.first { $0.tid == p.ownPid }?.slot ?? Int(segment.process(p.slot).pointee.leader_task)
             for t in p.tasks where t.slot == first || t.pendingMask != 0 {
                 segment.task(t.slot).pointee.spare.0 = t.pendingMask
@@ -65,6 +66,13 @@ extension Operation {
             refusals.add(pid: p.pid, "tid \(t.tid): the same real-time signal is queued for the task and for the process", "try again when it has taken them")
         }
         try refusals.check()
+    }
+
+    /// A timer's signal stays the timer's when it is taken, and is queued again as another one: nothing is taken that would have no room any more.
+    private func refuseFullQueues(_ p: ObservedProcess) throws(CheckpointFailure) {
+        let queue = (ProcStatus(pid: p.pid)?["SigQ"] ?? "").split(separator: "/").compactMap { Int($0) }
+        guard queue.count == 2, queue[1] - queue[0] < p.timers.count else { return }
+        throw CheckpointFailure([problem(.temporary, "pid \(p.pid)", "its user has \(queue[0]) signals queued of \(queue[1]) that are permitted", remedy: "raise the limit on pending signals (ulimit -i), or try again")])
     }
 
     /// What the leaders look up for us: the time left of POSIX timers, who gets the signals of descriptors, what their children have to tell.

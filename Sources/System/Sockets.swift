@@ -70,15 +70,17 @@ public final class Listener: @unchecked Sendable {
     }
 }
 
-/// A thread that runs a closure once.
+/// A thread that runs a closure once; fails where no thread may be made (RLIMIT_NPROC, pids.max).
 public final class Worker: @unchecked Sendable {
     private var thread = pthread_t()
     private final class Box { let body: () -> Void; init(_ b: @escaping () -> Void) { body = b } }
-    public init(_ body: @escaping @Sendable () -> Void) {
-        pthread_create(&thread, nil, { argument in
+    public init(_ body: @escaping @Sendable () -> Void) throws(SystemError) {
+        let box = Unmanaged.passRetained(Box(body))
+        let failure = pthread_create(&thread, nil, { argument in
             Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().body()
             return nil
-        }, Unmanaged.passRetained(Box(body)).toOpaque())
+        }, box.toOpaque())
+        if failure != 0 { box.release(); throw SystemError("pthread_create", errno: failure) }
     }
     public func join() { pthread_join(thread, nil) }
 }
@@ -100,7 +102,7 @@ public func inParallel<T>(_ count: Int, atLeast: Int = 8, _ body: (Int) -> T) ->
                     (shared.results + i).initialize(to: shared.body(i))
                 }
             }
-            let workers = (1..<cores).map { _ in Worker(work) }
+            let workers = (1..<cores).compactMap { _ in try? Worker(work) }
             work()
             for w in workers { w.join() }
             initialized = count
@@ -126,16 +128,17 @@ public final class ServerState: @unchecked Sendable {
 public final class Mailbox: @unchecked Sendable {
     private let socket: File
     private let state = ServerState()
+    private var worker: Worker?
     /// Complete after `whileReceiving`.
     public private(set) var messages: [QueuedMessage] = []
     public init(abstract name: String) throws(SystemError) {
         socket = File(adopting: try retrying("socket") { Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0) })
         try socket.bind(abstract: name)
+        worker = try Worker { self.receive() }
     }
-    /// Takes in all that is sent while `body` runs.
+    /// Takes in all that is sent while `body` runs.  Once.
     public func whileReceiving<E: Error>(_ body: () throws(E) -> Void) throws(E) {
-        let worker = Worker { self.receive() }
-        defer { state.stop(); worker.join() }
+        defer { state.stop(); worker?.join() }
         try body()
     }
     private func receive() {

@@ -75,8 +75,9 @@ final class Scenario {
     }
     func go() { FileManager.default.createFile(atPath: path(control + "go"), contents: nil) }
 
-    func ckptctl(_ arguments: [String], limit: Double = 60) throws -> Output {
-        try run(asUser([installation.ckptctl] + arguments), in: folder, environment: environment, limit: limit)
+    /// `ulimit`: options of the shell's, under which it runs.
+    func ckptctl(_ arguments: [String], ulimit: String? = nil, limit: Double = 60) throws -> Output {
+        try run(asUser((ulimit.map { ["/bin/bash", "-c", "ulimit \($0) && exec \"$@\"", "bash"] } ?? []) + [installation.ckptctl] + arguments), in: folder, environment: environment, limit: limit)
     }
 
     /// Takes the next generation's statefile and expects it to work.

@@ -33,6 +33,35 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: User.available.contains { $0.isOther })) func `a checkpoint for which no thread may be made fails in one line, and the tree runs on`() {
+        for user in User.available where user.isOther {
+            scenario("no-threads", as: user) { s in
+                try s.start([try s.installation.program("tree-wide"), "20"])
+                try s.waitUntilReady()
+                let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")], ulimit: "-u 1")
+                if result.status != .exited(71) || !result.errors.contains("pthread_create") || result.errors.split(separator: "\n").count != 1 { throw Failure("\(result.status) \(result.errors)") }
+                try s.checkpoint()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+    /// As many sockets as its own limit lets it look at, and then more than a restart may make.
+    @Test(.enabled(if: User.available.contains { $0.isOther })) func `more open files than ckptctl may have at first are no matter, and more than a restart may have are refused`() {
+        for user in User.available where user.isOther {
+            for (limits, status) in [("-Sn 200", 0), ("-n 2000", 77)] as [(String, Int32)] {
+                scenario("many-sockets", as: user) { s in
+                    try s.start(["/usr/bin/python3", "-c", "import socket,time; s=[socket.socketpair() for _ in range(600)]; open('ready','w'); time.sleep(1000)"])
+                    try s.waitUntilReady()
+                    let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("file.ckpt")], ulimit: limits)
+                    if result.status != .exited(status) || status == 77 && !result.errors.contains("ulimit -Hn") { throw Failure("\(result.status) \(result.errors)") }
+                    kill(s.pid, SIGKILL)
+                    _ = try s.wait()
+                }
+            }
+        }
+    }
+
     @Test func `ckrun keeps the environment, the status and the user's preloads`() {
         scenario("ckrun-environment") { s in
             let result = try ckrun(s, ["/bin/sh", "-c", "echo $KEPT:$LD_PRELOAD; exit 7"], environment: ["KEPT": "yes", "LD_PRELOAD": "libm.so.6"])
