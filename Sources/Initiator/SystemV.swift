@@ -129,8 +129,8 @@ extension Operation {
             if o.attachments > UInt64(mapped) || (mapped == 0 && !isInside(o.creator, o.changed, tree) && (isOutside(o.creator, tree) || isOlder(o, tree))) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
             return o
         }
-        // What semaphores say is known when they have been read.
-        if o.kind == CKPT_IPC_SEMAPHORES { return owners.contains(o.permission.cuid) || owners.contains(0) || owners.contains(o.permission.uid) ? o : nil }
+        // What semaphores say is known when they have been read; undo values are looked for only where there may be some, since others change the sets meanwhile.
+        if o.kind == CKPT_IPC_SEMAPHORES { return ckpt_asked_for_kind(segment.pointer, o.kind.rawValue) && (owners.contains(o.permission.cuid) || owners.contains(0) || owners.contains(o.permission.uid)) ? o : nil }
         return attribute(o, tree)
     }
 
@@ -149,7 +149,7 @@ extension Operation {
     private func isOlder(_ o: ObservedIPC, _ tree: ObservedTree) -> Bool { Double(o.changed) + 1 <= since(tree.processes[tree.root]) }
     /// A member of the session has got its id; or, where one may have done so unseen, the kernel names one.
     private func isAskedFor(_ o: ObservedIPC, anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool {
-        ckpt_has_ipc(segment.pointer, o.kind.rawValue, o.id) || (ckpt_load(&segment.pointer.pointee.ipc_unseen) != 0 && isInside(anyOf: pids, tree))
+        ckpt_has_ipc(segment.pointer, o.kind.rawValue, o.id) || (ckpt_asked_unseen(segment.pointer, o.kind.rawValue) && isInside(anyOf: pids, tree))
     }
     func isInside(anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0.pid, $0.time, tree) } }
     /// The number may have been another process's at that time, which the kernel keeps in seconds.

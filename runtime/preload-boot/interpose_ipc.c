@@ -21,7 +21,7 @@ static void note(struct ckpt_session *s, enum ckpt_ipc_kind kind, int32_t id) {
         int32_t *at = &s->ipc_ids[kind - 1][__atomic_fetch_add(&s->ipc_next, 1, __ATOMIC_RELAXED) % CKPT_SESSION_IPC], old = __atomic_load_n(at, __ATOMIC_RELAXED);
         if (is_gone(kind, old - 1) && __atomic_compare_exchange_n(at, &old, id + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
     }
-    __atomic_store_n(&s->ipc_unseen, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_or(&s->ipc_unseen, 1u << kind, __ATOMIC_RELAXED);
 }
 
 // A checkpoint between the call and the note would leave the object behind, so no signal comes in between.

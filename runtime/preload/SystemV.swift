@@ -42,7 +42,8 @@ private func adjustment(_ set: Int, _ number: Int) -> Int {
         let before = semaphoreValue(set, number)
         if before < 0 { return before - farBelow }
         let found = search(set, number, before)
-        // Programs outside the tree go on meanwhile: what was found holds when the value has not changed.
+        if found > -farBelow && found != 0 && search(set, number, before) != found { tries += 1; continue }
+        // Programs outside the tree go on meanwhile: what was found holds when it is found twice, and the value has not changed.
         if semaphoreValue(set, number) == before { return found }
         tries += 1
     }

@@ -271,7 +271,7 @@ struct ckpt_session {
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
     // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: 1 + id, by enum ckpt_ipc_kind; kept until it is
     // gone and the place is needed.
-    uint32_t ipc_unseen;            // atomic: a member has asked by syscall(3), or for more than there is room for: nobody knows
+    uint32_t ipc_unseen;            // atomic: nobody knows.  1: a member has asked by syscall(3); 1 << kind: for more of a kind than there is room for
     uint32_t ipc_next;              // atomic: where a place is looked for when all are taken
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
     uint64_t spare[24];
@@ -367,5 +367,7 @@ CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, i
     }
     return 0;
 }
+CKPT_INLINE _Bool ckpt_asked_unseen(struct ckpt_session *_Nonnull s, uint32_t kind) { return __atomic_load_n(&s->ipc_unseen, __ATOMIC_RELAXED) & (1 | 1u << kind); }
+CKPT_INLINE _Bool ckpt_asked_for_kind(struct ckpt_session *_Nonnull s, uint32_t kind) { return s->ipc_ids[kind - 1][0] || ckpt_asked_unseen(s, kind); }
 CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return s->ipc_unseen || s->ipc_ids[0][0] || s->ipc_ids[1][0] || s->ipc_ids[2][0]; }
 #endif
