@@ -115,9 +115,9 @@ extension Operation {
         var core = CoreProcess(pid: p.ownPid)
         core.group = p.group; core.terminalSession = p.terminalSession
         core.uid = r.uid.0; core.gid = r.gid.0; core.nice = Int8(clamping: p.stat.nice)
-        core.comm = Array(p.stat.comm.utf8); core.commandLine = p.commandLine; core.auxv = p.auxv
+        core.comm = p.stat.comm.nameBytes; core.commandLine = p.commandLine; core.auxv = p.auxv
         for m in p.mappings where m.inode != 0 && m.inode != segment.identity.inode {
-            core.mappings.append(CoreMapping(start: m.start, end: m.end, fileOffset: m.offset, path: Array(m.name.utf8)))
+            core.mappings.append(CoreMapping(start: m.start, end: m.end, fileOffset: m.offset, path: m.name.nameBytes))
         }
         for t in content.tables.tasks[Int(r.first_task)..<Int(r.first_task + r.task_count)] {
             guard let context = image.read(t.ucontext, MemoryLayout<ckpt_ucontext>.size) else { continue }

@@ -77,7 +77,7 @@ extension Operation {
             for i in 0..<3 { ckpt_record_itimer(r, Int32(i)).pointee = ckpt_process_itimer(segment.process(p.slot), Int32(i)).pointee }
             for s in 1...64 { ckpt_record_action(r, Int32(s)).pointee = ckpt_process_action(segment.process(p.slot), Int32(s)).pointee }
         }
-        r.cmdline = tables.text(String(decoding: p.commandLine.map { $0 == 0 ? 32 : $0 }, as: UTF8.self))
+        r.cmdline = tables.text(String(name: p.commandLine.map { $0 == 0 ? 32 : $0 }))
         r.coredump_filter = p.coredumpFilter
         r.protection_keys = slot.protection_keys; r.memory_merge = slot.memory_merge
         for g in p.guards { tables.guards.append(ckpt_guard_record(start: g.start, end: g.end, process: UInt32(index), pad: 0)) }
@@ -107,7 +107,7 @@ extension Operation {
             withUnsafeMutablePointer(to: &t) { t in
                 for (i, w) in o.affinity.enumerated() { ckpt_record_affinity(t)[i] = w }
                 let name = ckpt_record_comm(t)
-                for (i, c) in o.comm.utf8.prefix(15).enumerated() { name[i] = CChar(bitPattern: c) }
+                for (i, c) in o.comm.nameBytes.prefix(15).enumerated() { name[i] = CChar(bitPattern: c) }
             }
             tables.tasks.append(t)
         }

@@ -15,7 +15,7 @@ extension ObservedSocket {
 
 func unixName(_ address: [UInt8]) -> String {
     if address.count <= 2 { return "without a name" }
-    let text = String(decoding: address[2] == 0 ? address[3...] : address[2...].prefix { $0 != 0 }, as: UTF8.self)
+    let text = String(name: address[2] == 0 ? address[3...] : address[2...].prefix { $0 != 0 })
     return address[2] == 0 ? "@" + text : text
 }
 

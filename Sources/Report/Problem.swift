@@ -43,17 +43,17 @@ public struct Problem: Error, Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Names come from files and processes: a control character in one must not forge a line or move the cursor.
+/// Names come from files and processes: a control character in one must not forge a line or move the cursor.  A byte that is no UTF-8 (String(name:)) shows as one.
 public func printable(_ text: String) -> String {
     if !text.unicodeScalars.contains(where: { isControl($0) }) { return text }
     var result = ""
     for c in text.unicodeScalars {
-        if isControl(c) { result += "\\x" + hex(UInt64(c.value), digits: 2) } else { result.unicodeScalars.append(c) }
+        if isControl(c) { result += "\\x" + hex(UInt64(c.value >= 0x10ff00 ? c.value & 0xff : c.value), digits: 2) } else { result.unicodeScalars.append(c) }
     }
     return result
 }
 
-private func isControl(_ c: Unicode.Scalar) -> Bool { c.value < 32 || (c.value >= 127 && c.value < 160) || c.value == 0x2028 || c.value == 0x2029 }
+private func isControl(_ c: Unicode.Scalar) -> Bool { c.value < 32 || (c.value >= 127 && c.value < 160) || c.value == 0x2028 || c.value == 0x2029 || c.value >= 0x10ff00 }
 
 public func hex(_ value: UInt64, digits: Int = 1) -> String {
     let text = String(value, radix: 16)

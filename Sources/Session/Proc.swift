@@ -30,7 +30,7 @@ public struct ProcStat: Sendable {
         }
         guard count >= 22 else { return nil }
         pid = Int32(truncatingIfNeeded: Digits.signed(text, from: 0))
-        comm = String(decoding: text[(open + 1)..<close], as: UTF8.self)
+        comm = String(name: text[(open + 1)..<close])
         state = Character(UnicodeScalar(UInt8(fields[3])))
         parent = Int32(truncatingIfNeeded: fields[4]); group = Int32(truncatingIfNeeded: fields[5]); terminalSession = Int32(truncatingIfNeeded: fields[6])
         terminal = fields[7] & 0xffff_ffff; foreground = Int32(truncatingIfNeeded: fields[8])
@@ -97,7 +97,7 @@ public struct ProcStatus: Sendable {
             bytes.append(isEscaped && c == UInt8(ascii: "n") ? newline : c)
             isEscaped = false
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return String(name: bytes)
     }
     public subscript(_ key: String) -> String? { value(key).map { String(decoding: $0, as: UTF8.self) } }
     public func hex(_ key: String) -> UInt64 { value(key).map { Digits.hex($0) } ?? 0 }
@@ -149,14 +149,14 @@ public struct ProcMapping: Sendable {
     }
     /// A newline in a file's name shows as \012.
     private static func unescape(_ bytes: ArraySlice<UInt8>) -> String {
-        guard bytes.contains(UInt8(ascii: "\\")) else { return String(decoding: bytes, as: UTF8.self) }
+        guard bytes.contains(UInt8(ascii: "\\")) else { return String(name: bytes) }
         let escape = Array("\\012".utf8)
         var out: [UInt8] = []
         var i = bytes.startIndex
         while i < bytes.endIndex {
             if bytes[i...].starts(with: escape) { out.append(10); i += 4 } else { out.append(bytes[i]); i += 1 }
         }
-        return String(decoding: out, as: UTF8.self)
+        return String(name: out)
     }
 
     /// The mappings of a process, with VmFlags (smaps) or without (maps).

@@ -174,7 +174,7 @@ extension ProcessMemory {
 
     /// NT_FILE of a view: what is stored points into the statefile, unmodified parts of files to the files.
     func viewMappings() -> [CoreMapping] {
-        let own = Array(realPath(statefile.path).utf8), paths = [own] + (statefile.openBases ?? []).map { Array(realPath($0.path).utf8) }
+        let own = realPath(statefile.path).nameBytes, paths = [own] + (statefile.openBases ?? []).map { realPath($0.path).nameBytes }
         var result: [CoreMapping] = []
         for v in vmas {
             let isAnonymous = v.kind == CKPT_VMA_ANONYMOUS.rawValue

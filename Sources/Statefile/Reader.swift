@@ -117,7 +117,7 @@ public final class Statefile: @unchecked Sendable {
 
     /// The bytes of a text, without its NUL; it was checked when the file was opened.
     public func bytes(at offset: UInt32) -> [UInt8] { Array(text[Int(offset)...].prefix { $0 != 0 }) }
-    public func string(_ offset: UInt32) -> String { String(decoding: bytes(at: offset), as: UTF8.self) }
+    public func string(_ offset: UInt32) -> String { String(name: bytes(at: offset)) }
     /// `count` bytes of the BYTES table, NULs included.
     public func blob(at offset: UInt32, count: UInt32) -> [UInt8] { Array(text[Int(offset)..<Int(offset) + Int(count)]) }
 

@@ -47,11 +47,11 @@ public final class Tables {
     public func text(_ s: String) -> UInt32 {
         if let known = texts[s] { return known }
         let at = UInt32(bytes.count)
-        bytes += Array(s.utf8) + [0]
+        bytes += s.nameBytes + [0]
         texts[s] = at
         return at
     }
-    public func text(at offset: UInt32) -> String { String(decoding: bytes[Int(offset)...].prefix { $0 != 0 }, as: UTF8.self) }
+    public func text(at offset: UInt32) -> String { String(name: bytes[Int(offset)...].prefix { $0 != 0 }) }
     public func blob(_ b: [UInt8]) -> UInt32 {
         while bytes.count % 8 != 0 { bytes.append(0) }
         let at = UInt32(bytes.count)

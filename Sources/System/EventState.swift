@@ -58,7 +58,7 @@ public struct FileHandle {
         func ask(_ flags: Int) -> Int {
             buffer.withUnsafeMutableBytes { b in
                 b.storeBytes(of: UInt32(sizeLimit), as: UInt32.self)
-                return path.withCString { ckpt_syscall(303, Int(AT_FDCWD), Int(bitPattern: $0), Int(bitPattern: b.baseAddress!), Int(bitPattern: withUnsafeMutablePointer(to: &mount) { UnsafeRawPointer($0) }), flags, 0) }
+                return path.systemName.withUnsafeBufferPointer { ckpt_syscall(303, Int(AT_FDCWD), Int(bitPattern: $0.baseAddress!), Int(bitPattern: b.baseAddress!), Int(bitPattern: withUnsafeMutablePointer(to: &mount) { UnsafeRawPointer($0) }), flags, 0) }
             }
         }
         if ask(onlyIdentity) != 0 && ask(0) != 0 { return nil }

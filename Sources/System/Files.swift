@@ -67,11 +67,11 @@ public enum Path {
         if let failure { throw failure }
         return bytes
     }
-    public static func text(_ path: String) throws(SystemError) -> String { String(decoding: try contents(path), as: UTF8.self) }
+    public static func text(_ path: String) throws(SystemError) -> String { String(name: try contents(path)) }
     public static func link(_ path: String) throws(SystemError) -> String {
         var buffer = [CChar](repeating: 0, count: 4097)
-        let n = try retrying("readlink \(path)") { readlink(path, &buffer, 4096) }
-        return String(decoding: buffer[..<n].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let n = try retrying("readlink \(path)") { readlink(path.systemName, &buffer, 4096) }
+        return String(name: buffer[..<n].map { UInt8(bitPattern: $0) })
     }
     /// Reading a symbolic link changes when it was read last: that is set back.
     public static func linkUnnoticed(_ path: String) throws(SystemError) -> String {
@@ -79,7 +79,7 @@ public enum Path {
         if before.st_atim.tv_sec != after.st_atim.tv_sec || before.st_atim.tv_nsec != after.st_atim.tv_nsec {
             let omit = (1 << 30) - 2
             var times = [before.st_atim, timespec(tv_sec: 0, tv_nsec: omit)]
-            _ = utimensat(AT_FDCWD, path, &times, AT_SYMLINK_NOFOLLOW)
+            _ = utimensat(AT_FDCWD, path.systemName, &times, AT_SYMLINK_NOFOLLOW)
         }
         return target
     }
@@ -95,9 +95,7 @@ public enum Path {
         defer { closedir(d) }
         var names: [String] = []
         while let entry = readdir(d) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(name: $0.prefix { $0 != 0 }) }
             if name != "." && name != ".." { names.append(name) }
         }
         return names
@@ -121,9 +119,9 @@ public enum Path {
         let file = try File(path, flags: O_WRONLY), bytes = Array(text.utf8)
         try retrying("write \(path)") { Glibc.write(file.number, bytes, bytes.count) }
     }
-    public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
-    public static func remove(_ path: String) { unlink(path) }
-    public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from, to) } }
+    public static func exists(_ path: String) -> Bool { access(path.systemName, F_OK) == 0 }
+    public static func remove(_ path: String) { unlink(path.systemName) }
+    public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from.systemName, to.systemName) } }
     /// fsync(2) of a folder: the rename itself is on the disk.
     public static func synchronizeFolder(_ path: String) throws(SystemError) {
         try File(path, flags: O_RDONLY | O_DIRECTORY).synchronize()
@@ -151,13 +149,13 @@ extension Path {
     /// statfs(2): what kind of file system this is on.
     public static func fileSystem(of path: String) -> UInt64 {
         var words = [UInt64](repeating: 0, count: 32)      // struct statfs begins with the kind; Swift's Glibc does not show it
-        let r = words.withUnsafeMutableBytes { buffer in path.withCString { ckpt_syscall(137, Int(bitPattern: $0), Int(bitPattern: buffer.baseAddress!), 0, 0, 0, 0) } }
+        let r = words.withUnsafeMutableBytes { buffer in path.systemName.withUnsafeBufferPointer { ckpt_syscall(137, Int(bitPattern: $0.baseAddress!), Int(bitPattern: buffer.baseAddress!), 0, 0, 0, 0) } }
         return r == 0 ? words[0] : 0
     }
     public static let hugetlbfs: UInt64 = 0x958458f6
     /// Names a file that was opened with O_TMPFILE (linkat(2) on /proc/self/fd).
     public static func linkOpenFile(_ file: File, to path: String) throws(SystemError) {
-        try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path, AT_SYMLINK_FOLLOW) }
+        try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path.systemName, AT_SYMLINK_FOLLOW) }
     }
 }
 
@@ -226,7 +224,7 @@ extension Path {
         defer { closedir(d) }
         var found: [Entry] = []
         while found.count < limit, let entry = readdir(d) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(name: $0.prefix { $0 != 0 }) }
             if name != "." && name != ".." { found.append(Entry(name: name, inode: UInt64(entry.pointee.d_ino), isFolder: entry.pointee.d_type == UInt8(DT_DIR))) }
         }
         return found

@@ -71,7 +71,7 @@ public enum Kernel {
     public static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)
         gethostname(&buffer, 255)
-        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(name: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) })
     }
     public static var release: String {
         var u = utsname()

@@ -7,7 +7,7 @@ public final class MappedFile: @unchecked Sendable {
     private let isMapped: Bool
 
     public init(_ path: String) throws(SystemError) {
-        let number = try retrying("open \(path)") { Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }      // a FIFO is refused, not waited for
+        let number = try retrying("open \(path)") { Glibc.open(path.systemName, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }      // a FIFO is refused, not waited for
         defer { close(number) }
         var s = stat()
         try retrying("fstat \(path)") { fstat(number, &s) }
@@ -41,7 +41,7 @@ public struct FileStatus: Equatable, Sendable {
     public let mode: UInt32, owner: UInt32
     public init?(_ path: String) {
         var s = stat()
-        guard stat(path, &s) == 0 else { return nil }
+        guard stat(path.systemName, &s) == 0 else { return nil }
         size = UInt64(s.st_size)
         modifiedSeconds = Int64(s.st_mtim.tv_sec); modifiedNanoseconds = Int64(s.st_mtim.tv_nsec)
         device = UInt64(s.st_dev); inode = UInt64(s.st_ino)
@@ -53,7 +53,7 @@ extension SystemError { public static let textFileBusy: Int32 = ETXTBSY }
 
 /// Writes over the beginning of a file in one call; false: somebody holds a lock on it (flock(2)).
 public func overwrite(_ path: String, with bytes: [UInt8]) throws(SystemError) -> Bool {
-    let number = try retrying("open \(path)") { Glibc.open(path, O_RDWR | O_CLOEXEC) }
+    let number = try retrying("open \(path)") { Glibc.open(path.systemName, O_RDWR | O_CLOEXEC) }
     defer { close(number) }
     do throws(SystemError) { try retrying("lock \(path)") { flock(number, LOCK_EX | LOCK_NB) } } catch {
         if error.errno == EWOULDBLOCK { return false }
@@ -65,7 +65,7 @@ public func overwrite(_ path: String, with bytes: [UInt8]) throws(SystemError) -
 
 /// The absolute path without symbolic links; the path itself if it can't be found.
 public func realPath(_ path: String) -> String {
-    guard let p = realpath(path, nil) else { return path }
+    guard let p = realpath(path.systemName, nil) else { return path }
     defer { free(p) }
-    return String(cString: p)
+    return String(name: UnsafeBufferPointer(start: p, count: strlen(p)).map { UInt8(bitPattern: $0) })
 }

@@ -18,13 +18,13 @@ public struct Mount: Sendable {
     /// A blank in a path shows as \040.
     private static func unescape(_ s: String) -> String {
         guard s.contains("\\") else { return s }
-        let bytes = Array(s.utf8)
+        let bytes = s.nameBytes
         var out: [UInt8] = [], i = 0
         while i < bytes.count {
             if bytes[i] == 92, i + 3 < bytes.count, let c = UInt8(String(decoding: bytes[i + 1...i + 3], as: UTF8.self), radix: 8) { out.append(c); i += 4 }
             else { out.append(bytes[i]); i += 1 }
         }
-        return String(decoding: out, as: UTF8.self)
+        return String(name: out)
     }
     public func isSame(as other: Mount) -> Bool { device == other.device && root == other.root && point == other.point }
     /// The path at which this mount shows `root` of its device; nil: it does not.
@@ -51,7 +51,7 @@ public final class MountVisit {
 
 extension Path {
     /// Where a path of the tree lies for us.
-    static func seen(_ path: String) -> String {
-        MountVisit.root.isEmpty || !path.hasPrefix("/") || path.hasPrefix("/proc/") ? path : MountVisit.root + path
+    static func seen(_ path: String) -> [CChar] {
+        (MountVisit.root.isEmpty || !path.hasPrefix("/") || path.hasPrefix("/proc/") ? path : MountVisit.root + path).systemName
     }
 }

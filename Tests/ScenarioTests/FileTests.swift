@@ -6,6 +6,7 @@ import Testing
 @Suite struct FileTests {
     @Test func `files renamed, replaced or unlinked while open are found again`() { feature("files-names") }
     @Test func `O_PATH, O_TMPFILE, removed folders and special flags come back`() { feature("files-kinds") }
+    @Test func `names of files, sockets and tasks are bytes, whether UTF-8 or not`() { feature("files-bytes") }
     @Test func `files whose modes forbid by now what they were opened for are open, and their modes as they are`() { feature("files-forbidden") }
     @Test func `open files of /proc and namespaces come back`() { feature("files-proc") }
 

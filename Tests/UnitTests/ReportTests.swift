@@ -1,5 +1,6 @@
 import Testing
 import CkptReport
+import CkptSystem
 
 @Test func aProblemIsOneLine() {
     let p = Problem(.refused, "checkpoint", object: "job", cause: "pid 812", "fd 7", "inotify\nqueue", remedy: "close it")
@@ -21,4 +22,14 @@ private let nil_ = JSON.null
     #expect(signalName(15) == "SIGTERM" && signalName(37) == "SIGRTMIN+3")
     #expect(systemCallName(0) == "read" && systemCallName(334) == "rseq" && systemCallName(435) == "clone3" && systemCallName(334 + 5) == "system call 339")
     #expect(waitStatusWords(9) == "killed by SIGKILL" && waitStatusWords(0x300) == "exited with status 3")
+}
+@Test func `any bytes are a name and come back, and UTF-8 is the text that it is`() {
+    for text in ["", "plain", "grüße", "日本", "\u{10fffe}"] { #expect(String(name: Array(text.utf8)).nameBytes == Array(text.utf8)) }
+    #expect(String(name: Array("grüße".utf8)) == "grüße")
+    #expect(printable(String(name: [99, 0xe9])) == "c\\xe9")
+    for _ in 0 ..< 20_000 {
+        // Mostly bytes that begin or continue a character.
+        let bytes = (0 ..< Int.random(in: 0 ... 9)).map { _ in [UInt8.random(in: 1 ... 255), 0xf4, 0x8f, 0xbc, 0x80, 0xc3, 0xe9, 97].randomElement()! }
+        if String(name: bytes).nameBytes != bytes { Issue.record("\(bytes)") }
+    }
 }
