@@ -55,7 +55,7 @@ import Testing
             let group = "\(Self.pidsGroup!)/\(s.tag)"
             func write(_ text: String, to file: String) throws { try Data(text.utf8).write(to: URL(filePath: group + "/" + file)) }
             if mkdir(group, 0o755) != 0 { throw Failure("\(group): \(String(cString: strerror(errno)))") }
-            defer { _ = eventually(20) { rmdir(group) == 0 } }
+            defer { _ = eventually(5) { rmdir(group) == 0 } }
             try write("\(s.pid)", to: "cgroup.procs")
             try write("1", to: "pids.max")
             let result = try s.checkpoint()
@@ -87,7 +87,7 @@ import Testing
                 try s.waitUntilReady()
                 try s.checkpoint(kill: true)
                 // Both are gone, so both were members.
-                if eventually(20, { Children.reapStrays(); return !Children.any(tagged: s.tag) && !ProcessTable.any(argument: s.folder) }) == false { throw Failure("a child was not a member") }
+                if eventually(2, { Children.reapStrays(); return !Children.any(tagged: s.tag) && !ProcessTable.any(argument: s.folder) }) == false { throw Failure("a child was not a member") }
                 try s.restart()
                 s.go()
                 try s.expect(.exited(0), output: "5\n")

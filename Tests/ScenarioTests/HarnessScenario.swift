@@ -130,7 +130,7 @@ final class Scenario {
         guard eventually(10, { read(path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(path("initiator.err")))") }
         kill(initiator, signal)
         kill(initiator, SIGCONT)
-        guard let status = Children.wait(initiator, limit: 30) else { throw Failure("the initiator hangs") }
+        guard let status = Children.wait(initiator, limit: 10) else { throw Failure("the initiator hangs") }
         if status == .exited(0) { throw Failure("the interrupted initiator says that all is well") }
     }
 

@@ -24,9 +24,9 @@ import Testing
                 kill(initiator, SIGCONT)           // it paused by stopping itself
                 let died = now()
                 let before = beats(s)
-                guard let status = Children.wait(initiator, limit: 30) else { throw Failure("the initiator hangs") }
+                guard let status = Children.wait(initiator, limit: 10) else { throw Failure("the initiator hangs") }
                 if status == .exited(0) { throw Failure("the interrupted initiator says that all is well") }
-                guard eventually(20, { zip(beats(s), before).allSatisfy { $0 > $1 + 3 } }) else { throw Failure("tasks stand still: \(before) \(beats(s))") }
+                guard eventually(3, { zip(beats(s), before).allSatisfy { $0 > $1 + 3 } }) else { throw Failure("tasks stand still: \(before) \(beats(s))") }
                 if now() - died > 1 { throw Failure("tasks ran on only after \(now() - died) s") }
                 usleep(300_000)
                 let left = try FileManager.default.contentsOfDirectory(atPath: s.folder).filter { $0.contains("never") || $0.hasSuffix(".tmp") || $0.contains(".ckpt") }

@@ -74,7 +74,7 @@ import Testing
             try s.waitUntilReady()
             let group = read(s.path("group"))
             try s.checkpoint(kill: true)
-            if group != "none", !eventually(20, { rmdir(group) == 0 }) { throw Failure("\(group) can't be removed") }
+            if group != "none", !eventually(5, { rmdir(group) == 0 }) { throw Failure("\(group) can't be removed") }
             FileManager.default.createFile(atPath: s.path("gone"), contents: nil)
             try s.restart()
             s.go()

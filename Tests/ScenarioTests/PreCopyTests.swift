@@ -44,7 +44,7 @@ import Testing
             kill(initiator, SIGKILL)
             kill(initiator, SIGCONT)
             _ = Children.wait(initiator, limit: 10)
-            guard eventually(20, { traces(s) == before }) else { throw Failure("\(before)\nthen: \(traces(s))") }
+            guard eventually(1, { traces(s) == before }) else { throw Failure("\(before)\nthen: \(traces(s))") }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

@@ -100,7 +100,7 @@ import Testing
     @Test func `terminals are no ends of a stream, and a statefile begins its file`() {
         scenario("stream-terminal") { s in
             try s.start(["/bin/sleep", "300"])
-            if !eventually(20, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) { throw Failure("no session") }
+            if !eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) { throw Failure("no session") }
             let terminal = try UserTerminal(rows: 24, columns: 80, for: .current), end = open(terminal.path, O_RDWR | O_NOCTTY | O_CLOEXEC)
             defer { Glibc.close(end) }
             for (words, descriptors) in [(["checkpoint", s.tag, "-o", "-"], [Int32(1): end]), (["restart", "-"], [Int32(0): end])] {

@@ -181,7 +181,7 @@ import Testing
             try s.checkpoint(kill: true)
             FileManager.default.createFile(atPath: s.path("partner-end"), contents: nil)
             let key = key_t(strtol(s.environment["KEY"]!, nil, 0))
-            guard eventually(20, { shmget(key, 0, 0) < 0 && msgget(key, 0) < 0 }) else { throw Failure("the partner does not end") }
+            guard eventually(5, { shmget(key, 0, 0) < 0 && msgget(key, 0) < 0 }) else { throw Failure("the partner does not end") }
             try s.restart(["--ipc", "attach"])
             let status = try s.wait()
             if status != .exited(69) || !s.restartErrors.contains("not there any more") { throw Failure("\(status): \(s.restartErrors)") }

@@ -118,7 +118,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
                 }
                 if pids.count != 1 { throw Failure("the pid is not that of the checkpoint in every branch: \(pids)") }
                 if try s.listed("branches") != 8 { throw Failure("list: \(try s.listed("branches")) branches") }
-                if !eventually(20, { s.sessionFiles == before }) { throw Failure("left by branches: \(s.sessionFiles)") }
+                if !eventually(5, { s.sessionFiles == before }) { throw Failure("left by branches: \(s.sessionFiles)") }
             }
         }
     }
@@ -141,7 +141,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
             try s.branch()
             try s.checkpoint()      // which shows that it runs
             kill(try s.listed("keeper"), SIGKILL)
-            if !eventually(20, { !s.sessionFiles.contains { $0.hasPrefix("warm-") } }) { throw Failure("its socket is still there") }
+            if !eventually(5, { !s.sessionFiles.contains { $0.hasPrefix("warm-") } }) { throw Failure("its socket is still there") }
             if try s.ckptctl(["warm", "--list", "--json"]).text.contains("keeper") { throw Failure("it is still listed") }
             try s.warm()
             s.go()
@@ -179,7 +179,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
             try s.expect(.exited(75))
             if !s.restartErrors.contains("interrupted") { throw Failure(s.restartErrors) }
             kill(server, SIGCONT)
-            if try !eventually(20, { try s.listed("living") == 0 }) || s.sessionFiles != before { throw Failure("a branch for nobody: \(s.sessionFiles)") }
+            if try !eventually(5, { try s.listed("living") == 0 }) || s.sessionFiles != before { throw Failure("a branch for nobody: \(s.sessionFiles)") }
         }
     }
 
@@ -238,7 +238,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
             if again.status != .exited(0) || !again.text.contains("already") { throw Failure("twice: \(again.status) \(again.text)\(again.errors)") }
             let dropped = try s.ckptctl(["warm", "--drop", s.statefile])
             if dropped.status != .exited(0) { throw Failure("drop: \(dropped.status) \(dropped.errors)") }
-            for process in [pid, keeper] where !eventually(20, { Children.reapStrays(); return kill(process, 0) != 0 }) { throw Failure("process \(process) of the template lives on") }
+            for process in [pid, keeper] where !eventually(5, { Children.reapStrays(); return kill(process, 0) != 0 }) { throw Failure("process \(process) of the template lives on") }
             if s.sessionFiles.contains(where: { $0.hasPrefix("warm-") }) { throw Failure("left: \(s.sessionFiles)") }
             if try s.ckptctl(["warm", "--drop", s.statefile]).status != .exited(66) { throw Failure("dropped twice") }
             try s.branch()

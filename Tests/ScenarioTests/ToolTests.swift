@@ -79,7 +79,7 @@ import Testing
             let sessions = s.path("sessions")
             s.environment["CKPT_DIR"] = sessions
             try s.start(["/bin/sleep", "300"])
-            guard eventually(20, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session") }
+            guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session") }
             let segment = try FileManager.default.contentsOfDirectory(atPath: sessions)[0]
             for i in 10 ..< 50 { _ = try run(["/bin/cp", "--sparse=always", sessions + "/" + segment, sessions + "/00000000000000\(i)"], in: s.folder) }
             for verb in [["checkpoint", s.tag, "-o", s.statefile], ["status", s.tag], ["list"]] {
@@ -93,7 +93,7 @@ import Testing
     @Test func `a session is named by name, id and pid, and status shows it`() throws {
         scenario("naming") { s in
             try s.start(["/bin/sleep", "300"])
-            let known = eventually(20) { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }
+            let known = eventually(5) { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }
             if !known { throw Failure("no session") }
             let json = try s.ckptctl(["status", s.tag, "--json"]).text
             guard let state = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any], let id = state["id"] as? String,
@@ -151,7 +151,7 @@ import Testing
     @Test func `a supervisor passes on signals and the way its job ends`() {
         scenario("supervisor-signals") { s in
             try s.start(["/bin/sh", "-c", "trap 'echo got it; exit 3' TERM; echo up; while :; do sleep 0.05; done"], options: ["--on-signal", "USR1", "-o", s.path("job.ckpt")])
-            if !eventually(20, { s.output == "up\n" }) { throw Failure("not started: \(s.errors)") }
+            if !eventually(5, { s.output == "up\n" }) { throw Failure("not started: \(s.errors)") }
             kill(s.pid, SIGUSR1)
             if !eventually(20, { access(s.path("job.ckpt"), F_OK) == 0 }) { throw Failure("no checkpoint: \(s.errors)") }
             kill(s.pid, SIGTERM)

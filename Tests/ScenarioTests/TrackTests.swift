@@ -83,7 +83,7 @@ extension Scenario {
                 _ = eventually(60) { s.hasEnded || access(s.path("job.ckpt.2"), F_OK) == 0 }
                 usleep(300_000)
                 // A checkpoint that is made again begins anew.
-                let isTracked = eventually(20) { Children.pids(tagged: s.tag).contains { (try? run(["/bin/grep", "-q", " uw ", "/proc/\($0)/smaps"], in: s.folder))?.status == .exited(0) } }
+                let isTracked = eventually(5) { Children.pids(tagged: s.tag).contains { (try? run(["/bin/grep", "-q", " uw ", "/proc/\($0)/smaps"], in: s.folder))?.status == .exited(0) } }
                 if !isTracked && !s.hasEnded { throw Failure("nothing is tracked: \(s.errors)") }
                 kill(s.pid, SIGKILL)
                 Children.kill(tagged: s.tag)
