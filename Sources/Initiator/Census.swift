@@ -269,7 +269,8 @@ final class Census {
         if firstSignal == 0 { firstSignal = Kernel.clock(1) }
         do throws(SystemError) { try Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32) } catch {
             if error.errno == 3 { return }
-            return refuse(p.pid, "SIGCKPT can't be sent: \(error.text)", "run ckptctl as the user who owns it")
+            let isFull = error.errno == 11      // RLIMIT_SIGPENDING of its user
+            return refusals.add(pid: p.pid, "SIGCKPT can't be sent: \(error.text)", isFull ? "raise the limit on pending signals (ulimit -i), or try again" : "run ckptctl as the user who owns it", status: isFull ? .temporary : .refused)
         }
         p.signalled.insert(tid)
         p.ownTids[tid] = p.depth > 1 ? status.namespacePids.last ?? tid : tid

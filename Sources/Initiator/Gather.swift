@@ -39,11 +39,13 @@ extension Operation {
 extension SystemContent {
     /// A restart makes sockets, and what several processes share, in one process, above the numbers of the tree; only a privileged one may raise its limit, up to fs.nr_open.
     fileprivate func refuseTooManyDescriptors() {
-        let margin = 64, top = Int(tables.fds.map(\.number).max() ?? 0)
+        let margin = 64, always = 1024, top = Int(tables.fds.map(\.number).max() ?? 0)
         let made = files.all.count { f in f.sample.isSocket || f.sample.link.hasPrefix("pipe:") || f.holders.contains { $0.process != f.holders[0].process } }
+        let wanted = top + made + margin
+        if wanted <= always { return }
         let highest = (try? Path.text("/proc/sys/fs/nr_open")).flatMap { UInt64($0.prefix { $0.isNumber }) } ?? 1 << 20
-        guard let limit = Kernel.userID == 0 ? highest : Machine.limit(Machine.openFiles)?.hard, UInt64(top + made + margin) > limit else { return }
-        refusals.add(pid: tree.processes[tree.root].pid, "\(made) sockets and shared open files: a restart needs \(top + made + margin) descriptors, and may have \(limit)", "raise the limit on open files (\(Kernel.userID == 0 ? "sysctl fs.nr_open" : "ulimit -Hn")), or close some")
+        guard let limit = Kernel.userID == 0 ? highest : Machine.limit(Machine.openFiles)?.hard, UInt64(wanted) > limit else { return }
+        refusals.add(pid: tree.processes[tree.root].pid, "\(made) sockets and shared open files: a restart needs \(wanted) descriptors, and may have \(limit)", "raise the limit on open files (\(Kernel.userID == 0 ? "sysctl fs.nr_open" : "ulimit -Hn")), or close some")
     }
 
     /// The record of one open file description; its index is the file's.

@@ -23,6 +23,7 @@ func observe(_ census: Census, _ early: EarlyMappings?, _ segment: Segment) thro
     if tree.live.isEmpty { throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "its tasks ended while they were being stopped", remedy: "try again")], passesSoon: true) }
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
+    refuseSharedTables(tree, refusals)
     refuseKeyrings(tree, segment, refusals)
     refuseThreadsChildren(tree, segment, refusals)
     tree.refusals = refusals        // told with what the descriptors and the memory add

@@ -70,6 +70,7 @@ extension Operation {
 
     /// A timer's signal stays the timer's when it is taken, and is queued again as another one: nothing is taken that would have no room any more.
     private func refuseFullQueues(_ p: ObservedProcess) throws(CheckpointFailure) {
+        if p.timers.isEmpty { return }
         let queue = (ProcStatus(pid: p.pid)?["SigQ"] ?? "").split(separator: "/").compactMap { Int($0) }
         guard queue.count == 2, queue[1] - queue[0] < p.timers.count else { return }
         throw CheckpointFailure([problem(.temporary, "pid \(p.pid)", "its user has \(queue[0]) signals queued of \(queue[1]) that are permitted", remedy: "raise the limit on pending signals (ulimit -i), or try again")])

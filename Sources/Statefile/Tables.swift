@@ -40,15 +40,16 @@ public final class Tables {
     public var rings: [ckpt_ring_record] = []
     public var packing: [ckpt_packing_record] = []      // none: pages lie at the places of their mappings
     private var bytes: [UInt8] = [0]
-    private var texts: [String: UInt32] = ["": 0]
+    private var texts: [[UInt8]: UInt32] = [[]: 0]      // by bytes: Swift takes texts for equal that Unicode does
     public init() {}
 
     /// The offset of a NUL-terminated text; equal texts are stored once.
     public func text(_ s: String) -> UInt32 {
-        if let known = texts[s] { return known }
+        let name = s.nameBytes
+        if let known = texts[name] { return known }
         let at = UInt32(bytes.count)
-        bytes += s.nameBytes + [0]
-        texts[s] = at
+        bytes += name + [0]
+        texts[name] = at
         return at
     }
     public func text(at offset: UInt32) -> String { String(name: bytes[Int(offset)...].prefix { $0 != 0 }) }

@@ -127,12 +127,12 @@ public enum Path {
         try File(path, flags: O_RDONLY | O_DIRECTORY).synchronize()
     }
     public static func folder(of path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }      // a combining character may follow it
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
     public static func base(of path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return path }
-        return String(path[path.index(after: slash)...])
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return path }
+        return String(path[path.utf8.index(after: slash)...])
     }
 }
 

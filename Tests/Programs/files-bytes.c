@@ -8,6 +8,8 @@ static int made(const char *name) { int fd = must(open(name, O_RDWR | O_CREAT, 0
 int main(void) {
     must(mkdir(scenario_path("caf\xe9"), 0755));
     must(chdir(scenario_path("caf\xe9")));
+    // Unicode takes the first two for equal, and a combining character for a part of what is before it.
+    int alike[] = { made("\xc3\xa9"), made("e\xcc\x81"), made("\xcc\x81start") };
     int fd[] = { made("na\xefve"), made("gone\xfe"), made("first\xf4\x8f\xbc\x80"), made("\xf4\x8f\xbc\x80\xff"), must(open("link\xc3", O_RDWR | O_CREAT, 0644)) };
     must(unlink("gone\xfe")); must(rename("first\xf4\x8f\xbc\x80", "second\xe9"));
     int mapped = made("mapped\xe9");
@@ -22,7 +24,10 @@ int main(void) {
     for (int i = 0; i < 5; i++) { snprintf(path, sizeof path, "/proc/self/fd/%d", fd[i]); link_of(path, before[i]); }
     link_of("/proc/self/cwd", before[5]);
     prctl(PR_GET_NAME, before[6]);
+    char alone[3][4096];
+    for (int i = 0; i < 3; i++) { snprintf(path, sizeof path, "/proc/self/fd/%d", alike[i]); link_of(path, alone[i]); }
     scenario_wait();
+    for (int i = 0; i < 3; i++) { snprintf(path, sizeof path, "/proc/self/fd/%d", alike[i]); link_of(path, after); check(!strcmp(alone[i], after)); }
     for (int i = 0; i < 5; i++) { snprintf(path, sizeof path, "/proc/self/fd/%d", fd[i]); link_of(path, after); if (i != 1) check(!strcmp(before[i], after)); }
     link_of("/proc/self/cwd", after); check(!strcmp(before[5], after));
     prctl(PR_GET_NAME, task); check(!strcmp(before[6], task));

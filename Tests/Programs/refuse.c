@@ -157,6 +157,7 @@ static int hold_fired(const char *kind) {
     if (!strcmp(kind, "fired-inotify")) must(read(fd, events, sizeof events)); else must(accept(fd, NULL, NULL));
     return epoll;
 }
+static timer_t expired[3];
 static int sleep_on(void *unused) { (void)unused; for (;;) pause(); }
 static int hold(const char *kind) {
     int p[2], q;
@@ -303,9 +304,34 @@ static int hold(const char *kind) {
         errno = 0;
         return -1;
     }
-    if (!strcmp(kind, "clone-memory")) {
+    if (!strncmp(kind, "unshare-", 8)) {
+        pthread_t t;
+        must0(pthread_create(&t, NULL, unsharing_thread, !strcmp(kind, "unshare-files") ? (void *)CLONE_FILES : (void *)CLONE_FS));
+        while (!scenario_exists("born")) usleep(1000);
+        errno = 0;
+        return -1;
+    }
+    if (!strcmp(kind, "signals-full")) {
+        // Three timers have run out, and nothing more may be queued.
+        sigset_t set;
+        sigemptyset(&set); sigaddset(&set, SIGRTMIN + 3);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        for (int i = 0; i < 3; i++) {
+            struct sigevent e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 3 };
+            struct itimerspec soon = { .it_value.tv_nsec = 1000000 };
+            must(timer_create(CLOCK_MONOTONIC, &e, &expired[i])); must(timer_settime(expired[i], 0, &soon, NULL));
+        }
+        usleep(100000);
+        struct rlimit l;
+        must(getrlimit(RLIMIT_SIGPENDING, &l));
+        l.rlim_cur = 0;
+        must(setrlimit(RLIMIT_SIGPENDING, &l));
+        errno = 0;
+        return -1;
+    }
+    if (!strncmp(kind, "clone-", 6)) {
         static char stack[16384] __attribute__((aligned(16)));
-        holder = must(clone(sleep_on, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL));
+        holder = must(clone(sleep_on, stack + sizeof stack, SIGCHLD | (!strcmp(kind, "clone-memory") ? CLONE_VM : !strcmp(kind, "clone-files") ? CLONE_FILES : CLONE_FS), NULL));
         errno = 0;
         return -1;
     }
@@ -416,11 +442,17 @@ int main(int argc, char **argv) {
     close(out);
     scenario_wait();
     if (fd >= 0 && !holder) check(fcntl(fd, F_GETFD) >= 0);
-    if (!strncmp(argv[1], "left-", 5) || !strcmp(argv[1], "clone-memory")) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
+    if (!strncmp(argv[1], "left-", 5) || !strncmp(argv[1], "clone-", 6)) { same(0, kill(holder, SIGKILL)); waitpid(holder, NULL, 0); }
     if (slave >= 0) {
         char b[4096];
         for (int idle = 0; idle < 100; idle++) { long n = read(fd, b, sizeof b); if (n > 0) { unread -= n; idle = 0; } else { write(slave, "", 0); usleep(1000); } }
         same(0, unread);
+    }
+    if (!strcmp(argv[1], "signals-full")) {
+        sigset_t set;
+        siginfo_t info;
+        sigemptyset(&set); sigaddset(&set, SIGRTMIN + 3);
+        for (int i = 0; i < 3; i++) { same(SIGRTMIN + 3, sigtimedwait(&set, &info, &(struct timespec) { 0 })); same(SI_TIMER, info.si_code); }
     }
     if (!strcmp(argv[1], "udp-error")) { same(-1, recv(fd, line, 1, MSG_DONTWAIT)); same(ECONNREFUSED, errno); }
     return scenario_end();

@@ -80,10 +80,11 @@ func mapVma(_ v: Int, at address: UInt64) {
 /// A template's region goes on being used.
 private var leavesStaging: Bool { state.pointee.warm == 0 && state.pointee.wants_template == 0 }
 
-/// The kernel limits how many mappings a process has (vm.max_map_count), and those in the region count: what this process does not map it lets go.
+/// The kernel limits how many mappings a process has (vm.max_map_count), and those in the region count.  Where there are many, this process lets go of what it
+/// does not map, and takes what it maps once; where there are few, the region goes as a whole.
 private func countUses(_ i: Int) {
-    guard leavesStaging else { return }
-    let p = processes[i]
+    let p = processes[i], many = 30_000
+    guard leavesStaging, objects.count + Int(p.pointee.vma_count) > many else { return }
     for o in 0..<objects.count { objectUses[o].pointee = 0 }
     for k in 0..<p.pointee.vma_count where vmas[p.pointee.first_vma + k].pointee.kind == CKPT_VMA_SHARED_ANONYMOUS.rawValue { objectUses[vmas[p.pointee.first_vma + k].pointee.object].pointee += 1 }
     for o in 0..<objects.count where objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objectStaging[o].pointee != 0 && objectUses[o].pointee == 0 { _ = ckpt_munmap(objectStaging[o].pointee, sharedSize(o)) }

@@ -101,8 +101,7 @@ private func putBack(_ k: Int) {
 private func openToWrite(_ i: Int) -> Int32 {
     let path = relocated(bytes(objects[i].pointee.path))
     var r = ckpt_open(path, 0o2000102, 0o600)
-    // Its mode may forbid what its owner did before: it is set again at the end.
-    if r == -13 && system(90, int(path), Int(objects[i].pointee.mode & 0o7777 | 0o600)) == 0 { r = ckpt_open(path, 0o2000002, 0) }
+    if r == -13 { r = openNamed(i, 0o2000002) }
     guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be put back") } }
     return lift(Int32(truncatingIfNeeded: r), "saved file")
 }
