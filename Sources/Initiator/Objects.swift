@@ -31,7 +31,7 @@ final class SystemContent {
     /// --kill: connections that end without a word once the statefile is complete: to the outside (no FIN), and in the tree (no TIME_WAIT).
     var silenced: [File] = [], abrupt: [File] = []
     var outside: [(socket: ObservedSocket, what: String)] = []          // TCP connections that may be repaired
-    var ownUsers: IdMaps? { tree.namespaces.lazy.compactMap(\.users).first }
+    var ownUsers: IdMaps? { tree.ownUsers }
     init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment, _ fetch: DescriptorFetch) {
         self.tree = tree; self.segment = segment; self.fetch = fetch; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
     }

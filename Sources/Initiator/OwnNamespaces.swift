@@ -9,7 +9,8 @@ import CkptSystem
 struct ObservedNamespace {
     var kind: ckpt_namespace_kind, number: UInt32, isWhole: Bool
     var sample: ObservedProcess
-    var loopback = false, isInner = false
+    var loopback = false
+    var owner: Int?                             // the user namespace that it belongs to, in the tree's list; of a USER: the one around it
     var users: IdMaps?                          // USER
     var mounts: [ObservedMount] = []            // MOUNT
     var settings: [(path: String, value: String)] = []          // NET, IPC: other than in a new one
@@ -28,8 +29,9 @@ extension Operation {
     func observeNamespaces(_ tree: ObservedTree) {
         guard tree.processes.indices.contains(tree.root), !tree.processes[tree.root].isZombie else { return }
         let root = tree.processes[tree.root]
+        addUserNamespaces(tree, outerUsers != 0 ? outerUsers : Namespace.number(root.view, "user") ?? 0)
         addPidNamespaces(tree)          // mounts of /proc show one
-        for (i, (kind, name)) in kinds.enumerated() where kind != CKPT_NAMESPACE_PID {
+        for (i, (kind, name)) in kinds.enumerated() where kind != CKPT_NAMESPACE_PID && kind != CKPT_NAMESPACE_USER {
             let started = ckpt_session_namespaces(segment.pointer)[i]
             let outer = started != 0 ? started : Namespace.number(root.view, name) ?? 0
             var own: [UInt32: [ObservedProcess]] = [:]
@@ -44,16 +46,8 @@ extension Operation {
 
     private func add(_ kind: ckpt_namespace_kind, _ name: String, _ number: UInt32, _ members: [ObservedProcess], _ tree: ObservedTree) {
         let isWhole = members.count == tree.live.count
-        switch kind {
-        case CKPT_NAMESPACE_UTS, CKPT_NAMESPACE_IPC, CKPT_NAMESPACE_NET, CKPT_NAMESPACE_MOUNT, CKPT_NAMESPACE_CGROUP: break
         // The clocks go on from what the tree saw, in whatever namespace the restart has.
-        case CKPT_NAMESPACE_TIME where isWhole: return
-        case CKPT_NAMESPACE_TIME: break
-        case CKPT_NAMESPACE_USER where isWhole: break
-        default:
-            for p in members { tree.refusals.add(pid: p.pid, "it lives in a \(name) namespace of its own", "start ckrun inside of the namespace") }
-            return
-        }
+        if kind == CKPT_NAMESPACE_TIME && isWhole { return }
         var n = ObservedNamespace(kind: kind, number: number, isWhole: isWhole, sample: members[0])
         do throws(SystemError) {
             try look(&n, members, tree)
@@ -67,17 +61,11 @@ extension Operation {
     private func look(_ n: inout ObservedNamespace, _ members: [ObservedProcess], _ tree: ObservedTree) throws(SystemError) {
         let pid = members[0].pid, view = members[0].view
         func refuse(_ what: String, _ remedy: String) { tree.refusals.add(pid: pid, what, remedy) }
-        let outerUsers = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_USER.rawValue) - 1]
-        if n.kind == CKPT_NAMESPACE_USER { return lookAtUsers(&n, members[0], outerUsers, refuse) }
         // Whose it is decides who may make it again.
-        let owner = try Namespace.owner("/proc/\(view)/ns/\(kinds.first { $0.kind == n.kind }!.name)")
-        if owner != outerUsers && outerUsers != 0 {
-            guard tree.live.allSatisfy({ Namespace.number($0.view, "user") == owner }) else {
-                return refuse("its \(kinds.first { $0.kind == n.kind }!.name) namespace belongs to a user namespace that is not the whole tree's", "start ckrun inside of the namespace")
-            }
-            n.isInner = true
-        }
+        n.owner = try owner("/proc/\(view)/ns/\(kinds.first { $0.kind == n.kind }!.name)", members[0], tree)
+        if n.isWhole ? !tree.isWhole(n.owner) : !tree.canMake(in: n.owner) { refuse("its \(kinds.first { $0.kind == n.kind }!.name) namespace belongs to a user namespace that the tree has left", "start ckrun inside of the namespace") }
         if n.kind == CKPT_NAMESPACE_UTS { return }
+        if n.kind == CKPT_NAMESPACE_TIME && !tree.isWhole(n.owner) { return refuse("its time namespace belongs to a user namespace that only a part of the tree lives in", "start ckrun inside of the namespace") }
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
         if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
         if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }
@@ -90,7 +78,7 @@ extension Operation {
         let mine = own.settings
         for name in Set(fresh.keys).union(mine.keys).sorted() where fresh[name] != mine[name] {
             // The kernel hides some from all but the first user namespace.
-            if n.isInner && mine[name] == nil { continue }
+            if n.owner != nil && mine[name] == nil { continue }
             if let value = mine[name], fresh[name] == nil, !writable.contains(name), value == fresh[Namespace.ofAnyDevice(name)] { continue }
             if let value = mine[name], value.utf8.count < 1000, writable.contains(name) { n.settings.append((name, value)); continue }
             refuse("\(name) is \(mine[name] ?? "not there") in its \(kind.name) namespace, in a new one it is \(fresh[name] ?? "not there")", "set it back")
@@ -139,8 +127,9 @@ extension Operation {
         for n in tree.namespaces {
             var r = ckpt_namespace_record()
             r.kind = n.kind.rawValue
-            if let users = n.users { take(users, &r, tables) }
-            r.flags |= (n.isInner ? CKPT_NAMESPACE_INNER.rawValue : 0) | (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
+            take(n, &r, tree, tables)
+            r.owner = tree.ownerRecord(n)
+            r.flags |= (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
             let slot = segment.process(n.sample.slot)
             if n.kind == CKPT_NAMESPACE_PID { r.around = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
@@ -165,7 +154,7 @@ extension Operation {
         r.uts = index(CKPT_NAMESPACE_UTS); r.ipc = index(CKPT_NAMESPACE_IPC); r.net = index(CKPT_NAMESPACE_NET); r.mounts = index(CKPT_NAMESPACE_MOUNT); r.pids = index(CKPT_NAMESPACE_PID)
         if p.isZombie { return }
         r.children_pids = childrenPids(p, tree)
-        r.cgroups = index(CKPT_NAMESPACE_CGROUP); r.times = index(CKPT_NAMESPACE_TIME); r.children_times = p.childrenTimes.map { UInt8($0 + 1) } ?? 0
+        r.users = index(CKPT_NAMESPACE_USER); r.cgroups = index(CKPT_NAMESPACE_CGROUP); r.times = index(CKPT_NAMESPACE_TIME); r.children_times = p.childrenTimes.map { UInt8($0 + 1) } ?? 0
         let lines = (try? Path.text("/proc/\(p.view)/cgroup"))?.split(separator: "\n") ?? []
         if let group = lines.first(where: { $0.hasPrefix("0::/") }) { r.cgroup = tables.text(String(group.dropFirst(3))) }
     }

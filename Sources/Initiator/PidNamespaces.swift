@@ -111,13 +111,13 @@ extension Operation {
         for n in tree.pidNamespaces {
             let members = tree.processes.filter { $0.pids == n.number }
             guard let sample = members.first(where: { !$0.isZombie }) ?? tree.live.first else { continue }
-            for p in members { p.namespaces[CKPT_NAMESPACE_PID.rawValue] = tree.namespaces.count }
-            let outerUsers = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_USER.rawValue) - 1]
-            if !members.isEmpty, outerUsers != 0, let owner = try? Namespace.owner("/proc/\(sample.view)/ns/pid"), owner != outerUsers,
-               !tree.live.allSatisfy({ Namespace.number($0.view, "user") == owner }) {
+            var observed = ObservedNamespace(kind: CKPT_NAMESPACE_PID, number: n.number, isWhole: false, sample: sample)
+            if !members.isEmpty { observed.owner = (try? owner("/proc/\(sample.view)/ns/pid", sample, tree)) ?? nil }
+            if !tree.isWhole(observed.owner) || !tree.canMake(in: observed.owner) {
                 tree.refusals.add(pid: sample.pid, "its pid namespace belongs to a user namespace that is not the whole tree's", "start ckrun inside of the namespace")
             }
-            tree.namespaces.append(ObservedNamespace(kind: CKPT_NAMESPACE_PID, number: n.number, isWhole: false, sample: sample))
+            for p in members { p.namespaces[CKPT_NAMESPACE_PID.rawValue] = tree.namespaces.count }
+            tree.namespaces.append(observed)
         }
     }
 

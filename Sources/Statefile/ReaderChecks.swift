@@ -81,7 +81,7 @@ extension Statefile {
         try checkText(p.comm, name, at)
         try checkText(p.cmdline, name, at)
         try checkText(p.cgroup, name, at)
-        try check([p.uts, p.ipc, p.net, p.mounts, p.pids, p.cgroups, p.times, p.children_times].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
+        try check([p.uts, p.ipc, p.net, p.mounts, p.pids, p.cgroups, p.times, p.children_times, p.users].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
         try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")
         try check(p.terminal == 0 || index(p.terminal - 1, terminals), name, at, "its controlling terminal is out of range")
         if p.flags & CKPT_PROCESS_ZOMBIE.rawValue != 0 { return }

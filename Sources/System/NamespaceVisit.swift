@@ -9,6 +9,16 @@ extension Namespace {
     /// Runs `body` in a new one, made by whom that other one belongs to.
     public static func insideNew<T>(like path: String, _ kind: Kind, _ body: () -> T) throws(SystemError) -> T { try visit(path, kind, isNew: true, body) }
 
+    /// The maps of a user namespace where perhaps nobody lives.
+    public static func idMaps(inside users: Member) throws(SystemError) -> (users: String, groups: String, setgroups: String) {
+        var maps: Result<(users: String, groups: String, setgroups: String), SystemError>?
+        let r = try Visitor(owner: users.file, enter: { 0 }) {
+            do throws(SystemError) { maps = .success(try idMaps("/proc/thread-self")) } catch { maps = .failure(error) }
+        }.run()
+        guard let maps, r == 0 else { throw SystemError("setns", errno: r != 0 ? r : ECHILD) }
+        return try maps.get()
+    }
+
     private static func visit<T>(_ path: String, _ kind: Kind, isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
         let there = try File(path), home = try File("/proc/thread-self/ns/\(kind.name)")
         let r = enter(there, kind, isNew)
@@ -24,7 +34,7 @@ extension Namespace {
     private static func visitAsOwner<T>(_ there: File, _ kind: Kind, _ isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
         var answer: T?
         let r = try withoutActuallyEscaping({ answer = body() }) { (body) throws(SystemError) in
-            try Visitor(owner: ownerFile(there), there, kind, isNew, body).run()
+            try Visitor(owner: ownerFile(there), enter: { enter(there, kind, isNew) }, body).run()
         }
         if let answer, r == 0 { return answer }
         throw SystemError(isNew ? "unshare" : "setns", errno: r != 0 ? r : ECHILD)
@@ -33,11 +43,9 @@ extension Namespace {
 
 /// A child that has a stack of its own, and else what we have.
 private final class Visitor {
-    private let owner: File, there: File, kind: Namespace.Kind, isNew: Bool, body: () -> Void
+    private let owner: File, enter: () -> Int, body: () -> Void
     private var refusal: Int32 = 0
-    init(owner: File, _ there: File, _ kind: Namespace.Kind, _ isNew: Bool, _ body: @escaping () -> Void) {
-        self.owner = owner; self.there = there; self.kind = kind; self.isNew = isNew; self.body = body
-    }
+    init(owner: File, enter: @escaping () -> Int, _ body: @escaping () -> Void) { self.owner = owner; self.enter = enter; self.body = body }
 
     /// What it was refused.
     func run() throws(SystemError) -> Int32 {
@@ -59,7 +67,7 @@ private final class Visitor {
         let newUser = 0x1000_0000, whenParentDies: Int32 = 1
         _ = ckpt_prctl(whenParentDies, 9, 0, 0, 0)
         var r = ckpt_syscall(CKPT_SYS_setns, Int(owner.number), newUser, 0, 0, 0, 0)
-        if r == 0 { r = Namespace.enter(there, kind, isNew) }
+        if r == 0 { r = enter() }
         refusal = Int32(-r)
         if r == 0 { body() }
     }

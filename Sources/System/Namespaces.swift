@@ -14,28 +14,46 @@ public enum Namespace {
         return UInt32(link[link.index(after: open)...].dropLast())
     }
 
-    /// The user namespace that a namespace belongs to, and the one around a user namespace (ioctl_ns(2)).
-    public static func owner(_ path: String) throws(SystemError) -> UInt32 { try related(path, 0xb701) }
-    public static func parent(_ path: String) throws(SystemError) -> UInt32 { try related(path, 0xb702) }
-    private static func related(_ path: String, _ request: UInt) throws(SystemError) -> UInt32 {
-        UInt32(truncatingIfNeeded: try ownerFile(File(path), request).status().st_ino)
+    /// An open namespace.
+    public struct Member: Sendable {
+        public let number: UInt32, file: File
+        init(_ file: File) throws(SystemError) { self.file = file; number = UInt32(truncatingIfNeeded: try file.status().st_ino) }
     }
-    static func ownerFile(_ file: File, _ request: UInt = 0xb701) throws(SystemError) -> File {
-        File(adopting: try retrying("ioctl") { ioctl(file.number, request) })
+    private static let ownerOf: UInt = 0xb701, parentOf: UInt = 0xb702
+
+    /// The user namespace that a namespace belongs to (ioctl_ns(2)).
+    public static func ownerFile(_ path: String) throws(SystemError) -> Member { try Member(ownerFile(File(path))) }
+    public static func owner(_ path: String) throws(SystemError) -> UInt32 { try ownerFile(path).number }
+    static func ownerFile(_ file: File) throws(SystemError) -> File { File(adopting: try retrying("ioctl") { ioctl(file.number, ownerOf) }) }
+
+    /// A namespace and those around it up to `outer`, which is not among them, from outside to inside; nil: it is not inside of that.
+    public static func chain(_ path: String, below outer: UInt32) -> [Member]? { (try? Member(File(path))).flatMap { chain($0, below: outer) } }
+    public static func chain(_ first: Member, below outer: UInt32) -> [Member]? {
+        var found: [Member] = [], next = first
+        while next.number != outer {
+            found.append(next)
+            guard let fd = try? retrying("ioctl", { ioctl(next.file.number, parentOf) }), let around = try? Member(File(adopting: fd)) else { return nil }
+            next = around
+        }
+        return found.reversed()
     }
 
     /// The user, as we see him, who made a user namespace.
-    public static func creator(_ path: String) throws(SystemError) -> UInt32 {
-        let file = try File(path), creatorOf: UInt = 0xb704
+    public static func creator(_ users: Member) throws(SystemError) -> UInt32 {
+        let creatorOf: UInt = 0xb704
         var user: UInt32 = 0
-        _ = try retrying("ioctl") { ioctl(file.number, creatorOf, &user) }
+        _ = try retrying("ioctl") { ioctl(users.file.number, creatorOf, &user) }
         return user
+    }
+
+    /// What user_namespaces(7) says of the one that a process lives in.
+    public static func idMaps(_ process: String) throws(SystemError) -> (users: String, groups: String, setgroups: String) {
+        (try Path.text(process + "/uid_map"), try Path.text(process + "/gid_map"), try Path.text(process + "/setgroups"))
     }
 
     /// The namespaces around one, from inside to outside, as far as we see.
     public static func around(_ path: String) -> [UInt32] {
         var found: [UInt32] = [], file = try? File(path)
-        let parentOf: UInt = 0xb702
         while let f = file, let fd = try? retrying("ioctl", { ioctl(f.number, parentOf) }) {
             file = File(adopting: fd)
             found.append(UInt32(truncatingIfNeeded: (try? file?.status().st_ino) ?? 0))

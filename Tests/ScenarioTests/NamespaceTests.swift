@@ -30,6 +30,21 @@ import Testing
         feature("namespaces-users", users: Self.privileged)
         feature("namespaces-users", ["ranges"], users: Self.privileged)
     }
+    @Test func `a child that is root in a user namespace of its own is root there again`() {
+        feature("namespaces-inner")
+        feature("namespaces-inner", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a user namespace of a child has its network and its name again`() { feature("namespaces-inner", ["network"]) }
+    @Test func `a user namespace in that of a child is there again`() { feature("namespaces-inner", ["within"]) }
+    @Test func `threads in a user namespace of a child have their tids again`() {
+        feature("namespaces-inner", ["threads"])
+        feature("namespaces-inner", ["threads"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `users and groups that a user namespace of a child shows are the same again`() { feature("namespaces-ranges", users: Self.privileged) }
+    @Test func `a user namespace within one where nobody lives is there again`() {
+        feature("namespaces-nested")
+        feature("namespaces-nested", ["part"])
+    }
     @Test func `pid namespaces inside of a tree have the same processes, with the same pids, again`() {
         feature("namespaces-pids", users: Self.privileged)
         feature("namespaces-pids", treatments: [.twice], users: Self.privileged, pids: ["ns"])
@@ -54,6 +69,17 @@ import Testing
         }
     }
     @Test func `a process is in its control group again`() { feature("identity-cgroup", users: Self.privileged) }
+
+    @Test(.enabled(if: User.available.contains(.ckptuser))) func `a user namespace without maps needs root again`() {
+        scenario("users-unmapped", as: .ckptuser) { s in
+            try s.start(["/bin/sh", "-c", "unshare --user \(try s.installation.program("namespaces-nested")) inside both & wait $!"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.restart()
+            let status = try s.wait()
+            for part in ["user namespace", "setgroups", "restart it as root"] where status != .exited(69) || !s.restartErrors.contains(part) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+        }
+    }
 
     @Test(.enabled(if: User.available.contains(.root))) func `who may not show a tree its users is told so`() {
         scenario("users-refused", as: .root) { s in

@@ -20,7 +20,7 @@ func restoreProcFiles(_ i: Int) {
     }
 }
 
-private func readNumber(_ path: StaticString, hexadecimal: Bool) -> Int64? {
+func readNumber(_ path: StaticString, hexadecimal: Bool) -> Int64? {
     let fd = Int32(truncatingIfNeeded: ckpt_open(path.cString, 0o2000000, 0))
     guard fd >= 0 else { return nil }
     var text = InlineArray<32, UInt8>(repeating: 0)
@@ -84,6 +84,16 @@ private func set(_ i: Int, _ setter: Int32, _ getter: Int32, _ value: Int32, byP
     guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put(name) } }
 }
 
+/// As long as that is permitted; what the process needs itself is lowered last.
+func raiseLimits(_ i: Int) {
+    for k: Int32 in 0..<16 {
+        var now = ckpt_rlimit()
+        _ = system(CKPT_SYS_prlimit64, 0, Int(k), 0, int(&now))
+        if now.hard >= ckpt_record_limit(processes[i], k).pointee.hard { continue }
+        now.hard = ckpt_record_limit(processes[i], k).pointee.hard
+        _ = system(CKPT_SYS_prlimit64, 0, Int(k), int(&now), 0)
+    }
+}
 func restoreLimits(_ i: Int) {
     for k: Int32 in 0..<16 {
         let wanted = ckpt_record_limit(processes[i], k)

@@ -40,6 +40,15 @@ func waitFor(_ stage: engine_stage) {
     }
 }
 
+/// Waits until a word on the board is another; ends with the restart.
+func waitWhile(_ word: UnsafePointer<UInt32>, is value: UInt32) {
+    while ckpt_load(word) == value {
+        pause(on: word, while: value)
+        checkAborted()
+        if state.pointee.node >= 0 && engineIsGone() { ckpt_exit_group(Exit.internalError.rawValue) }
+    }
+}
+
 /// The builder opens a stage for everybody.
 func openStage(_ stage: engine_stage) {
     guard ckpt_cas(&board.pointee.stage, stage.rawValue - 1, stage.rawValue) else { abortBuilder() }

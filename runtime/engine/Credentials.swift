@@ -50,8 +50,36 @@ struct Identity {
     let task: Int
     let wanted: UnsafeMutablePointer<ckpt_credentials_record>
     init(_ t: Int) { task = t; wanted = credentials[tasks[t].pointee.credentials] }
-    func user(_ k: Int32) -> UInt32 { engine_user(wanted, k).pointee }
-    func group(_ k: Int32) -> UInt32 { engine_group_of(wanted, k).pointee }
+    func user(_ k: Int32) -> UInt32 { here(engine_user(wanted, k).pointee, 0) }
+    func group(_ k: Int32) -> UInt32 { here(engine_group_of(wanted, k).pointee, 1) }
+    /// As this process calls it.
+    private func here(_ id: UInt32, _ isGroup: UInt32) -> UInt32 {
+        let users = Int(state.pointee.entered_users), unknown: UInt32 = 65534
+        return users == 0 ? id : inside(id, isGroup: isGroup, of: users - 1) ?? unknown
+    }
+}
+
+/// Before the process enters a user namespace, where not all of them may show; it enters that with its capabilities outside.
+func restoreOuterIds(_ t: Int) {
+    let me = Identity(t)
+    restoreGroups(me)
+    if idsDiffer(me) { restoreIds(me) }
+    raiseCapabilities()
+}
+/// Another user, with the same capabilities.
+func become(_ user: UInt32, _ group: UInt32) -> Int {
+    let keepCapabilities: Int32 = 8
+    _ = ckpt_prctl(keepCapabilities, 1, 0, 0, 0)
+    var r = system(CKPT_SYS_setresgid, Int(group), Int(group), Int(group))
+    if r == 0 { r = system(CKPT_SYS_setresuid, Int(user), Int(user), Int(user)) }
+    raiseCapabilities()
+    showOwnFiles()
+    return r
+}
+private func raiseCapabilities() {
+    var now = currentCapabilities()
+    now.effective = now.permitted
+    _ = setCapabilities(now)
 }
 
 func restoreCredentials(_ t: Int) {
@@ -83,6 +111,7 @@ private func idsDiffer(_ me: Identity) -> Bool {
 }
 
 private func restoreGroups(_ me: Identity) {
+    if state.pointee.entered_users != 0 { return requireGroupsOfFirst(me) }
     if restoreInnerGroups(me) { return }
     if state.pointee.user_namespace != 0 || state.pointee.own_users != 0 {
         // The kernel forbids setgroups(2) here, or shows none of them: the outer groups stay.
@@ -100,9 +129,16 @@ private func restoreGroups(_ me: Identity) {
     guard r == 0 else { refuseCredentials(me, r, "its supplementary groups") }
 }
 
+/// In a user namespace of a part, which the process has entered with its first task's.
+private func requireGroupsOfFirst(_ me: Identity) {
+    let first = Identity(Int(processes[tasks[me.task].pointee.process].pointee.first_task)).wanted.pointee
+    if me.wanted.pointee.first_group == first.first_group && me.wanted.pointee.group_count == first.group_count { return }
+    refuseCredentials(me, -1, "supplementary groups that other tasks of its process don't have")
+}
+
 /// In the tree's own user namespace, where some have others than the engine could give to all.
 private func restoreInnerGroups(_ me: Identity) -> Bool {
-    guard let own = ownUsers(), state.pointee.groups_differ != ENGINE_GROUPS_EQUAL.rawValue, own.flags & CKPT_NAMESPACE_NO_SETGROUPS.rawValue == 0 else { return false }
+    guard let own = ownUsers(), state.pointee.groups_differ != ENGINE_GROUPS_EQUAL.rawValue, namespaces[own].pointee.flags & CKPT_NAMESPACE_NO_SETGROUPS.rawValue == 0 else { return false }
     let first = Identity(Int(processes[tree.pointee.root].pointee.first_task)).wanted.pointee, wanted = me.wanted.pointee
     if state.pointee.groups_differ == ENGINE_GROUPS_OF_OTHERS.rawValue && first.first_group == wanted.first_group && first.group_count == wanted.group_count { return true }
     var list = InlineArray<256, UInt32>(repeating: 0)
@@ -154,9 +190,7 @@ private func restoreSecurebits(_ me: Identity) {
     if differing == 0 { return }
     // The one bit that nobody needs a capability for.
     if differing == keepCaps && ckpt_prctl(8, Int(wanted) & keepCaps == 0 ? 0 : 1, 0, 0, 0) == 0 { return }
-    var now = currentCapabilities()
-    now.effective = now.permitted
-    _ = setCapabilities(now)
+    raiseCapabilities()
     let r = ckpt_prctl(28, Int(wanted), 0, 0, 0)
     guard r == 0 else { refuseCredentials(me, r, "securebits") }
 }

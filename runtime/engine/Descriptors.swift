@@ -72,7 +72,10 @@ func restoreDescriptors(_ i: Int) {
     fetchPidfds(i)
     watchFiles(.inside(i))
     for k in 0..<p.pointee.fd_count { place(Int(p.pointee.first_fd + k), from: Int(p.pointee.first_fd)) }
-    _ = system(CKPT_SYS_close_range, Int(floor), Int(Int32.max), 0)
+    // Ours; but a user namespace is entered later.
+    let kept = usersDescriptor(i)
+    if kept > floor { _ = system(CKPT_SYS_close_range, Int(floor), Int(kept) - 1, 0) }
+    _ = system(CKPT_SYS_close_range, Int(max(floor, kept + 1)), Int(Int32.max), 0)
 }
 
 private func place(_ f: Int, from first: Int) {

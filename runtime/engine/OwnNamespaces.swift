@@ -12,6 +12,7 @@ private enum Namespace {
         case CKPT_NAMESPACE_IPC.rawValue: 0x0800_0000
         case CKPT_NAMESPACE_MOUNT.rawValue: 0x2_0000
         case CKPT_NAMESPACE_CGROUP.rawValue: 0x200_0000
+        case CKPT_NAMESPACE_USER.rawValue: 0x1000_0000
         default: 0x4000_0000
         }
     }
@@ -21,6 +22,7 @@ private enum Namespace {
         case CKPT_NAMESPACE_IPC.rawValue: "/proc/self/ns/ipc"
         case CKPT_NAMESPACE_MOUNT.rawValue: "/proc/self/ns/mnt"
         case CKPT_NAMESPACE_CGROUP.rawValue: "/proc/self/ns/cgroup"
+        case CKPT_NAMESPACE_USER.rawValue: "/proc/self/ns/user"
         default: "/proc/self/ns/net"
         }
     }
@@ -49,25 +51,28 @@ func refuseNamespace(_ i: Int, _ r: Int) -> Never {
 /// First of all, in the engine; what it was started in is what the tree is started in.
 func enterWholeNamespaces() {
     noteNamespaces(engine_outer_namespaces())
-    for i in 0..<namespaces.count where isWhole(i) && !isUser(i) && !isInner(i) { make(i) }
-    for i in 0..<namespaces.count where isUser(i) { enterUsers(i) }
-    for i in 0..<namespaces.count where isWhole(i) && !isUser(i) && isInner(i) { make(i) }
+    makeWhole(of: 0)
+    for i in 0..<namespaces.count where isUser(i) && isWhole(i) { enterUsers(i); makeWhole(of: UInt32(i) + 1) }
 }
+/// What belongs to the user namespace that the engine is in.
+private func makeWhole(of owner: UInt32) { for i in 0..<namespaces.count where isWhole(i) && !isUser(i) && namespaces[i].pointee.owner == owner { make(i) } }
 func isUser(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_USER.rawValue }
-private func isInner(_ i: Int) -> Bool { namespaces[i].pointee.flags & CKPT_NAMESPACE_INNER.rawValue != 0 }
 
 /// In the builder, where the tree's pids are given.
 func makePartNamespaces() {
     noteMade()
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
-    for i in 0..<namespaces.count where !isWhole(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue {
-        // Ours, until the new one takes its place.
-        if engine_namespace_fd(UInt32(i)).pointee <= 0 { engine_namespace_fd(UInt32(i)).pointee = lift(open(i), "namespace") }
-        letChild(i, makePart)
-    }
+    for i in 0..<namespaces.count where !isWhole(i) && isUser(i) { letMake(i) }
+    for i in 0..<namespaces.count where !isWhole(i) && !isUser(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue { letMake(i) }
     // First all pairs, since a device is up when both ends are.
     letPartNetworks(makePartPairs); letPartNetworks(raisePartLinks); letPartNetworks(addressPart)
     makeTimeNamespaces()
+}
+
+private func letMake(_ i: Int) {
+    // Ours, until the new one takes its place.
+    if engine_namespace_fd(UInt32(i)).pointee <= 0 { engine_namespace_fd(UInt32(i)).pointee = lift(open(i), "namespace") }
+    letChild(i, makePart)
 }
 
 /// Whoever is in a user namespace of the tree's can't return to what is outside of that: a child goes, which shares our descriptors.
@@ -81,11 +86,11 @@ private func letChild(_ i: Int, _ entry: @convention(c) (UInt64) -> Void) {
 }
 private func letPartNetworks(_ entry: @convention(c) (UInt64) -> Void) { for i in 0..<namespaces.count where isPartNetwork(i) { letChild(i, entry) } }
 /// A refusal in the child is told by the builder.
-private func beChild() { state.pointee.is_engine = 0; state.pointee.is_builder = 0 }
+func beChild() { state.pointee.is_engine = 0; state.pointee.is_builder = 0 }
 
 private let makePart: @convention(c) (UInt64) -> Void = { i in
     beChild()
-    make(Int(i))
+    if isUser(Int(i)) { makeUsers(Int(i)) } else { enterOwner(Int(i)); make(Int(i)) }
     let made = open(Int(i)), r = system(CKPT_SYS_dup3, Int(made), Int(engine_namespace_fd(UInt32(i)).pointee), 0o2000000)
     guard r >= 0 else { refuseNamespace(Int(i), r) }
     _ = ckpt_close(made)

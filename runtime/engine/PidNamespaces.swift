@@ -6,7 +6,7 @@ import EngineBoot
 import Freestanding
 
 private let newPid = 0x2000_0000, setPids = 0x2000_0000
-private func isPid(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_PID.rawValue }
+func isPid(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_PID.rawValue }
 
 var hasPidNamespaces: Bool {
     for i in 0..<namespaces.count where isPid(i) { return true }
@@ -16,8 +16,8 @@ var hasPidNamespaces: Bool {
 /// 1 + NAMESPACE of the pid namespace in which a node lives; 0: that of the builder, who is node −1.
 private func place(of n: Int) -> UInt32 { n < 0 ? 0 : UInt32(nodes[n].pointee.place) }
 /// That of this process.
-private var here: UInt32 { place(of: Int(state.pointee.node)) }
-private func around(_ place: UInt32) -> UInt32 { namespaces[Int(place) - 1].pointee.around }
+var here: UInt32 { place(of: Int(state.pointee.node)) }
+func around(_ place: UInt32) -> UInt32 { namespaces[Int(place) - 1].pointee.around }
 
 /// What a pid of the tree is called in a namespace; 0: it does not show there.
 func number(_ pid: Int32, in place: UInt32) -> Int32 {
@@ -183,15 +183,22 @@ private func endFirstChild() -> Int {
 }
 private let leave: @convention(c) (UInt64) -> Void = { _ in ckpt_exit_group(0) }
 
+/// In the builder: a child that lives in one of the tree's pid namespaces, or, 0, where the tree's first process does.
+func forkInhabitant(of place: UInt32, pid: Int32 = 0, exitSignal: Int32 = 17, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+    if place == 0 { return fork(pid: pid, exitSignal: exitSignal, argument: argument, entry) }
+    var r = directChildren(to: place)
+    if r == 0 { r = fork(pid: pid, exitSignal: exitSignal, argument: argument, entry) }
+    let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
+    if own >= 0 { _ = system(CKPT_SYS_setns, own, setPids); _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
+    return r
+}
+
 /// In the builder, when nobody needs the outer /proc any more: those of the tree's own namespaces, each mounted by somebody who lives there.
 func mountInnerProc() {
     for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue {
-        var r = directChildren(to: mounts[k].pointee.source)
-        if r == 0 { r = fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
+        var r = forkInhabitant(of: mounts[k].pointee.source, argument: UInt64(k), mountAsInhabitant)
         var status: Int32 = 0, e = -4
         while r > 0 && e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
-        let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
-        if own >= 0 { _ = system(CKPT_SYS_setns, own, setPids); _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
         if r > 0 { r = Int(-(status >> 8 & 0xff)) }
         guard r == 0, status & 0x7f == 0 else { refuse(r) { l in l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put(" of a pid namespace of the tree: "); putError(r, &l); l.put("; restart it as root") } }
     }

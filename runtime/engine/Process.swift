@@ -22,6 +22,7 @@ func becomeProcess(_ i: Int) -> Never {
     restoreAdjustments(i)
     restoreActions(i)
     restoreProcessAttributes(i)
+    enterUsers(of: i)
     let main = createTasks(i)
     openProcFiles(i)
     restoreOwners(i)

@@ -34,7 +34,7 @@ private func sessionOwner() -> (uid: UInt32, gid: UInt32) {
     let uid = currentIds(false)[1], gid = currentIds(true)[1], root = processes[tree.pointee.root]
     // The records are numbered as in the tree's own user namespace; in it, the owner is whom we are.
     if state.pointee.own_users != 0 { return (uid, gid) }
-    if uid == 0, let n = ownUsers() { return (n.outer_user, n.outer_group) }
+    if uid == 0, let i = ownUsers(outermost: true) { return (namespaces[i].pointee.outer_user, namespaces[i].pointee.outer_group) }
     return uid == 0 ? (engine_uid(root, 1).pointee, engine_gid(root, 1).pointee) : (uid, gid)
 }
 

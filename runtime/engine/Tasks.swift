@@ -23,15 +23,19 @@ func createTasks(_ i: Int) -> Int? {
 }
 
 private func createTask(_ t: Int, _ stack: UInt64) {
-    var wanted = InlineArray<32, Int32>(repeating: 0)
-    let levels = fillOwnPids(tasks[t].pointee.tid, &wanted)
-    let r = withUnsafeMutableBytes(of: &wanted) { w in
-        var a = ckpt_clone_args()
-        a.flags = threadFlags
-        a.stack = stack
-        a.stack_size = UInt64(ENGINE_TASK_STACK)
-        if state.pointee.mode != ENGINE_PIDS_NEW.rawValue { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels) }
-        return ckpt_clone3(&a, taskEntry, UInt64(t))
+    var wanted = InlineArray<32, Int32>(repeating: 0), a = ckpt_clone_args()
+    a.flags = threadFlags
+    a.stack = stack
+    a.stack_size = UInt64(ENGINE_TASK_STACK)
+    let r: Int
+    if state.pointee.mode == ENGINE_PIDS_NEW.rawValue { r = ckpt_clone3(&a, taskEntry, UInt64(t)) }
+    else if state.pointee.entered_users != 0 { r = cloneNumbered(&a, tasks[t].pointee.tid, numberedTaskEntry, UInt64(t)) }
+    else {
+        let levels = fillOwnPids(tasks[t].pointee.tid, &wanted)
+        r = withUnsafeMutableBytes(of: &wanted) { w in
+            a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels)
+            return ckpt_clone3(&a, taskEntry, UInt64(t))
+        }
     }
     if r == -17 || r == -1 || r == -22 { refuseTaken(pid: tasks[t].pointee.tid, r) }
     guard r > 0 else {
@@ -44,6 +48,11 @@ private let taskEntry: @convention(c) (UInt64) -> Void = { t in
     let i = Int(tasks[Int(t)].pointee.process)
     waitForOpening(i)
     becomeTask(Int(t))
+}
+
+private let numberedTaskEntry: @convention(c) (UInt64) -> Void = { t in
+    if !isNumbered() { ckpt_exit_thread(0) }
+    taskEntry(t)
 }
 
 /// Tasks start only when all of the process is restored; and when a main thread that had left is gone.
@@ -133,7 +142,7 @@ private func restoreMceKill(_ t: Int) {
 }
 
 /// Policy, priority, nice value, CPUs and I/O priority; only what differs, since lowering back may be forbidden.
-private func restoreScheduling(_ t: Int) {
+func restoreScheduling(_ t: Int) {
     let r = tasks[t]
     var now = ckpt_sched_attr()
     _ = system(CKPT_SYS_sched_getattr, 0, int(&now), 56, 0)

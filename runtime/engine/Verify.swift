@@ -44,7 +44,7 @@ func verifyTables(fileSize: UInt64) {
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.owner <= i), n.owner == 0 || isUsers(n.owner), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
     }
     for i in 0..<mounts.count {
         let m = mounts[i].pointee
@@ -93,6 +93,8 @@ private func verifyTree() {
     guard id[16] == 0 else { bad("TREE", 0, "a session id that is none") }
 }
 
+private func isUsers(_ n: UInt32) -> Bool { Int(n) <= namespaces.count && isUser(Int(n) - 1) }
+
 private func verifyProcess(_ i: Int, _ file: UInt64) {
     let p = processes[i]
     guard p.pointee.pid > 0, p.pointee.parent == none || (p.pointee.parent < processes.count && p.pointee.parent != i) else { bad("PROCESS", i, "its pid or parent") }
@@ -108,7 +110,7 @@ private func verifyProcess(_ i: Int, _ file: UInt64) {
           isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
     guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
     guard Int(p.pointee.uts) <= namespaces.count, Int(p.pointee.ipc) <= namespaces.count, Int(p.pointee.net) <= namespaces.count, Int(p.pointee.mounts) <= namespaces.count,
-          Int(p.pointee.cgroups) <= namespaces.count, Int(p.pointee.times) <= namespaces.count, Int(p.pointee.children_times) <= namespaces.count,
+          Int(p.pointee.cgroups) <= namespaces.count, Int(p.pointee.times) <= namespaces.count, p.pointee.users == 0 || isUsers(UInt32(p.pointee.users)), Int(p.pointee.children_times) <= namespaces.count,
           Int(p.pointee.children_pids) <= namespaces.count || p.pointee.children_pids >= UInt8(CKPT_CHILDREN_DEAD),
           isText(p.pointee.cgroup) else { bad("PROCESS", i, "its namespaces or control group") }
     guard inMemory(p.pointee.session_address, ckpt_session_size()) else { bad("PROCESS", i, "its session segment") }

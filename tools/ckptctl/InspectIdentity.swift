@@ -18,7 +18,7 @@ struct IdentityView: ProcessView {
         let set = settings.filter { $0.0 > 0 }.map(\.1)
         if !set.isEmpty { rows.append(("settings", set.joined(separator: ", "))) }
         if p.cgroup != 0 { rows.append(("control group", s.string(p.cgroup))) }
-        let own = [p.uts, p.ipc, p.net, p.mounts, p.cgroups, p.times].filter { $0 != 0 }.map { s.namespace(Int($0) - 1) } + s.ownPid(p) + s.namespaces.indices.filter { s.namespaces[$0].kind == CKPT_NAMESPACE_USER.rawValue }.map { s.namespace($0) }
+        let own = [p.uts, p.ipc, p.net, p.mounts, p.cgroups, p.times].filter { $0 != 0 }.map { s.namespace(Int($0) - 1) } + s.ownPid(p) + s.namespaces.indices.filter { s.namespaces[$0].kind == CKPT_NAMESPACE_USER.rawValue && ($0 + 1 == Int(p.users) || s.namespaces[$0].flags & CKPT_NAMESPACE_WHOLE.rawValue != 0) }.map { s.namespace($0) }
         if !own.isEmpty { rows.append(("own namespaces", own.joined(separator: ", "))) }
         if let parent = s.uncollected(p) { rows.append(("its parent", parent)) }
         self.rows = rows

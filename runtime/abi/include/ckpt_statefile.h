@@ -138,7 +138,8 @@ struct ckpt_process_record {
     uint8_t  children_pids;         // that of the children it will have, or CKPT_CHILDREN_*; 0: its own
     uint8_t  cgroups, times;        // 1 + NAMESPACE: as uts
     uint8_t  children_times;        // that of the children it will have; 0: its own
-    uint8_t  pad2[3];
+    uint8_t  users;                 // that of a part of the tree; 0: where the whole tree lives
+    uint8_t  pad2[2];
 };
 // A pid namespace that has no first process yet, and one whose first process has ended.
 enum { CKPT_CHILDREN_FRESH = 255, CKPT_CHILDREN_DEAD = 254 };
@@ -170,19 +171,20 @@ struct ckpt_task_record {
 enum ckpt_namespace_flags {
     CKPT_NAMESPACE_WHOLE = 1,       // all of the tree lives in it
     CKPT_NAMESPACE_LOOPBACK = 2,    // NET: its loopback is up
-    CKPT_NAMESPACE_INNER = 4,       // it belongs to the tree's own user namespace
     CKPT_NAMESPACE_NO_SETGROUPS = 8,            // USER: "deny" in /proc/PID/setgroups
 };
 struct ckpt_namespace_record {
-    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID, CGROUP, TIME or, for the whole tree, USER
+    uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID, CGROUP, TIME, USER
     uint32_t host, domain;          // BYTES; CGROUP: `host` is the control group that is its root
     uint32_t around;                // PID: 1 + NAMESPACE of the one around it, or 0
-    uint32_t outer_user, outer_group, pad;      // USER: who made it
+    uint32_t outer_user, outer_group;           // USER: who made it
+    uint32_t owner;                 // 1 + NAMESPACE of the user namespace that it belongs to (USER: of the one around it), or 0: as the tree, or where it was started
     int64_t  monotonic, boottime;   // TIME: ns, by which its clocks are ahead of the rest of the tree
 };
 _Static_assert(sizeof(struct ckpt_namespace_record) == 48, "namespace_record");
 
-// A line of uid_map or gid_map of the tree's own user namespace.
+// A line of uid_map or gid_map of a user namespace of the tree's own.  What is outside is called as in the one around it if the whole tree lives in it, else
+// as all tables do: as in the innermost one that the whole tree lives in.
 enum { CKPT_MAX_ID_RANGES = 340 };                              // of each, as in the kernel
 struct ckpt_id_range_record { uint32_t namespaces, is_group, inside, outside, count; };       // NAMESPACE
 _Static_assert(sizeof(struct ckpt_id_range_record) == 20, "id_range_record");

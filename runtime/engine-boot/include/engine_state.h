@@ -88,7 +88,8 @@ struct engine_state {
     int32_t  init_node;                 // ns: the node that is process 1 of the namespace; −1: the engine's own init is
 
     uint32_t outer_namespaces[8];       // that the restart was started in
-    uint32_t own_users, groups_differ, outer_uid;  // the engine is in the user namespace of the tree; enum engine_groups
+    uint32_t own_users, groups_differ, outer_uid;  // 1 + NAMESPACE: the engine is in that of the whole tree; enum engine_groups
+    uint32_t entered_users;             // 1 + NAMESPACE: this process is in that of a part
     int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 
@@ -157,6 +158,11 @@ struct engine_board {
     int32_t  builder;                   // the builder's pid, as the processes of the tree see it
     uint32_t lazy_done;                 // all memory is loaded
     int32_t  lazy_keeper;               // the keeper's pidfd, in the server's descriptors
+    // pids given by others (Numberers.swift); by pid namespace, 1 + NAMESPACE
+    uint32_t number_lock, number_alive, number_verdict;     // futex words; number_alive is cleared when the task has ended
+    int32_t  number_tid, number_pid, number_result;         // what is wanted, and the thread group it is to be in
+    uint32_t asked[CKPT_MAX_NAMESPACES + 1];                // futex words
+    int32_t  numberer[CKPT_MAX_NAMESPACES + 1];             // pids, as the builder sees them
     char     text[1024];
 };
 
@@ -189,6 +195,11 @@ CKPT_INLINE uint32_t *_Nonnull engine_space_lock(void) { return &engine_state()-
 CKPT_INLINE uint64_t *_Nonnull engine_robust_list(void) { return engine_state()->robust_list; }
 CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return &engine_state()->vdso[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnull b, uint32_t stage) { return &b->arrived[stage]; }
+CKPT_INLINE uint32_t *_Nonnull engine_board_asked(struct engine_board *_Nonnull b, uint32_t place) { return &b->asked[place]; }
+CKPT_INLINE int32_t *_Nonnull engine_board_numberer(struct engine_board *_Nonnull b, uint32_t place) { return &b->numberer[place]; }
+CKPT_INLINE uint32_t *_Nonnull engine_board_number_lock(struct engine_board *_Nonnull b) { return &b->number_lock; }
+CKPT_INLINE uint32_t *_Nonnull engine_board_number_alive(struct engine_board *_Nonnull b) { return &b->number_alive; }
+CKPT_INLINE uint32_t *_Nonnull engine_board_number_verdict(struct engine_board *_Nonnull b) { return &b->number_verdict; }
 CKPT_INLINE char *_Nonnull engine_board_text(struct engine_board *_Nonnull b) { return b->text; }
 CKPT_INLINE uint32_t *_Nonnull engine_uid(struct ckpt_process_record *_Nonnull p, int i) { return &p->uid[i]; }
 CKPT_INLINE uint32_t *_Nonnull engine_gid(struct ckpt_process_record *_Nonnull p, int i) { return &p->gid[i]; }
