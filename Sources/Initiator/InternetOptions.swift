@@ -59,7 +59,7 @@ extension SystemContent {
     /// No call lists a socket's groups: every group of the machine is asked for (MCAST_MSFILTER).
     func captureMemberships(_ s: ObservedSocket) {
         let join: Int32 = 42, filter: Int32 = 48
-        for (interface, address) in InternetTables.groups(s.pid) {
+        for (interface, address) in InternetTables.groups(view(of: s.network)) {
             guard address.isIPv4 || s.family == SocketFamily.inet6 else { continue }
             let level = address.isIPv4 ? SocketLevel.ip : SocketLevel.ipv6
             let name = address.sockaddr(family: address.isIPv4 ? SocketFamily.inet : SocketFamily.inet6)

@@ -57,7 +57,7 @@ extension SystemContent {
 
     private func addDatagram(_ s: ObservedSocket, _ m: QueuedMessage) throws(SystemError) {
         guard let source = Endpoint(m.source) else { return }
-        guard isLocal(source) else {
+        guard let home = home(of: source, near: s.network), home == s.network || !(Endpoint(s.local)?.isAny ?? true) else {
             s.refused = true
             refusals.add(pid: s.pid, fd: s.fd, "UDP \(s.local.text): an unread datagram from \(source.text), which no one here can send again", "try again when it has been read", status: .temporary)
             return
@@ -65,11 +65,16 @@ extension SystemContent {
         var r = ckpt_message_record()
         if !m.bytes.isEmpty { r.content = try store(m.bytes); r.content_size = UInt64(m.bytes.count) }
         (r.source, r.source_size) = address(m.source)
-        r.sender = (survey.all.first { $0.isUDP && $0 !== s && reaches($0.local, source) } ?? (reaches(s.local, source) ? s : nil)).map { UInt32($0.index) } ?? ckpt_no_index()
+        let sender = survey.all.first { $0.isUDP && $0 !== s && $0.network == home && reaches($0.local, source) } ?? (home == s.network && reaches(s.local, source) ? s : nil)
+        r.sender = sender.map { UInt32($0.index) } ?? ckpt_no_index()
+        // A sender that is gone is made once more in the network of the receiver.
+        if sender == nil && home != s.network {
+            s.refused = true
+            refusals.add(pid: s.pid, fd: s.fd, "UDP \(s.local.text): an unread datagram from \(source.text), in another network of the tree, whose sender is gone", "try again when it has been read", status: .temporary)
+            return
+        }
         tables.messages.append(r)
     }
-    /// Can it be bound in the tree's network?
-    func isLocal(_ e: Endpoint) -> Bool { e.isLoopback || (try? inNetwork { InternetTables.isLocal(e) }) ?? false }
     /// A socket with this name sends from `source`.
     private func reaches(_ local: [UInt8], _ source: Endpoint) -> Bool {
         guard let e = Endpoint(local) else { return false }
@@ -88,7 +93,7 @@ extension SystemContent {
         let names: [Int32: String] = [0: "route", 4: "sock_diag", 15: "uevent"]
         guard let family = names[s.protocolNumber] else { return refuse(s, "netlink socket of family \(s.protocolNumber)", "close it before the checkpoint") }
         // /proc/net/netlink: sk, Eth, Pid, Groups, Rmem, Wmem, Dump, Locks, Drops, Inode
-        let line = ((try? Path.text("/proc/\(s.pid)/net/netlink")) ?? "").split(separator: "\n").map { $0.split(separator: " ") }.first { $0.count > 9 && UInt64($0[9]) == s.inode }
+        let line = ((try? Path.text("/proc/\(view(of: s.network))/net/netlink")) ?? "").split(separator: "\n").map { $0.split(separator: " ") }.first { $0.count > 9 && UInt64($0[9]) == s.inode }
         guard s.readiness & 1 == 0, line == nil || (line![4] == "0" && line![6] == "0") else {
             s.refused = true
             refusals.add(pid: s.pid, fd: s.fd, "netlink \(family) socket with an answer that is not read yet", "try again", status: .temporary)

@@ -91,7 +91,6 @@ extension Operation {
         }
         if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }
         if let network = try own.network?.get(), let fresh = try new.network?.get() { try lookAtNetwork(&n, network, fresh, place, tree, refuse) }
-        if !n.isWhole { refuseSockets(members, view, tree) }
     }
 
     /// The control group that shows as "/" inside: what is left of a member's path outside without its path inside.
@@ -105,16 +104,6 @@ extension Operation {
             if i == "/" { n.controlGroup = o } else if o.hasSuffix(i) { n.controlGroup = o == i ? "/" : String(o.dropLast(i.count)) }
         }
         if n.controlGroup.isEmpty { refuse("none of its cgroup namespace is inside of the control group that is its root", "move one there") }
-    }
-
-    /// Sockets are made before there are parts.
-    private func refuseSockets(_ members: [ObservedProcess], _ view: Int32, _ tree: ObservedTree) {
-        let inside = Namespace.sockets(view)
-        for p in members {
-            for d in p.descriptors where d.isSocket && inside.contains(d.inode) {
-                tree.refusals.add(pid: p.pid, fd: d.number, "\(d.link): a socket of a network namespace that only a part of the tree lives in", "start the whole tree in one network namespace")
-            }
-        }
     }
 
     /// Where writers connect; nil: here.

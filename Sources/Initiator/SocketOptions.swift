@@ -62,9 +62,9 @@ extension SystemContent {
 
     /// A socket of ours of the same kind, to compare with; nil where we may not make one: then everything is recorded.
     private func freshSocket(_ s: ObservedSocket) -> File? {
-        let key = [s.family, s.type, s.protocolNumber]
+        let key = SocketSurvey.FreshKind(network: s.network, family: s.family, type: s.type, protocolNumber: s.protocolNumber)
         if let known = survey.fresh[key] { return known }
-        let made = try? inNetwork { try? File.socket(family: s.family, type: s.type, protocol: s.protocolNumber) }
+        let made = try? inNetwork(s.network) { try? File.socket(family: s.family, type: s.type, protocol: s.protocolNumber) }
         survey.fresh[key] = made
         return made
     }

@@ -19,6 +19,7 @@ final class ObservedSocket {
     var record = ckpt_socket_record()
     var refused = false
     var isFenced = false
+    var network: PartNetwork = nil
 
     init(_ index: Int, _ description: Int, _ file: File, _ f: OpenFile, _ tree: ObservedTree) throws(SystemError) {
         self.index = index; self.description = description; self.file = file
@@ -45,8 +46,9 @@ final class SocketSurvey {
     var unix: [UInt32: UnixSocketState] = [:]
     /// Copies of descriptors that are in flight; open as long as they are described by /proc/self/fd.
     var inFlight: [File] = []
-    /// Sockets of ours, by family, type and protocol.
-    var fresh: [[Int32]: File] = [:]
+    /// Sockets of ours.
+    struct FreshKind: Hashable { var network: PartNetwork, family: Int32, type: Int32, protocolNumber: Int32 }
+    var fresh: [FreshKind: File] = [:]
     let undo: OptionUndo
     init(_ undo: OptionUndo) { self.undo = undo }
 }
@@ -67,7 +69,7 @@ extension SystemContent {
             defer { next += 1 }
             let f = files.all[next]
             guard f.sample.isSocket, let s = look(next, f, tree) else { continue }
-            if s.family == SocketFamily.unix { readUnixQueue(s, tree) }
+            if s.family == SocketFamily.unix && !s.refused { readUnixQueue(s, tree) }
         }
         connectUnixSockets(tree)
         surveyInternetSockets(tree)
@@ -81,18 +83,12 @@ extension SystemContent {
             survey.all.append(s)
             survey.byInode[s.inode] = s.index
             survey.byDescription[i] = s.index
+            locate(s)
             return s
         } catch {
             refusals.add(pid: f.samplePid, fd: f.sample.number, "\(f.sample.link): it can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or close it before the checkpoint")
             return nil
         }
-    }
-
-    /// Where the sockets of the tree are: those of a part have been refused.
-    func inNetwork<T>(_ body: () -> T) throws(SystemError) -> T {
-        let isPart = { [tree] (n: Int) in !tree.namespaces[n].isWhole }
-        guard let p = tree.live.first(where: { $0.namespaces[CKPT_NAMESPACE_NET.rawValue].map(isPart) != true }), let path = p.networkElsewhere else { return body() }
-        return try Namespace.inside(path, Namespace.net, body)
     }
 
     func refuse(_ s: ObservedSocket, _ what: String, _ remedy: String) {

@@ -9,8 +9,7 @@ import CkptSystem
 extension SystemContent {
     func surveyConnections(_ all: [ObservedSocket], _ tree: ObservedTree) {
         if all.isEmpty { return }
-        let lines = InternetTables.tcp(tree.processes[tree.root].view)
-        let ends = TCPEnds(all, lines)
+        let ends = TCPEnds(all, networks.map { ($0, InternetTables.tcp(view(of: $0))) })
         for s in all { recordConnection(s, ends) }
         recordOutside()
         for s in all where s.isListening && !s.refused { recordWaiting(s, ends) }
@@ -58,21 +57,25 @@ extension SystemContent {
     private func findPeer(_ s: ObservedSocket, _ ends: TCPEnds) {
         guard let local = Endpoint(s.local), let remote = Endpoint(s.remote) else { return refuseForNow(s, "a connection that is ending") }
         if ends.servesAt(local, more: remote) { s.record.flags |= CKPT_SOCKET_SERVER.rawValue }
-        if let peer = ends.socket[Connection4(local: remote, remote: local)] { s.record.peer = UInt32(peer.index); return }
-        let line = ends.line[Connection4(local: remote, remote: local)]
+        let other = Connection4(local: remote, remote: local)
+        if let peer = ends.socket(other, near: s.network) { s.record.peer = UInt32(peer.index); return }
+        let (line, place): (TCPLine?, PartNetwork) = ends.line(other, near: s.network).map { ($0.line, $0.network) } ?? (nil, s.network)
         switch line {
         case let l? where l.inode == 0 && (l.state == .established || l.state == .closeWait):
-            guard let listener = ends.listener(at: remote) else { return leadsOutside(s, remote) }
+            guard let listener = ends.listener(at: remote, place) else { return leadsOutside(s, remote) }
             recordPending(s, listener, l)
-        case let l? where l.inode == 0: gone(s, l.state == .finWait1 || l.state == .closing)
-        case nil where isLocal(remote): gone(s, false)
+        case let l? where l.inode == 0: gone(s, l.state == .finWait1 || l.state == .closing, place)
+        case nil:
+            guard let place = home(of: remote, near: s.network) else { return leadsOutside(s, remote) }
+            gone(s, false, place)
         default: leadsOutside(s, remote)
         }
     }
 
     /// Its peer is closed; `more`: what it left behind is still on its way.
-    private func gone(_ s: ObservedSocket, _ more: Bool) {
+    private func gone(_ s: ObservedSocket, _ more: Bool, _ network: PartNetwork) {
         s.record.flags |= CKPT_SOCKET_PEER_GONE.rawValue
+        s.record.peer_network = UInt16((network ?? -1) + 1)
         if !more { return }
         do throws(SystemError) {
             try openWindow(s) { s.file.tcpInfo?.state.peerHasFinished ?? true }
@@ -87,7 +90,7 @@ extension SystemContent {
             return refuseForNow(s, "data that it sent lies in a connection that the program has not accepted yet")
         }
         var r = ckpt_socket_record()
-        r.object = ckpt_no_index(); r.description = ckpt_no_index(); r.peer = UInt32(s.index); r.listener = UInt32(listener.index)
+        r.object = ckpt_no_index(); r.description = ckpt_no_index(); r.peer = UInt32(s.index); r.listener = UInt32(listener.index); r.network = listener.record.network
         r.family = UInt32(listener.family); r.type = UInt32(listener.type); r.protocol = UInt32(listener.protocolNumber); r.state = CKPT_SOCKET_PENDING.rawValue
         s.record.listener = UInt32(listener.index)
         // The kernel shows no queue's order; the clients' ages do, and within a millisecond their inodes.
@@ -102,8 +105,8 @@ extension SystemContent {
     /// Connections that wait at a listener and whose client is not in the tree.
     private func recordWaiting(_ s: ObservedSocket, _ ends: TCPEnds) {
         guard let local = Endpoint(s.local) else { return }
-        for l in ends.waiting where l.local.port == local.port && (local.isAny || l.local.address == local.address) {
-            if ends.socket[Connection4(local: l.remote, remote: l.local)] != nil { continue }
+        for l in ends.waiting(s.network) where l.local.port == local.port && (local.isAny || l.local.address == local.address) {
+            if ends.socket(Connection4(local: l.remote, remote: l.local), near: s.network) != nil { continue }
             if options.outside == .refuse { refuse(s, "TCP \(s.local.text): a connection from \(l.remote.text), outside of the tree, is not accepted yet", "leave out --tcp refuse") }
         }
     }
@@ -179,30 +182,42 @@ struct WaitingClient { var age: UInt32, inode: UInt64, record: ckpt_socket_recor
 
 struct Connection4: Hashable { var local: Endpoint, remote: Endpoint }
 
-/// All ends of connections: the tree's, and the kernel's list of everybody's.
+/// All ends of connections: the tree's, and the kernel's lists of everybody's in the same networks.
 struct TCPEnds {
-    var socket: [Connection4: ObservedSocket] = [:]
-    var line: [Connection4: TCPLine] = [:]
+    private var sockets: [Connection4: [ObservedSocket]] = [:]
+    private var lines: [Connection4: [(line: TCPLine, network: PartNetwork)]] = [:]
     var byInode: [UInt64: TCPLine] = [:]
-    var waiting: [TCPLine] = []         // made, and held by no descriptor
+    private var unheld: [(line: TCPLine, network: PartNetwork)] = []          // made, and held by no descriptor
     private var listeners: [ObservedSocket] = []
     private var users: [UInt16: Int] = [:]
 
-    init(_ all: [ObservedSocket], _ lines: [TCPLine]) {
+    init(_ all: [ObservedSocket], _ networks: [(PartNetwork, [TCPLine])]) {
         for s in all {
             guard let local = Endpoint(s.local) else { continue }
             users[local.port, default: 0] += s.isListening ? 1 << 20 : 1
             if s.isListening { listeners.append(s) }
-            if let remote = Endpoint(s.remote) { socket[Connection4(local: local, remote: remote)] = s }
+            if let remote = Endpoint(s.remote) { sockets[Connection4(local: local, remote: remote), default: []].append(s) }
         }
-        for l in lines {
-            line[Connection4(local: l.local, remote: l.remote)] = l
-            if l.inode != 0 { byInode[l.inode] = l }
-            if l.inode == 0 && (l.state == .established || l.state == .closeWait) { waiting.append(l) }
+        for (network, list) in networks {
+            for l in list {
+                lines[Connection4(local: l.local, remote: l.remote), default: []].append((l, network))
+                if l.inode != 0 { byInode[l.inode] = l }
+                if l.inode == 0 && (l.state == .established || l.state == .closeWait) { unheld.append((l, network)) }
+            }
         }
     }
-    func listener(at e: Endpoint) -> ObservedSocket? {
-        let found = listeners.filter { Endpoint($0.local)?.port == e.port }
+    /// A connection stays in one network or, but for a loopback's, leads into another.
+    func socket(_ c: Connection4, near network: PartNetwork) -> ObservedSocket? {
+        let found = sockets[c] ?? []
+        return found.first { $0.network == network } ?? (c.local.isLoopback ? nil : found.first)
+    }
+    func line(_ c: Connection4, near network: PartNetwork) -> (line: TCPLine, network: PartNetwork)? {
+        let found = lines[c] ?? []
+        return found.first { $0.network == network } ?? (c.local.isLoopback ? nil : found.first)
+    }
+    func waiting(_ network: PartNetwork) -> [TCPLine] { unheld.filter { $0.network == network }.map(\.line) }
+    func listener(at e: Endpoint, _ network: PartNetwork) -> ObservedSocket? {
+        let found = listeners.filter { $0.network == network && Endpoint($0.local)?.port == e.port }
         return found.first { Endpoint($0.local)?.address == e.address } ?? found.first { Endpoint($0.local)?.isAny == true }
     }
     /// The end that shares its port with a listener or with more connections was accepted; where neither does, the one with the lower number.

@@ -23,7 +23,9 @@ extension SystemContent {
     func connectUnixSockets(_ tree: ObservedTree) {
         let sockets = survey.all.filter { $0.family == SocketFamily.unix && !$0.refused }
         if sockets.isEmpty { return }
-        do throws(SystemError) { survey.unix = try inNetwork { Result { () throws(SystemError) in try UnixDiagnosis.sockets() } }.get() } catch {
+        do throws(SystemError) {
+            for n in networks { survey.unix.merge(try inNetwork(n) { Result { () throws(SystemError) in try UnixDiagnosis.sockets() } }.get()) { mine, _ in mine } }
+        } catch {
             return refuse(sockets[0], "Unix sockets: the kernel does not tell who is connected to whom: \(error.text)", "load the module unix_diag")
         }
         for s in sockets { place(s, tree) }
@@ -97,7 +99,7 @@ extension SystemContent {
                 refusals.add(pid: s.pid, fd: s.fd, "Unix \(s.name): a connection waits to be accepted, and pid \(c.pid) has sent something on it (its fd \(c.fd))", "try again when it has been accepted", status: .temporary)
             }
             var r = ckpt_socket_record()
-            r.object = ckpt_no_index(); r.description = ckpt_no_index()
+            r.object = ckpt_no_index(); r.description = ckpt_no_index(); r.network = s.record.network
             r.family = s.record.family; r.type = s.record.type; r.protocol = s.record.protocol; r.state = CKPT_SOCKET_PENDING.rawValue
             r.peer = UInt32(c.index); r.listener = UInt32(s.index)
             (r.local, r.local_size) = (s.record.local, s.record.local_size)
@@ -125,7 +127,7 @@ extension SystemContent {
         if let other = socket(peer) {
             s.record.peer = UInt32(other.index)
             s.record.queued_memory = UInt32(other.file.unsent)
-            if s.isStream && s.local.count > 2, let l = survey.all.first(where: { $0.isListening && $0.type == s.type && $0.family == s.family && $0.local == s.local }) { s.record.listener = UInt32(l.index) }
+            if s.isStream && s.local.count > 2, let l = survey.all.first(where: { $0.isListening && $0.type == s.type && $0.family == s.family && $0.local == s.local && $0.sharesNames(with: s, s.local) }) { s.record.listener = UInt32(l.index) }
         } else if peer != 0 || survey.unix.values.contains(where: { $0.waiting.contains(UInt32(truncatingIfNeeded: s.inode)) }) {
             leadsOutside(s, peer)
         } else {
@@ -155,7 +157,7 @@ extension SystemContent {
         for m in Int(s.record.first_message)..<Int(s.record.first_message + s.record.message_count) {
             if s.isStream { tables.messages[m].sender = s.record.peer; continue }
             let source = tables.messages[m].source_size == 0 ? [] : tables.blob(at: tables.messages[m].source, Int(tables.messages[m].source_size))
-            let sender = survey.all.first { $0.family == s.family && $0.type == s.type && (source.isEmpty ? $0.local.count <= 2 && Int($0.record.peer) == s.index : $0.local == source) }
+            let sender = survey.all.first { $0.family == s.family && $0.type == s.type && (source.isEmpty ? $0.local.count <= 2 && Int($0.record.peer) == s.index : $0.local == source && $0.sharesNames(with: s, source)) }
             if let sender { tables.messages[m].sender = UInt32(sender.index) }
             else if s.local.count <= 2 || s.record.path_state == CKPT_SOCKET_PATH_GONE.rawValue {
                 refuse(s, "Unix \(s.name): it holds a datagram whose sender has gone, and has no name any more", "read it empty before the checkpoint")

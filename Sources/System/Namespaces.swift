@@ -81,20 +81,6 @@ public enum Namespace {
         return parts.joined(separator: "/")
     }
 
-    /// The inodes of the sockets in a network namespace.
-    public static func sockets(_ pid: Int32) -> Set<UInt64> {
-        // Which column of each table has the inode.
-        let tables: [(String, Int)] = [("unix", 6), ("netlink", 9), ("packet", 8)] + ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"].map { ($0, 9) }
-        var all: Set<UInt64> = []
-        for (name, column) in tables {
-            for line in ((try? Path.text("/proc/\(pid)/net/\(name)")) ?? "").split(separator: "\n").dropFirst() {
-                let words = line.split(separator: " ")
-                if column < words.count, let inode = UInt64(words[column]) { all.insert(inode) }
-            }
-        }
-        return all
-    }
-
     /// Rules of nftables or iptables, where we are.
     public static func hasPacketFilter() -> Bool {
         for name in ["ip_tables_names", "ip6_tables_names", "arp_tables_names"] {

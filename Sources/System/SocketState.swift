@@ -92,6 +92,12 @@ extension File {
         var p = pollfd(fd: number, events: 0, revents: 0)
         return poll(&p, 1, 0) > 0 && Int32(p.revents) & POLLERR != 0
     }
+    /// The network namespace that it was made in (SIOCGSKNS); nil: that takes power over the network.
+    public var networkNamespace: UInt32? {
+        let request: UInt = 0x894c
+        guard let fd = try? retrying("ioctl", { ioctl(number, request) }) else { return nil }
+        return (try? File(adopting: fd).status()).map { UInt32(truncatingIfNeeded: $0.st_ino) }
+    }
     /// Bytes that can be read (SIOCINQ): of a stream all of them, else of the first message.
     public var readable: Int { count(0x541b) }
     /// Memory of what was sent and not yet read (SIOCOUTQ).

@@ -24,6 +24,10 @@ import Testing
         feature("namespaces-veth", ["parts"])
         feature("namespaces-veth", ["parts"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test func `sockets of two processes in networks of their own, and connections between these, are there again`() {
+        feature("namespaces-sockets")
+        feature("namespaces-sockets", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {

@@ -40,6 +40,7 @@ func buildTree() {
 
 /// What the tree inherits and is made where its pids are given: in the namespace of the tree, before its first process.
 private func makeKernelObjects() {
+    makeInternetSocketsLate()
     makeEvents()
     makeSystemV()
     makeSockets()

@@ -16,11 +16,11 @@ func makeConnection(_ i: Int) {
     makeOutside(i)
 }
 
-/// One end of a connection: its name, and the socket whose options it has.
+/// One end of a connection: its name, and the socket whose options it has, or whose peer it is.
 private struct End {
-    var socket: Int, address: Text, size: UInt32
-    static func local(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.local), size: sockets[i].pointee.local_size) }
-    static func remote(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.remote), size: sockets[i].pointee.remote_size) }
+    var socket: Int, address: Text, size: UInt32, isPeer: Bool
+    static func local(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.local), size: sockets[i].pointee.local_size, isPeer: false) }
+    static func remote(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.remote), size: sockets[i].pointee.remote_size, isPeer: true) }
 }
 
 /// Makes the two ends.  The one that served listens; or the other, where connections that have ended hold the server's port: afterwards nobody can tell.
@@ -33,7 +33,7 @@ private func connect(_ client: End, to server: End) -> (client: Int32, server: I
         if let fd = connectsAtOnce(server, to: client) { return (accept(listener, client.socket), fd) }
         _ = ckpt_close(listener)
     }
-    let listener = newTCP(server.socket)
+    let listener = newTCP(server.socket, isPeer: server.isPeer)
     bindSocket(listener, server.address, server.size, server.socket)
     listen(listener, server)
     let fd = connectFrom(client, to: server)
@@ -160,7 +160,7 @@ private func finishWriting(_ i: Int) {
 }
 
 private func listensAtOnce(_ end: End) -> Int32? {
-    let listener = newTCP(end.socket)
+    let listener = newTCP(end.socket, isPeer: end.isPeer)
     guard bindsAtOnce(listener, end.address, end.size, end.socket) else { _ = ckpt_close(listener); return nil }
     listen(listener, end)
     return listener
@@ -174,7 +174,7 @@ private func connectFrom(_ client: End, to server: End) -> Int32 {
     let patience = 650, patienceWithOthers = 20
     for attempt in 0..<patience {
         if let fd = connectsAtOnce(client, to: server) { return fd }
-        if attempt >= patienceWithOthers && !onlyLingers(port(client.address)) { break }
+        if attempt >= patienceWithOthers && !onlyLingers(port(client.address), client.socket) { break }
         if attempt == 10 { warnOfLingering() }
         pause(milliseconds: 100)
     }
@@ -195,14 +195,14 @@ private func connect(_ fd: Int32, to server: End) -> Int { system(CKPT_SYS_conne
 /// engine can force past connections that have ended.  nil: each way its port was not free.
 private func fromItsPort(_ client: End, _ connects: (Int32) -> Bool) -> Int32? {
     func attempt(_ takePort: (Int32) -> Bool) -> Int32? {
-        let fd = newTCP(client.socket)
+        let fd = newTCP(client.socket, isPeer: client.isPeer)
         if takePort(fd) && connects(fd) { return fd }
         reset(fd)
         return nil
     }
     if client.size == 0 { return attempt { _ in true } }
     if let fd = attempt({ fd in takeByRange(fd, client) }) ?? attempt({ fd in bindsTo(fd, client) }) { return fd }
-    guard mayRepair, onlyLingers(port(client.address)) else { return nil }
+    guard mayRepair, onlyLingers(port(client.address), client.socket) else { return nil }
     return attempt { fd in whileRepairing(fd) { bindsTo(fd, client) } }
 }
 private func takeByRange(_ fd: Int32, _ client: End) -> Bool {

@@ -11,8 +11,9 @@ struct Creator { var pid: Int32, uid: UInt32, gid: UInt32 }
 func creator(of s: UnsafeMutablePointer<ckpt_socket_record>) -> Creator { Creator(pid: s.pointee.creator_pid, uid: s.pointee.creator_uid, gid: s.pointee.creator_gid) }
 
 /// Makes one call as `who`; what it returned.  `address`: of the call's structure.
-func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ length: UInt64 = 0) -> Int {
+func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ length: UInt64 = 0, in network: UInt16 = 0) -> Int {
     let s = state
+    s.pointee.creator_network = UInt32(network)
     s.pointee.creator_call = call; s.pointee.creator_fd.0 = a; s.pointee.creator_address = address; s.pointee.creator_length = length
     s.pointee.creator_uid = who.uid; s.pointee.creator_gid = who.gid; s.pointee.creator_result = -5
     let mayChoose = s.pointee.mode != ENGINE_PIDS_NEW.rawValue && who.pid > 0
@@ -23,6 +24,15 @@ func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ 
     var wait = -4
     while wait == -4 { wait = system(CKPT_SYS_wait4, r, 0, 0x40000000, 0) }
     return Int(s.pointee.creator_result)
+}
+
+/// socket(2) in a network of the tree's: 1 + NAMESPACE of a part's, 0: where we are.  Only a child can go there, and be of no use afterwards.
+func socket(_ family: Int, _ type: Int, _ number: Int, in network: UInt16) -> Int {
+    if network == 0 { return system(CKPT_SYS_socket, family, type, number) }
+    let list = engine_creator_arguments()
+    state.pointee.creator_number = Int64(CKPT_SYS_socket)
+    list[0] = Int64(family); list[1] = Int64(type); list[2] = Int64(number); list[3] = 0; list[4] = 0
+    return call(as: Creator(pid: 0, uid: currentIds(false)[1], gid: currentIds(true)[1]), CreatorCall.any, 0, in: network)
 }
 
 /// Any system call with up to five arguments.
@@ -48,6 +58,10 @@ private func bear(_ pid: Int32) -> Int {
 
 private let childEntry: @convention(c) (UInt64) -> Void = { _ in
     let s = state
+    if s.pointee.creator_network != 0 {
+        let r = enterPart(Int(s.pointee.creator_network) - 1)
+        if r != 0 { s.pointee.creator_result = Int32(truncatingIfNeeded: r); ckpt_exit_group(0) }
+    }
     takeIds(s.pointee.creator_uid, s.pointee.creator_gid)
     let fd = Int(s.pointee.creator_fd.0), address = int(s.pointee.creator_address), length = int(s.pointee.creator_length)
     let r: Int

@@ -39,10 +39,10 @@ private func fill(_ i: Int) {
     }
 }
 
-/// A socket of ours with the name of a sender.
+/// A socket of ours with the name of a sender, where that is or will be.
 private func sourceSocket(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>) -> Int32 {
     let a = bytes(m.pointee.source), family = UInt32(UInt8(bitPattern: a[0]))
-    let fd = newSocket(family, datagramType, 17, i)
+    let fd = newSocket(family, datagramType, 17, m.pointee.sender < sockets.count ? Int(m.pointee.sender) : i)
     setOption(fd, 1, 2, 1)
     setOption(fd, 1, 15, 1)
     let r = system(CKPT_SYS_bind, Int(fd), int(a), Int(m.pointee.source_size))

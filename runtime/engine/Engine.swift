@@ -52,7 +52,7 @@ func restart() -> Never {
     timed("files")
     makeMemoryObjects()
     makePipes()
-    makeInternetSockets()
+    makeInternetSocketsEarly()
     openSharedDescriptions()
     finishMemoryObjects()
     releaseTerminal()

@@ -19,7 +19,19 @@ func has(_ i: Int, _ flag: ckpt_socket_flags) -> Bool { sockets[i].pointee.flags
 
 /// Connections first: while they are made, nobody listens at their ports.  Then every name, and only then listening: a listener forbids others its port.
 /// Connections that are over come when all names are taken: they end at a port of the kernel's choice, which it keeps for a minute.
-func makeInternetSockets() {
+/// Before the tree exists; where some are in networks of parts of it, in the builder, when those are there.
+func makeInternetSocketsEarly() { if !hasPartSockets { makeInternetSockets() } }
+func makeInternetSocketsLate() {
+    guard hasPartSockets else { return }
+    for i in 0..<sockets.count where sockets[i].pointee.family != Family.unix { forgetSocket(i) }
+    makeInternetSockets()
+}
+private var hasPartSockets: Bool {
+    for i in 0..<sockets.count where sockets[i].pointee.network != 0 || sockets[i].pointee.peer_network != 0 { return true }
+    return false
+}
+
+private func makeInternetSockets() {
     for i in 0..<sockets.count where isTCP(i) { makeConnection(i) }
     for i in 0..<sockets.count where isTCP(i) && (sockets[i].pointee.state == SocketState.open || sockets[i].pointee.state == SocketState.listening) { makeNamed(i) }
     for i in 0..<sockets.count where isTCP(i) && sockets[i].pointee.state == SocketState.ended { makeEnded(i) }
@@ -65,9 +77,9 @@ private func putAddress(_ a: Text, _ l: inout Line) {
 
 // MARK: steps that all share
 
-func newSocket(_ family: UInt32, _ type: UInt32, _ number: UInt32, _ i: Int) -> Int32 {
-    let nonblockCloexec = 0o2004000
-    func make() -> Int { system(CKPT_SYS_socket, Int(family), Int(type) | nonblockCloexec, Int(number)) }
+func newSocket(_ family: UInt32, _ type: UInt32, _ number: UInt32, _ i: Int, isPeer: Bool = false) -> Int32 {
+    let nonblockCloexec = 0o2004000, network = isPeer ? sockets[i].pointee.peer_network : sockets[i].pointee.network
+    func make() -> Int { socket(Int(family), Int(type) | nonblockCloexec, Int(number), in: network) }
     let o = sockets[i].pointee.object, r = o < objects.count ? owned(by: objects[o].pointee) { make() } : make()
     guard r >= 0 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be made") } }
     return lift(Int32(truncatingIfNeeded: r), "socket")
@@ -126,8 +138,8 @@ private func holds(_ fd: Int32, _ o: ckpt_option_record) -> Bool {
 }
 
 /// A socket of the recorded kind, with what must be set before it has a name.  SO_REUSEADDR lets connections that linger (TIME_WAIT) be no obstacle.
-func newTCP(_ i: Int) -> Int32 {
-    let fd = newSocket(sockets[i].pointee.family, 1, 6, i)
+func newTCP(_ i: Int, isPeer: Bool = false) -> Int32 {
+    let fd = newSocket(sockets[i].pointee.family, 1, 6, i, isPeer: isPeer)
     setOption(fd, reuseAddress.0, reuseAddress.1, 1)
     setOption(fd, noDelay.0, noDelay.1, 1)
     applySocketOptions(i, fd, CKPT_OPTION_CREATED)
@@ -185,7 +197,7 @@ func bindsAtOnce(_ fd: Int32, _ address: Text, _ size: UInt32, _ i: Int) -> Bool
     if r == notHere { refuse(.lacks) { l in putInternet(i, &l); l.put("this machine does not have the address; add it (ip address add)") } }
     if r == forbidden { refuse(.lacks) { l in putInternet(i, &l); l.put("the port needs a privilege (CAP_NET_BIND_SERVICE); restart it as root, or lower sysctl net.ipv4.ip_unprivileged_port_start") } }
     guard r == inUse else { refuse(r) { l in putInternet(i, &l); l.put("cannot get its address") } }
-    guard isTCP(i), onlyLingers(port(address)) else { refuseInUse(address, i) }
+    guard isTCP(i), onlyLingers(port(address), i) else { refuseInUse(address, i) }
     return false
 }
 func refuseInUse(_ address: Text, _ i: Int) -> Never {
@@ -211,9 +223,9 @@ func warnOfLingering() {
     l.write(to: Descriptor(state.pointee.standard.2 >= 0 ? state.pointee.standard.2 : 2))
 }
 
-/// Nobody has a socket at this TCP port but connections in TIME_WAIT.
-func onlyLingers(_ port: UInt16) -> Bool {
-    lingers(StaticString("/proc/self/net/tcp").cString, port) && lingers(StaticString("/proc/self/net/tcp6").cString, port)
+/// Nobody has a socket at this TCP port but connections in TIME_WAIT.  In a network that the restart has made nobody else can.
+func onlyLingers(_ port: UInt16, _ i: Int) -> Bool {
+    sockets[i].pointee.network != 0 || sockets[i].pointee.peer_network != 0 || lingers(StaticString("/proc/self/net/tcp").cString, port) && lingers(StaticString("/proc/self/net/tcp6").cString, port)
 }
 /// Lines of /proc/net/tcp: "  0: 0100007F:1F90 00000000:0000 0A …": the local address and the state are fields 1 and 3.
 private func lingers(_ path: Text, _ port: UInt16) -> Bool {

@@ -23,10 +23,13 @@ func completeSockets() {
 private func forgetSockets() {
     for i in 0..<sockets.count where sockets[i].pointee.family == Family.unix {
         sockets[i].pointee.ghost = 0
-        guard let fd = socketFd(i) else { continue }
-        _ = ckpt_close(fd)
-        descriptionFd[sockets[i].pointee.description].pointee = -1
+        forgetSocket(i)
     }
+}
+func forgetSocket(_ i: Int) {
+    guard let fd = socketFd(i) else { return }
+    _ = ckpt_close(fd)
+    descriptionFd[sockets[i].pointee.description].pointee = -1
 }
 
 /// The descriptor of a socket that is made; nil: it has none (yet).

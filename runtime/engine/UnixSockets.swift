@@ -43,8 +43,10 @@ private func made(_ r: Int, _ i: Int, _ what: StaticString) -> Int {
     return r
 }
 private func makeOne(_ i: Int) {
-    adopt(i, made(system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec, 0), i, "cannot be made"))
+    adopt(i, newSocket(i))
 }
+/// One of the type of `i`, in its network.
+private func newSocket(_ i: Int) -> Int { made(socket(1, Int(sockets[i].pointee.type) | closeOnExec, 0, in: sockets[i].pointee.network), i, "cannot be made") }
 private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.description].pointee }
 
 // MARK: Names
@@ -124,7 +126,7 @@ private func connectSenders(to i: Int) {
 private func connectPair(_ i: Int) {
     let p = peer(i)
     if sockets[i].pointee.local_size <= 2 && sockets[i].pointee.remote_size <= 2 {
-        let r = call(as: creator(of: sockets[i]), CreatorCall.pair, Int32(bitPattern: sockets[i].pointee.type))
+        let r = call(as: creator(of: sockets[i]), CreatorCall.pair, Int32(bitPattern: sockets[i].pointee.type), in: sockets[i].pointee.network)
         _ = made(r, i, "the pair cannot be made")
         let ends = (engine_creator_fd()[0], engine_creator_fd()[1])
         adopt(i, Int(ends.0))
@@ -136,7 +138,7 @@ private func connectPair(_ i: Int) {
     let server = sockets[i].pointee.local_size > 2 ? i : p, client = server == i ? p : i
     let named = server ?? i
     if sockets[named].pointee.type == datagram { return pairOfDatagrams(i) }
-    let listener = Int32(truncatingIfNeeded: made(system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec, 0), i, "cannot be made"))
+    let listener = Int32(truncatingIfNeeded: newSocket(i))
     let who = client.map { creator(of: sockets[$0]) } ?? creator(of: sockets[i])
     if let server {
         bindForAMoment(server, listener)
@@ -152,7 +154,7 @@ private func connectPair(_ i: Int) {
     unlinkGone(server ?? i, remote: server == nil)
 }
 private func pairOfDatagrams(_ i: Int) {
-    _ = made(call(as: creator(of: sockets[i]), CreatorCall.pair, Int32(bitPattern: datagram)), i, "the pair cannot be made")
+    _ = made(call(as: creator(of: sockets[i]), CreatorCall.pair, Int32(bitPattern: datagram), in: sockets[i].pointee.network), i, "the pair cannot be made")
     let ends = (engine_creator_fd()[0], engine_creator_fd()[1])
     adopt(i, Int(ends.0)); bind(i)
     if let p = peer(i) { adopt(p, Int(ends.1)); bind(p) } else { keepGhost(i, Int(ends.1)) }
@@ -187,8 +189,8 @@ private func unlinkGone(_ i: Int, remote: Bool) {
 
 /// connect(2) by the client's maker and accept(2); an end that is gone becomes the other's ghost.
 private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
-    let one = server ?? client!, type = Int(sockets[one].pointee.type)
-    var clientFd = Int32(truncatingIfNeeded: made(system(CKPT_SYS_socket, 1, type | closeOnExec, 0), one, "cannot be made"))
+    let one = server ?? client!
+    var clientFd = Int32(truncatingIfNeeded: newSocket(client ?? one))
     if let client { adopt(client, Int(clientFd)); clientFd = fd(client); bind(client) }
     let who = server.map { creator(of: sockets[$0]) } ?? creator(of: sockets[one])
     if server != nil && client == nil { bindGhost(one, clientFd) }
@@ -254,7 +256,7 @@ private func sendDatagram(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_recor
     let s = sockets[i].pointee
     var from: Int32 = -1, temporary = false
     if m.pointee.sender != ckpt_no_index(), let known = socketFd(Int(m.pointee.sender)) { from = known } else {
-        from = Int32(truncatingIfNeeded: made(system(CKPT_SYS_socket, 1, Int(datagram) | closeOnExec, 0), i, "cannot be made"))
+        from = Int32(truncatingIfNeeded: newSocket(i))
         temporary = true
         if m.pointee.source_size > 2 { bindSource(i, m, from) }
     }
@@ -297,7 +299,7 @@ private func connectDatagram(_ i: Int) {
         let n = address(s.remote, s.remote_size, folder, b.baseAddress!)
         var ghost = -1
         if flag(i, CKPT_SOCKET_PEER_GONE) {
-            ghost = made(system(CKPT_SYS_socket, 1, Int(datagram) | closeOnExec, 0), i, "cannot be made")
+            ghost = newSocket(i)
             bindRemote(i, Int32(truncatingIfNeeded: ghost))
         }
         _ = made(system(CKPT_SYS_connect, Int(fd(i)), int(b.baseAddress!), n), i, "nobody is there where it sends to; start that program first")

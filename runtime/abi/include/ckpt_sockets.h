@@ -33,7 +33,8 @@ struct ckpt_socket_record {
     int32_t  creator_pid; uint32_t creator_uid, creator_gid;    // what SO_PEERCRED of it shows; pid 0: unknown
     uint32_t first_option, option_count;                // OPTION
     uint32_t first_message, message_count;              // MESSAGE: its receive queue, oldest first
-    uint32_t description, pad;      // DESCRIPTION that leads to it, or CKPT_NO_INDEX: PENDING
+    uint32_t description;           // DESCRIPTION that leads to it, or CKPT_NO_INDEX: PENDING
+    uint16_t network, peer_network; // 1 + NAMESPACE: of a part of the tree; 0: the tree's.  That of a peer that is gone
     uint32_t queued_memory;         // what its unread messages cost its senders (SIOCOUTQ of its peer); 0: unknown
     uint32_t path_mode, path_uid, path_gid;             // of the file of a path name
     uint32_t path_folder;           // BYTES: where a relative path name lies

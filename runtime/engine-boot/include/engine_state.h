@@ -118,7 +118,7 @@ struct engine_state {
     uint32_t clock_offsets_known, tcp;
     // what a short-lived child does so that the kernel takes down its pid (Creators.swift)
     uint32_t creator_call; int32_t creator_fd[2]; int32_t creator_result;
-    uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid;
+    uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid, creator_network;
     int64_t  creator_number, creator_arguments[5];
     uint32_t ipc, ipc_namespace;        // enum engine_ipc; whether the tree gets an IPC namespace of its own
     // filling memory (Fill.swift)
