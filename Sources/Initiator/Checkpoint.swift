@@ -22,6 +22,8 @@ public struct CheckpointOptions: Sendable {
     /// Memory is written with O_DIRECT.
     public var direct = false
     public var outside = OutsideConnections.auto
+    /// What becomes of unread events of inotify queues.
+    public var unreadEvents = UnreadEvents.refuse
     /// A delta: pages that this statefile has as they are now are not written.
     public var since: String?
     /// Two ends of a socket that keeps what --track needs between two checkpoints.

@@ -93,15 +93,3 @@ func awaitReadable(_ fd: Int) -> Bool {
     var p = UInt64(UInt32(truncatingIfNeeded: fd)) | 1 << 32        // struct pollfd: POLLIN
     return system(CKPT_SYS_poll, int(&p), 1, 1000) == 1
 }
-
-private func addWatches(_ e: Int, _ fd: Int) {
-    let v = events[e].pointee, setNextNumber = 0x4004_4900, dontFollow: UInt32 = 0x0200_0000
-    for k in 0..<v.item_count {
-        let w = watches[v.first_item + k].pointee, path = relocated(bytes(w.path))
-        // INOTIFY_IOC_SETNEXTWD: CONFIG_CHECKPOINT_RESTORE.
-        _ = system(CKPT_SYS_ioctl, fd, setNextNumber, Int(w.wd))
-        let r = system(CKPT_SYS_inotify_add_watch, fd, int(path), Int(w.mask | dontFollow))
-        guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
-        guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }
-    }
-}

@@ -7,6 +7,7 @@
 enum ckpt_event_flags {
     CKPT_EVENT_SEMAPHORE = 1,       // eventfd: EFD_SEMAPHORE
     CKPT_EVENT_REAPED = 2,          // pidfd: its process has ended and been waited for
+    CKPT_EVENT_OVERFLOW = 4,        // inotify: IN_Q_OVERFLOW stands for what was unread
 };
 struct ckpt_event_record {
     uint32_t object;                // OBJECT that it belongs to
