@@ -193,6 +193,10 @@ final class Census {
             refuse(pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
             return false
         }
+        if let tid = dispatchingTask(pid) {
+            refuse(pid, "tid \(tid): it dispatches its system calls to itself (PR_SET_SYSCALL_USER_DISPATCH), which would end it in the runtime's handler", "let it switch that off before the checkpoint, or start it outside the session")
+            return false
+        }
         if let tracer = status["TracerPid"], tracer != "0" {
             refuse(pid, "it is being traced by pid \(tracer)", "detach the debugger or tracer")
             return false
@@ -206,6 +210,14 @@ final class Census {
             return false
         }
         return true
+    }
+
+    /// Tasks have noted that themselves, with the tid that they see.
+    private func dispatchingTask(_ pid: Int32) -> Int32? {
+        let s = segment.pointer
+        if s.pointee.dispatching_more != 0 { return pid }
+        guard ckpt_any_dispatching(s) else { return nil }
+        return Proc.threads(of: pid).first { tid in ProcStatus(pid: pid, tid: tid).map { ckpt_is_dispatching(s, $0.namespacePids.last ?? tid) } ?? false }
     }
 
     /// SIGCKPT stays blocked from before an exec until the new image's constructor has installed the handler.

@@ -159,6 +159,13 @@ static int hold_fired(const char *kind) {
 }
 static timer_t expired[3];
 static int sleep_on(void *unused) { (void)unused; for (;;) pause(); }
+static char dispatch_selector[1];       // 0: let through
+static void *dispatching_thread(void *unused) {
+    if (syscall(SYS_prctl, 59, 1, 0, 0, dispatch_selector)) scenario_touch("unsupported");
+    scenario_touch("dispatching");
+    scenario_await("go");
+    return unused;
+}
 static int hold(const char *kind) {
     int p[2], q;
     if (!strcmp(kind, "ulp") || !strcmp(kind, "bpf-filter")) return hold_tied(kind);
@@ -289,6 +296,18 @@ static int hold(const char *kind) {
         __asm__ volatile("syscall" : "=a"(r) : "a"(SYS_io_setup), "D"(4), "S"(&context) : "rcx", "r11", "memory");
         errno = 0;
         return r ? -2 : -1;
+    }
+    if (!strcmp(kind, "dispatch")) {
+        if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, dispatch_selector)) return -2;
+        errno = 0;
+        return -1;
+    }
+    if (!strcmp(kind, "dispatch-thread")) {
+        pthread_t t;
+        must0(pthread_create(&t, NULL, dispatching_thread, NULL));
+        while (!scenario_exists("dispatching")) usleep(1000);
+        errno = 0;
+        return scenario_exists("unsupported") ? -2 : -1;
     }
     if (!strcmp(kind, "seccomp")) {
         struct { unsigned short code; unsigned char jt, jf; unsigned k; } allow = { 6, 0, 0, 0x7fff0000 };

@@ -25,6 +25,7 @@ func start(_ passed: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
         interposeStart(session)
         installHandler()
         ckpt_runtime().pointee.session = session
+        if ckpt_any_dispatching(session) { ckpt_end_dispatching(session, ckpt_gettid()) }      // an exec ends that
         ckpt_runtime().pointee.rseq_offset_address = libcObject("__rseq_offset")
         ckpt_runtime().pointee.rseq_size_address = libcObject("__rseq_size")
     } else {

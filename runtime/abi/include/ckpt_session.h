@@ -16,6 +16,7 @@ enum {
     CKPT_MAX_TASKS = 8192, CKPT_MAX_WRITERS = 64,
     CKPT_PAGE = 4096,
     CKPT_SESSION_IPC = 400,
+    CKPT_SESSION_DISPATCHING = 16,
 };
 #define CKPT_SIGCKPT_BIT (1ull << (CKPT_SIGCKPT - 1))
 #define CKPT_SESSION_MAGIC 0x53534553544b4b43ull
@@ -274,7 +275,10 @@ struct ckpt_session {
     uint32_t ipc_unseen;            // atomic: nobody knows.  1: a member has asked by syscall(3); 1 << kind: for more of a kind than there is room for
     uint32_t ipc_next;              // atomic: where a place is looked for when all are taken
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
-    uint64_t spare[24];
+    // Tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler; nothing shows it.
+    int32_t  dispatching[CKPT_SESSION_DISPATCHING];     // atomic: tids as they see themselves; 0: none
+    uint32_t dispatching_more, pad9;        // atomic: there was no room
+    uint64_t spare[15];
     int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
 };
 enum {
@@ -370,4 +374,15 @@ CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, i
 CKPT_INLINE _Bool ckpt_asked_unseen(struct ckpt_session *_Nonnull s, uint32_t kind) { return __atomic_load_n(&s->ipc_unseen, __ATOMIC_RELAXED) & (1 | 1u << kind); }
 CKPT_INLINE _Bool ckpt_asked_for_kind(struct ckpt_session *_Nonnull s, uint32_t kind) { return s->ipc_ids[kind - 1][0] || ckpt_asked_unseen(s, kind); }
 CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return s->ipc_unseen || s->ipc_ids[0][0] || s->ipc_ids[1][0] || s->ipc_ids[2][0]; }
+CKPT_INLINE _Bool ckpt_is_dispatching(struct ckpt_session *_Nonnull s, int32_t tid) {
+    for (int i = 0; i < CKPT_SESSION_DISPATCHING; i++) if (__atomic_load_n(&s->dispatching[i], __ATOMIC_RELAXED) == tid) return 1;
+    return 0;
+}
+CKPT_INLINE _Bool ckpt_any_dispatching(struct ckpt_session *_Nonnull s) {
+    for (int i = 0; i < CKPT_SESSION_DISPATCHING; i++) if (__atomic_load_n(&s->dispatching[i], __ATOMIC_RELAXED)) return 1;
+    return 0;
+}
+CKPT_INLINE void ckpt_end_dispatching(struct ckpt_session *_Nonnull s, int32_t tid) {
+    for (int i = 0; i < CKPT_SESSION_DISPATCHING; i++) { int32_t known = tid; __atomic_compare_exchange_n(&s->dispatching[i], &known, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED); }
+}
 #endif

@@ -16,7 +16,7 @@
     X(execve) X(execvpe) X(fexecve) X(execveat) X(posix_spawn) X(posix_spawnp) X(pidfd_spawn) X(pidfd_spawnp) X(popen) \
     X(posix_spawnattr_init) X(posix_spawnattr_destroy) X(posix_spawnattr_getflags) X(posix_spawnattr_setflags) \
     X(posix_spawnattr_getsigmask) X(posix_spawnattr_setsigmask) X(posix_spawnattr_setsigdefault) \
-    X(syscall) X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk) \
+    X(syscall) X(prctl) X(__sigpause) X(wait) X(waitpid) X(wait3) X(wait4) X(waitid) X(__poll_chk) X(__ppoll_chk) \
     X(io_uring_queue_init_params) X(io_uring_queue_init_mem) X(io_uring_setup) X(io_uring_register) \
     X(io_uring_register_eventfd) X(io_uring_register_eventfd_async) X(io_uring_unregister_eventfd) X(io_uring_register_personality) \
     X(io_uring_register_restrictions) X(io_uring_enable_rings) X(io_uring_register_iowq_aff) X(io_uring_register_iowq_max_workers) \
