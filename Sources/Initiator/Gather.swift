@@ -111,6 +111,10 @@ extension SystemContent {
         if d.link.hasPrefix("/"), Path.fileSystem(of: place) == FileSystem.proc {
             return procObject(f)
         }
+        if d.link == "/secretmem (deleted)", Path.fileSystem(of: place) == FileSystem.secretMemory {
+            refusals.add(pid: pid, fd: d.number, SystemContent.secret.0, SystemContent.secret.1)
+            return nil
+        }
         if d.flags & SystemContent.pathOnly != 0 {
             if d.link.hasPrefix("/") && !d.link.hasSuffix(deletedMark) { return pathObject(d, pid) }
             if ![FileType.regular, FileType.directory].contains(d.mode & FileType.mask) {
@@ -135,6 +139,7 @@ extension SystemContent {
         }
     }
 
+    static let secret = ("secret memory (memfd_secret), which would lie open in the statefile", "close and unmap it before the checkpoint, or keep the secret in other memory")
     static let pathOnly: UInt32 = 0o10000000, temporaryFile: UInt32 = 0o20200000
 
     private func regular(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {

@@ -140,6 +140,7 @@ extension SystemContent {
         if let policy = p.policies[m.start], policy.error != 0 { return no("a memory policy that can't be read, or names a node beyond 63", "use nodes 0 to 63") }
         if m.isSegment && m.flags.contains("ht") { return no("System V shared memory on huge pages (SHM_HUGETLB)", "use a memfd with MFD_HUGETLB") }
         if m.name.hasPrefix("socket:[") { return no("a mapping of a socket (TCP_ZEROCOPY_RECEIVE)", "unmap it before the checkpoint") }
+        if m.isSecret { return no(SystemContent.secret.0, SystemContent.secret.1) }
         if m.name.hasPrefix("anon_inode:") { return no(m.name, "close it before the checkpoint") }
         if (m.flags.contains("io") || m.flags.contains("pf")) && !m.name.hasPrefix("[") { return no("device memory \(m.name)", "unmap it before the checkpoint") }
         return false
@@ -198,6 +199,11 @@ extension SystemContent {
         if m.isAnonymousHuge { o.path = tables.text("anon_hugepage") }
         return append(o, key)
     }
+}
+
+extension ProcMapping {
+    /// memfd_secret(2): locked in memory, and never dumped.
+    var isSecret: Bool { name == "/secretmem (deleted)" && flags.contains("lo") && flags.contains("dd") }
 }
 
 extension MemoryPlan {

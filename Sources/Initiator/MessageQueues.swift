@@ -16,7 +16,7 @@ struct ObservedQueue {
     var isRemoved: Bool { link.hasSuffix(deletedMark) }
 }
 
-extension FileSystem { static let messageQueues: UInt64 = 0x19800202 }
+extension FileSystem { static let messageQueues: UInt64 = 0x19800202, secretMemory: UInt64 = 0x5345434d }
 
 extension Operation {
     func recordQueues(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {

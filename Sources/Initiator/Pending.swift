@@ -112,7 +112,7 @@ extension Operation {
             throw CheckpointFailure([problem(.system, segment.path, error.text, remedy: "free memory, or set CKPT_DIR to a folder with room before ckrun")])
         }
         let at = ckpt_arena_claim(segment.pointer, size)
-        guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "more timers, descriptors or mappings than the session's arena holds")]) }
+        guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "timers, descriptors, mappings, unread terminals or queued messages of more than the \(ckpt_arena_size() >> 20) MiB that a session has for them", remedy: "start parts of it as sessions of their own, or let it read what is unread")]) }
         let target = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: T.self)
         for (i, e) in array.enumerated() { target[i] = e }
         return at
