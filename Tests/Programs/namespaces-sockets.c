@@ -37,10 +37,12 @@ static void here(int s) {
     close(n);
     if (a.st_ino != b.st_ino) scenario_differs("descriptor %d is in another network", s);
 }
+static int users;
 static void child(int k) {
     char command[256];
     const char *own = k ? "10.7.0.2" : "10.7.0.1", *other = k ? "10.7.0.1" : "10.7.0.2";
-    must(unshare(CLONE_NEWNET));
+    must(unshare(CLONE_NEWNET | (users ? CLONE_NEWUSER : 0)));
+    if (users) { FILE *f = fopen("/proc/self/uid_map", "w"); check(f && fprintf(f, "0 0 1\n") > 0 && fclose(f) == 0); }
     scenario_touch(k ? "entered-1" : "entered-0");
     scenario_await("linked");
     snprintf(command, sizeof command, "ip link set lo up; ip addr add %s/24 dev ve%d && ip link set ve%d up", own, k, k);
@@ -84,7 +86,8 @@ static void child(int k) {
 int main(int argc, char **argv) {
     char command[256];
     pid_t children[2];
-    scenario_become_root(argc > 1 ? argv[1] : NULL);
+    users = argc > 1;           // each in a user namespace of its own as well
+    scenario_become_root(argv[1]);
     int outside = named(SOCK_STREAM, "127.0.0.1", 0), mine[2];
     must(listen(outside, 1));
     must(socketpair(AF_UNIX, SOCK_STREAM, 0, mine));

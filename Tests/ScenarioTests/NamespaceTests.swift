@@ -26,6 +26,7 @@ import Testing
     }
     @Test func `sockets of two processes in networks of their own, and connections between these, are there again`() {
         feature("namespaces-sockets")
+        feature("namespaces-sockets", ["users"], treatments: [.checkpointed, .twice])
         feature("namespaces-sockets", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
