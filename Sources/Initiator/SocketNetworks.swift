@@ -19,7 +19,7 @@ extension SystemContent {
         guard !parts.isEmpty, let number = s.file.networkNamespace else { return }
         if let n = parts.first(where: { tree.namespaces[$0].number == number }) {
             s.network = n
-            s.record.network = UInt16(n + 1)
+            s.record.network = UInt8(n + 1)
             return
         }
         let whole = tree.namespaces.first { $0.kind == CKPT_NAMESPACE_NET && $0.isWhole }?.number

@@ -20,6 +20,7 @@ final class ObservedSocket {
     var refused = false
     var isFenced = false
     var network: PartNetwork = nil
+    var creatorPids: UInt32 = 0         // the pid namespace of the tree's own in which its creator was; 0: none
 
     init(_ index: Int, _ description: Int, _ file: File, _ f: OpenFile, _ tree: ObservedTree) throws(SystemError) {
         self.index = index; self.description = description; self.file = file

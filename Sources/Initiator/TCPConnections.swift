@@ -75,7 +75,7 @@ extension SystemContent {
     /// Its peer is closed; `more`: what it left behind is still on its way.
     private func gone(_ s: ObservedSocket, _ more: Bool, _ network: PartNetwork) {
         s.record.flags |= CKPT_SOCKET_PEER_GONE.rawValue
-        s.record.peer_network = UInt16((network ?? -1) + 1)
+        s.record.peer_network = UInt8((network ?? -1) + 1)
         if !more { return }
         do throws(SystemError) {
             try openWindow(s) { s.file.tcpInfo?.state.peerHasFinished ?? true }

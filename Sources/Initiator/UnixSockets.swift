@@ -32,6 +32,7 @@ extension SystemContent {
         for s in sockets where s.isListening { addPending(s, tree) }
         for s in sockets where !s.refused { connect(s, tree) }
         for s in sockets where !s.refused { nameSenders(s) }
+        if !tree.pidNamespaces.isEmpty { placeCreators(tree) }
     }
 
     /// Its names, and whom it shows as its peer.
@@ -57,19 +58,6 @@ extension SystemContent {
         }
         guard let c = s.file.peerCredentials else { return }
         s.record.creator_pid = tree.processes.first { $0.pid == c.pid }?.ownPid ?? c.pid; (s.record.creator_uid, s.record.creator_gid) = ownUsers.inside(c.uid, c.gid)
-    }
-
-    /// In a tree with pid namespaces of its own each process sees another number.  Sockets are made before there are such namespaces, so
-    /// inside of one the number of a process inside could not be seen again.
-    private func setCreatorOfSeveral(_ s: ObservedSocket, _ tree: ObservedTree) {
-        let holders = files.all[s.description].holders, base = holders.first { tree.processes[$0.process].pids == 0 }
-        let seen = s.file.peerCredentials, creator = seen.flatMap { c in tree.processes.first { $0.pid == c.pid } }
-        let known = base.flatMap { tree.processes[$0.process].peers[$0.number] }
-        s.record.creator_pid = creator?.ownPid ?? known?.peer_pid ?? 0
-        (s.record.creator_uid, s.record.creator_gid) = known.map { ($0.peer_uid, $0.peer_gid) } ?? seen.map { ownUsers.inside($0.uid, $0.gid) } ?? (0, 0)
-        guard let inner = holders.first(where: { tree.processes[$0.process].pids != 0 }), let seen, seen.pid != 0, creator == nil || creator?.pids != 0 else { return }
-        refusals.add(pid: tree.processes[inner.process].pid, fd: inner.number, "Unix \(s.name): it was connected or listens inside of a pid namespace of the tree's own, and shows the pid of who did that (SO_PEERCRED)",
-                     "start ckrun inside of the namespace")
     }
 
     /// The file of a path name, if it is still there; a relative name counts from a working directory of the tree.
@@ -106,9 +94,6 @@ extension SystemContent {
             if let h = files.all[c.description].holders.first {
                 let p = tree.processes[h.process]
                 r.creator_pid = p.ownPid
-                if p.pids != 0 && files.all[s.description].holders.contains(where: { tree.processes[$0.process].pids != 0 }) {
-                    refusals.add(pid: s.pid, fd: s.fd, "Unix \(s.name): a connection from a pid namespace of the tree's own waits to be accepted", "try again when it has been accepted", status: .temporary)
-                }
                 r.creator_uid = UInt32(p.status.numbers("Uid").dropFirst().first ?? 0); r.creator_gid = UInt32(p.status.numbers("Gid").dropFirst().first ?? 0)
             }
             c.record.peer = UInt32(survey.all.count + survey.pending.count)

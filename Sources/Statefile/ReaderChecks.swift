@@ -208,7 +208,7 @@ extension Statefile {
             let s = sockets[i], name = "SOCKET \(i)", at = sockets.offset(of: i)
             try check(s.object == ckpt_no_index() || index(s.object, objects), name, at, "its object is out of range")
             try check(s.peer == ckpt_no_index() || index(s.peer, sockets), name, at, "its peer is out of range")
-            try check(Int(max(s.network, s.peer_network)) <= namespaces.count, name, at, "its network is out of range")
+            try check(Int(max(s.network, s.peer_network, s.creator_pids)) <= namespaces.count, name, at, "its network is out of range")
             try check(s.listener == ckpt_no_index() || index(s.listener, sockets), name, at, "its listener is out of range")
             try check(s.description == ckpt_no_index() || index(s.description, descriptions), name, at, "its description is out of range")
             try checkText(s.path_folder, name, at)

@@ -305,6 +305,26 @@ static int hold(const char *kind) {
         if (strcmp(kind, "secret")) { close(fd); errno = 0; return -1; }
         return fd;
     }
+    if (!strcmp(kind, "pids-socket")) {              // a socket that was made inside of a pid namespace, and is held outside of it
+        int way[2], pair[2];
+        char room[CMSG_SPACE(4)] = { 0 }, b = 'x';
+        struct iovec v = { &b, 1 };
+        struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET; c->cmsg_type = SCM_RIGHTS; c->cmsg_len = CMSG_LEN(4);
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
+        if (unshare(CLONE_NEWPID)) return -2;
+        if (!must(fork())) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+            memcpy(CMSG_DATA(c), pair + 1, 4);
+            must(sendmsg(way[1], &m, 0));
+            for (;;) pause();
+        }
+        must(recvmsg(way[0], &m, 0));
+        memcpy(pair, CMSG_DATA(CMSG_FIRSTHDR(&m)), 4);
+        return pair[0];
+    }
     if (!strcmp(kind, "dispatch")) {
         if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, dispatch_selector)) return -2;
         errno = 0;
@@ -405,19 +425,6 @@ static int hold(const char *kind) {
         scenario_touch("joined");
         scenario_await("go");
         _exit(0);
-    }
-    if (!strcmp(kind, "pids-socket")) {        // who made it shows by its pid in there
-        if (unshare(CLONE_NEWPID)) return -2;
-        pid_t child = must(fork());
-        if (!child) {
-            must(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
-            scenario_touch("joined");
-            scenario_await("go");
-            _exit(p[0] == 3 ? 0 : 3);
-        }
-        while (!scenario_exists("joined")) usleep(1000);
-        holder = child;
-        return 3;
     }
     if (!strcmp(kind, "pids-thread") || !strcmp(kind, "times-thread")) {
         pthread_t t;

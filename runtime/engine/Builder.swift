@@ -23,6 +23,7 @@ func buildTree() {
     reapTemporaries(of: -1)
     waitForAll(ENGINE_STAGE_LEAVE, count: everybody)
     checkPlaces()
+    fetchInnerSockets()
     openPidfds()
     startNumberers()
     openStage(ENGINE_STAGE_RESTORE)

@@ -11,11 +11,13 @@ struct Creator { var pid: Int32, uid: UInt32, gid: UInt32 }
 func creator(of s: UnsafeMutablePointer<ckpt_socket_record>) -> Creator { Creator(pid: s.pointee.creator_pid, uid: s.pointee.creator_uid, gid: s.pointee.creator_gid) }
 
 /// Makes one call as `who`; what it returned.  `address`: of the call's structure.
-func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ length: UInt64 = 0, in network: UInt16 = 0) -> Int {
+func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ length: UInt64 = 0, in network: UInt8 = 0) -> Int {
     let s = state
     s.pointee.creator_network = UInt32(network)
     s.pointee.creator_call = call; s.pointee.creator_fd.0 = a; s.pointee.creator_address = address; s.pointee.creator_length = length
     s.pointee.creator_uid = who.uid; s.pointee.creator_gid = who.gid; s.pointee.creator_result = -5
+    // Inside of a pid namespace its first process calls, and may be who that was.
+    if here != 0 && who.pid == 1 { return callHere() }
     let mayChoose = s.pointee.mode != ENGINE_PIDS_NEW.rawValue && who.pid > 0
     var r = bear(mayChoose ? who.pid : 0)
     // The number is somebody else's here: the dead child's own number is shown, which is nobody's.
@@ -27,7 +29,7 @@ func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ 
 }
 
 /// socket(2) in a network of the tree's: 1 + NAMESPACE of a part's, 0: where we are.  Only a child can go there, and be of no use afterwards.
-func socket(_ family: Int, _ type: Int, _ number: Int, in network: UInt16) -> Int {
+func socket(_ family: Int, _ type: Int, _ number: Int, in network: UInt8) -> Int {
     if network == 0 { return system(CKPT_SYS_socket, family, type, number) }
     let list = engine_creator_arguments()
     state.pointee.creator_number = Int64(CKPT_SYS_socket)
@@ -46,21 +48,38 @@ func call(as who: Creator, _ number: Int, _ a: Int, _ b: Int = 0, _ c: Int = 0, 
 /// The child shares memory and descriptors, on a stack of its own; the builder waits until it has exited.
 private func bear(_ pid: Int32) -> Int {
     let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, sharesFolder: UInt64 = 0x200, waits: UInt64 = 0x4000
-    var wanted = pid
+    var wanted = InlineArray<32, Int32>(repeating: 0)
+    let levels = pid == 0 ? 0 : here == 0 ? fillOwnPids(pid, &wanted) : fillInnerPids(pid, &wanted)
     return withUnsafeMutableBytes(of: &wanted) { w in
         var a = ckpt_clone_args()
         a.flags = sharesMemory | sharesFiles | sharesFolder | waits
         a.stack = state.pointee.chunk; a.stack_size = 65536
-        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels) }
         return ckpt_clone3(&a, childEntry, 0)
     }
 }
 
 private let childEntry: @convention(c) (UInt64) -> Void = { _ in
+    perform()
+    ckpt_exit_group(0)
+}
+private func callHere() -> Int {
+    let uid = currentIds(false)[1], gid = currentIds(true)[1], newNet = 0x4000_0000
+    let home = state.pointee.creator_network != 0 ? ckpt_open(StaticString("/proc/self/ns/net").cString, 0o2000000, 0) : -1
+    perform()
+    takeIds(uid, gid)
+    if home >= 0 {
+        let r = system(CKPT_SYS_setns, home, newNet)
+        guard r == 0 else { refuse(r) { $0.put("the network that it came from cannot be entered again; restart it as root") } }
+        _ = ckpt_close(Int32(truncatingIfNeeded: home))
+    }
+    return Int(state.pointee.creator_result)
+}
+private func perform() {
     let s = state
     if s.pointee.creator_network != 0 {
         let r = enterPart(Int(s.pointee.creator_network) - 1)
-        if r != 0 { s.pointee.creator_result = Int32(truncatingIfNeeded: r); ckpt_exit_group(0) }
+        if r != 0 { s.pointee.creator_result = Int32(truncatingIfNeeded: r); return }
     }
     takeIds(s.pointee.creator_uid, s.pointee.creator_gid)
     let fd = Int(s.pointee.creator_fd.0), address = int(s.pointee.creator_address), length = int(s.pointee.creator_length)
@@ -75,7 +94,6 @@ private let childEntry: @convention(c) (UInt64) -> Void = { _ in
     default: r = system(CKPT_SYS_sendmsg, fd, address, 0x4040)
     }
     s.pointee.creator_result = Int32(truncatingIfNeeded: r)
-    ckpt_exit_group(0)
 }
 
 /// The effective ids are what is noted; those of the file system stay, so that paths are reached as before.

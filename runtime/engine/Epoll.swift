@@ -15,17 +15,25 @@ func watchFiles(_ time: WatchTime) {
         for e in 0..<events.count where objects[events[e].pointee.object].pointee.kind == CKPT_OBJECT_EPOLL.rawValue {
             for k in 0..<events[e].pointee.item_count {
                 let w = watched[events[e].pointee.first_item + k].pointee
-                if isDue(w, time) && (w.events & ~privateBits == 0) == (pass == 0) { watch(eventFd(e), w) }
+                if isDue(w, time, waits: hasInner(e)) && (w.events & ~privateBits == 0) == (pass == 0) { watch(eventFd(e), w) }
             }
         }
     }
 }
 
-private func isDue(_ w: ckpt_watched_record, _ time: WatchTime) -> Bool {
-    let isPidfd = objects[descriptions[w.target].pointee.object].pointee.kind == CKPT_OBJECT_PIDFD.rawValue
+/// An instance that watches a socket which only its maker has so far: all of its entries wait, since those that have fired come first.
+private func hasInner(_ e: Int) -> Bool {
+    for k in 0..<events[e].pointee.item_count {
+        let o = objects[descriptions[watched[events[e].pointee.first_item + k].pointee.target].pointee.object].pointee
+        if o.kind == CKPT_OBJECT_SOCKET.rawValue && sockets[o.detail].pointee.creator_pids != 0 { return true }
+    }
+    return false
+}
+private func isDue(_ w: ckpt_watched_record, _ time: WatchTime, waits: Bool) -> Bool {
+    let isLate = waits || objects[descriptions[w.target].pointee.object].pointee.kind == CKPT_OBJECT_PIDFD.rawValue
     switch time {
-    case .early: return w.process == ckpt_no_index() && !isPidfd
-    case .processes: return w.process == ckpt_no_index() && isPidfd
+    case .early: return w.process == ckpt_no_index() && !isLate
+    case .processes: return w.process == ckpt_no_index() && isLate
     case .inside(let i): return w.process == UInt32(i)
     }
 }

@@ -44,6 +44,13 @@ var levelsHere: Int {
 /// The same for another task of this process.
 func fillOwnPids(_ pid: Int32, _ list: inout InlineArray<32, Int32>) -> Int { fillPids(pid, of: here, &list) }
 
+/// By a number of this process's own namespace; further out nobody looks, but who has it here may be to come.
+func fillInnerPids(_ inside: Int32, _ list: inout InlineArray<32, Int32>) -> Int {
+    for i in 0..<numbers.count where numbers[i].pointee.namespaces == here - 1 && numbers[i].pointee.inside == inside { return fillOwnPids(numbers[i].pointee.pid, &list) }
+    list[0] = inside
+    return 1
+}
+
 /// After the plan: where each node lives, and who can create it there.
 func placeNodes() {
     guard hasPidNamespaces else { return }
@@ -54,6 +61,7 @@ func placeNodes() {
     }
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.isTemporary { placeTemporary(n) }
     for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.place != 0 { checkCreator(n) }
+    checkInnerSockets()
 }
 
 /// A dead leader lived where it can be seen from.
@@ -94,7 +102,7 @@ private func refusePlace(_ n: Int) -> Never {
         l.put("it can't be created in its pid namespace with its session and group; start ckrun inside of the namespace")
     }
 }
-private func isFirst(_ n: Int) -> Bool { nodes[n].pointee.place != 0 && number(nodes[n].pointee.pid, in: place(of: n)) == 1 }
+func isFirst(_ n: Int) -> Bool { nodes[n].pointee.place != 0 && number(nodes[n].pointee.pid, in: place(of: n)) == 1 }
 
 /// Creates a node as a child of this process, in its namespace.
 func forkNode(_ n: Int, pid: Int32, flags: UInt64, exitSignal: Int32, _ entry: @convention(c) (UInt64) -> Void) -> Int {
@@ -110,17 +118,24 @@ func forkNode(_ n: Int, pid: Int32, flags: UInt64, exitSignal: Int32, _ entry: @
     return r < 0 ? r : child
 }
 
+/// The node that is the first process of a namespace; -1.
+func firstNode(of place: UInt32) -> Int {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.place == UInt8(place) && isFirst(n) { return n }
+    return -1
+}
+
 /// From here on this process's children are born there.  Its first process may be about to be created by another.
 private func directChildren(to place: UInt32) -> Int {
-    var first = -1
-    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.place == UInt8(place) && isFirst(n) { first = n }
+    let first = firstNode(of: place)
     guard first >= 0 else { return -3 }
     var line = Line()
     line.put("/proc/"); line.put(signed: Int64(nodes[first].pointee.pid)); line.put("/ns/pid")
     var fd = -2, patience = 0
     while true {
         fd = line.withCString { ckpt_open($0, 0o2000000, 0) }
-        if fd != -2 || patience > 60_000 { break }
+        // It uses numbers of processes that are to come until its own is on the board (InnerSockets.swift).
+        if (fd != -2 && nodePids[first].pointee != 0) || patience > 60_000 { break }
+        if fd >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: fd)); fd = -2 }
         checkAborted()
         patience += 1
         var t = ckpt_timespec(sec: 0, nsec: 1_000_000)

@@ -27,9 +27,9 @@ func openPidfds() {
 }
 
 /// Every process knows the number already.
-private func replace(_ d: Int, _ fd: Int) {
+func replace(_ d: Int, _ fd: Int) {
     let r = system(CKPT_SYS_dup3, fd, Int(descriptionFd[d].pointee), 0o2000000)
-    guard r >= 0 else { refuse(r) { $0.put("pidfd: cannot be placed") } }
+    guard r >= 0 else { refuse(r) { $0.put("descriptor: cannot be placed") } }
     _ = ckpt_close(Int32(truncatingIfNeeded: fd))
 }
 

@@ -6,13 +6,14 @@ import Freestanding
 
 func makeSockets() {
     forgetSockets()
+    reserveInnerSockets()
     makeUnixSockets()
 }
 
 func completeSockets() {
     fillUnixQueues()
     removeFolders()
-    for i in 0..<sockets.count where sockets[i].pointee.family == Family.unix {
+    for i in 0..<sockets.count where isMadeHere(i) {
         guard let fd = socketFd(i) else { continue }
         setOptions(i, fd, CKPT_OPTION_FILLED)
         setFlags(fd, descriptions[sockets[i].pointee.description].pointee.flags)
@@ -41,8 +42,8 @@ func socketFd(_ i: Int) -> Int32? {
 
 /// Gives a socket of the tree its descriptor, and the options that it has from the beginning.
 func adopt(_ i: Int, _ fd: Int) {
-    let n = lift(Int32(truncatingIfNeeded: fd), "socket")
-    descriptionFd[sockets[i].pointee.description].pointee = n
+    let d = descriptionFd[sockets[i].pointee.description], n = d.pointee < -1 ? takeReserved(d.pointee, fd) : lift(Int32(truncatingIfNeeded: fd), "socket")
+    d.pointee = n
     setOptions(i, n, CKPT_OPTION_CREATED)
 }
 

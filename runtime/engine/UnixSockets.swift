@@ -19,7 +19,7 @@ func makeUnixSockets() {
     if here >= 0 { _ = system(CKPT_SYS_fchdir, here); _ = ckpt_close(Int32(here)) }
 }
 
-private func isOurs(_ i: Int) -> Bool { sockets[i].pointee.family == unix && sockets[i].pointee.object != ckpt_no_index() }
+private func isOurs(_ i: Int) -> Bool { isMadeHere(i) && sockets[i].pointee.object != ckpt_no_index() }
 private func isListening(_ i: Int) -> Bool { sockets[i].pointee.state == CKPT_SOCKET_LISTENING.rawValue }
 private func flag(_ i: Int, _ f: ckpt_socket_flags) -> Bool { sockets[i].pointee.flags & f.rawValue != 0 }
 private func peer(_ i: Int) -> Int? { sockets[i].pointee.peer == ckpt_no_index() ? nil : Int(sockets[i].pointee.peer) }

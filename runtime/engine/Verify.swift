@@ -259,7 +259,7 @@ private func verifyTerminals(_ file: UInt64) {
 
 private func isBlob(_ offset: UInt32, _ size: UInt32) -> Bool { UInt64(offset) + UInt64(size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee }
 private func isIndex(_ i: UInt32, _ count: Int) -> Bool { i == none || i < count }
-private func isNetwork(_ n: UInt16) -> Bool { n == 0 || (Int(n) <= namespaces.count && isPartNetwork(Int(n) - 1)) }
+private func isNetwork(_ n: UInt8) -> Bool { n == 0 || (Int(n) <= namespaces.count && isPartNetwork(Int(n) - 1)) }
 
 private func verifySaved(_ file: UInt64) {
     for i in 0..<saved.count {
@@ -290,6 +290,7 @@ private func verifySockets(_ file: UInt64) {
         guard isIndex(s.object, objects.count), isIndex(s.peer, sockets.count), isIndex(s.listener, sockets.count) else { bad("SOCKET", i, "its object, peer or listener") }
         guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder) else { bad("SOCKET", i, "its description or folder") }
         guard isNetwork(s.network), isNetwork(s.peer_network) else { bad("SOCKET", i, "its network") }
+        guard s.creator_pids == 0 || (Int(s.creator_pids) <= namespaces.count && isPid(Int(s.creator_pids) - 1)) else { bad("SOCKET", i, "the pid namespace of its creator") }
         guard isBlob(s.repair, s.repair_size), s.repair_size == 0 || (s.repair_size == UInt32(MemoryLayout<ckpt_tcp_repair>.size) && s.message_count == 2) else { bad("SOCKET", i, "what repairs it") }
         if s.family == Family.inet || s.family == Family.inet6 { verifyInternetSocket(i, s) }
         // An address is copied into a sockaddr_storage.
