@@ -87,6 +87,11 @@ extension Operation {
             if !n.isWhole && members.contains(where: { segment.process($0.slot).pointee.ipc_objects != 0 }) {
                 refuse("System V IPC in an ipc namespace that only a part of the tree lives in", "start the whole tree in one ipc namespace")
             }
+            for p in n.isWhole ? [] : members {
+                for d in p.descriptors where tree.queues.contains(where: { $0.inode == d.inode && $0.device == d.device }) {
+                    tree.refusals.add(pid: p.pid, fd: d.number, "\(d.link): a POSIX message queue, held in an ipc namespace that only a part of the tree lives in", "start the whole tree in one ipc namespace")
+                }
+            }
             return
         }
         if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }

@@ -325,6 +325,21 @@ static int hold(const char *kind) {
         memcpy(pair, CMSG_DATA(CMSG_FIRSTHDR(&m)), 4);
         return pair[0];
     }
+    if (!strcmp(kind, "ns-mqueue")) {
+        pid_t child = must(fork());
+        if (!child) {
+            if (unshare(CLONE_NEWIPC)) { scenario_touch("unsupported"); _exit(0); }
+            int q = must(mq_open("/ckpt-inside", O_RDWR | O_CREAT | O_EXCL, 0600, NULL));
+            dup2(q, 9);
+            scenario_touch("joined");
+            scenario_await("go");
+            _exit(0);
+        }
+        while (!scenario_exists("joined") && !scenario_exists("unsupported")) usleep(1000);
+        if (scenario_exists("unsupported")) return -2;
+        holder = child;
+        return 9;
+    }
     if (!strcmp(kind, "dispatch")) {
         if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, dispatch_selector)) return -2;
         errno = 0;
