@@ -13,6 +13,10 @@ extension Subject {
         python("redis", "redis.py", "15000", "no"),
         python("redis-append", "redis.py", "700", "always"),
         python("nginx-reload", "reloads.py", "1000"),
+        // Process 1 of a pid namespace with a /proc of its own.
+        Subject(name: "container") {
+            ["/bin/sh", "-c", "[ $(id -u) = 0 ] || users='--user --map-root-user'; exec unshare $users --pid --fork --mount-proc /usr/bin/python3 -B \(try copied("manager.py")) 6000"]
+        },
     ]
 }
 
