@@ -17,6 +17,15 @@ public enum Compression: Equatable, Sendable {
             self = .zstd(level: level)
         }
     }
+    /// As a statefile says it (struct ckpt_packing_record).
+    public init?(kind: UInt32, level: Int32) {
+        switch ckpt_compression(rawValue: kind) {
+        case CKPT_COMPRESSION_NONE: self = .none
+        case CKPT_COMPRESSION_LZ4: self = .lz4
+        case CKPT_COMPRESSION_ZSTD where level >= 1 && level <= ZSTD_maxCLevel(): self = .zstd(level: level)
+        default: return nil
+        }
+    }
     public var kind: ckpt_compression {
         switch self {
         case .none: CKPT_COMPRESSION_NONE
@@ -25,11 +34,18 @@ public enum Compression: Equatable, Sendable {
         }
     }
     public var level: Int32 { if case .zstd(let level) = self { level } else { 0 } }
+    public var name: String {
+        switch self {
+        case .none: "none"
+        case .zstd(let level): "zstd:\(level)"
+        case .lz4: "lz4"
+        }
+    }
 }
 
 /// For one thread.
 public final class Compressor {
-    private let method: Compression
+    public let method: Compression
     private let context: OpaquePointer?
 
     public init(_ method: Compression) {

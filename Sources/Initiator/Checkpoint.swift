@@ -73,12 +73,15 @@ public struct CheckpointFailure: Error, Sendable {
 
 public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Logger) throws(CheckpointFailure) -> CheckpointReport {
     let attempts = 8
-    // What has gone into a pipe can't be written again.
+    // What has gone into a pipe can't be written again: the next attempt goes on behind it.
+    var sent: Draft?
     var reliesOnEarly = options.afterwards == .run && options.output != "-"
     for attempt in 1...attempts {
+        let operation = Operation(segment, options, log, reliesOnEarly: reliesOnEarly)
         do throws(CheckpointFailure) {
-            return try Operation(segment, options, log, reliesOnEarly: reliesOnEarly).run()
+            return try operation.run(behind: sent)
         } catch {
+            if operation.draft?.hasBegun ?? false { sent = operation.draft }
             if error.mappingsChanged { reliesOnEarly = false; log.debug("memory was advised differently meanwhile: again, with smaps read in the pause"); continue }
             // A vfork child that waits for a stopped task, a connection that is about to be accepted: everybody goes on, and we come back.
             guard error.passesSoon, attempt < attempts else { throw error }
@@ -98,8 +101,10 @@ final class Operation {
     var ownUsers: IdMaps?                       // the tree's own user namespace
     var pairs: Set<String> = []                 // virtual devices that one end has brought along
     private(set) var newNamespaces: NewNamespaces
+    private(set) var draft: Draft?
     private var intake: PageIntake?
     private(set) var base: DeltaBase?
+    var sentSince: KnownRuns?                   // a delta whose pages are sent to us
     private(set) var tracker: WriteTracker?
     private(set) var preCopy: PreCopy?
     private var phaseStart: UInt64 = 0
@@ -112,11 +117,14 @@ final class Operation {
         newNamespaces = NewNamespaces(like: [], segment)
     }
 
-    func run() throws(CheckpointFailure) -> CheckpointReport {
+    func run(behind sent: Draft?) throws(CheckpointFailure) -> CheckpointReport {
         Kernel.permitOpenFiles()            // a copy of what shows its state only through a descriptor; two per writer
         do throws(Problem) { base = try options.since.map { path throws(Problem) in try DeltaBase(path, output: options.output) } } catch { throw CheckpointFailure([error]) }
+        if options.direct && base?.hasFrames ?? false { throw CheckpointFailure([problem(.usage, "--direct does not go with a base that is compressed", remedy: "leave it out")]) }
         tracker = options.track.flatMap { ends in (try? File(of: Kernel.processID, number: ends.from)).map { WriteTracker(into: ends.into, from: $0) } }
-        let draft = try Draft(options.output, name: segment.name, compression: options.compression)
+        let draft: Draft
+        if let sent { draft = sent } else { draft = try Draft(options.output, name: segment.name, compression: options.compression, isPacked: base?.hasFrames ?? false) }
+        self.draft = draft
         let lock = try SessionLock(segment)
         if options.preCopy { phase("early"); preCopy = try copyEarly(draft, lock) }
         let barrier = try Barrier(segment, lock, log)
@@ -177,7 +185,7 @@ final class Operation {
                 try awaitSnapshots(tree, plan, barrier, server)
             }
             phase("commit")
-            try commit(tree, content, plan, draft, try packed(intake))
+            try commit(tree, content, plan, draft, try packed(intake, tree, draft))
             finish(tree, content, census, barrier)
         } catch {
             tracker?.drop()

@@ -57,6 +57,7 @@ extension Operation {
             if options.afterwards == .run { tracker?.putBack(withUnsafeBytes(of: block.id) { [UInt8]($0) }) }
             report.unreadBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_unread * 4096 }
             report.keptBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_kept * 4096 }
+            if let packed { report.memoryBytes -= packed.unchanged; report.keptBytes += packed.unchanged }
         } catch { throw unwritable(error) }
     }
 

@@ -1,5 +1,5 @@
-// The statefile that a delta is taken since: which of its pages may still be the tree's, and where they lie.  Writers compare them byte by byte: all here is
-// only a hint where to look, and a wrong one costs nothing but room.
+// The statefile that a delta is taken since: which of its pages may still be the tree's, and where they lie.  They are compared byte by byte, by the writers or by
+// us (SentDifferences): all here is only a hint where to look, and a wrong one costs nothing but room.
 import CkptABI
 import CkptReport
 import CkptSession
@@ -12,6 +12,8 @@ final class DeltaBase {
     let ids: [StatefileID], paths: [String], files: [File]
     /// Read before anybody is stopped: the pages of each process, by address, and those of shared memory, with the object that the base means.
     private let runs: [Int32: [ckpt_run]], shared: [ckpt_run]
+    /// Writers can't compare what is compressed: they send everything.
+    let hasFrames: Bool
 
     init(_ path: String, output: String) throws(Problem) {
         let statefile = try Statefile(path: path), more = try statefile.openedBases()
@@ -19,9 +21,8 @@ final class DeltaBase {
         ids = [statefile.id] + more.map(\.id)
         paths = [realPath(path)] + more.map { realPath($0.path) }
         func refused(_ cause: String, _ remedy: String) -> Problem { Problem(.refused, "checkpoint --since", object: path, cause: cause, remedy: remedy) }
-        if statefile.isCompressed { throw refused("its memory is compressed: it cannot be compared where it lies", "take the first one without --compress") }
         if ids.count > Int(CKPT_MAX_BASES) { throw refused("it is the last of a chain of \(ids.count) statefiles, and a delta may refer to \(CKPT_MAX_BASES)", "make one file of it first: ckptctl merge \(path) -o FULL") }
-        if paths.contains(realPath(output)) { throw refused("the delta would take the name of \(output), which it refers to", "give it another name with -o") }
+        if output != "-" && paths.contains(realPath(output)) { throw refused("the delta would take the name of \(output), which it refers to", "give it another name with -o") }
         do throws(SystemError) {
             var files: [File] = []
             for p in paths { files.append(try File(p)) }
@@ -39,6 +40,7 @@ final class DeltaBase {
             }
         }
         self.runs = runs; self.shared = shared
+        hasFrames = shared.contains(where: \.isCompressed) || runs.values.contains { $0.contains(where: \.isCompressed) }
     }
 
     func records(_ tables: Tables) -> [ckpt_base_record] {
@@ -53,7 +55,8 @@ final class DeltaBase {
     /// As the delta numbers them: what the base has itself is in the first statefile, what it refers to in the next ones.
     private static func renumbered(_ run: ckpt_run, object: UInt32 = 0) -> ckpt_run {
         var r = run
-        r.flags = (ckpt_run_base(run) + 1) << UInt32(CKPT_RUN_BASE_SHIFT)
+        let bits = UInt32(CKPT_RUN_BASE_MASK) << UInt32(CKPT_RUN_BASE_SHIFT)
+        r.flags = run.flags & ~(bits | CKPT_RUN_HUGE.rawValue) | (ckpt_run_base(run) + 1) << UInt32(CKPT_RUN_BASE_SHIFT)
         r.object = object
         return r
     }
@@ -75,11 +78,21 @@ final class DeltaBase {
 }
 
 extension Operation {
-    /// What the base has goes into the arena, where the writers read it.
-    func handOutBase(_ tree: ObservedTree, _ content: SystemContent) {
+    /// What the base has goes into the arena, where the writers read it.  To those that send everything it says only what need not be sent.
+    func handOutBase(_ tree: ObservedTree, _ content: SystemContent, _ draft: Draft) {
         if let tracker { for p in tree.live { tracker.protect(p, since: base?.statefile.id, busy: busyPlaces(p)) } }
         guard let base else { return }
         let shared = base.sharedRuns(content.tables)
+        if draft.isPacked {
+            var known = KnownRuns(files: base.files, shared: shared)
+            for p in tree.live {
+                let runs = knownRuns(p, tree, base) ?? [], slot = segment.process(p.slot)
+                known.own[UInt32(truncatingIfNeeded: p.slot)] = runs
+                if let (at, count) = place(runs.filter { $0.flags & CKPT_RUN_UNWRITTEN.rawValue != 0 }) { slot.pointee.known_offset = at; slot.pointee.known_count = count }
+            }
+            sentSince = known
+            return
+        }
         var sharedPlace: (at: UInt64, count: UInt32)?
         for p in tree.live {
             let slot = segment.process(p.slot)

@@ -10,6 +10,8 @@ final class Draft: @unchecked Sendable {
     let file: File
     let path: String                // where it will be; "-": stdout
     let compression: Compression
+    /// Pages lie in the order in which they come.
+    let isPacked: Bool
     private let folder: String, name: String
     private var temporary: String?  // where the file system has no O_TMPFILE
     private let stream: StreamOutput?
@@ -18,27 +20,28 @@ final class Draft: @unchecked Sendable {
     let engine: [UInt8]
     private static let directory: Int32 = 0o200000, temporaryFile: Int32 = 0o20200000, readWrite: Int32 = 2, create: Int32 = 0o100, exclusive: Int32 = 0o200
 
-    convenience init(_ output: String, name: String, compression: Compression = .none) throws(CheckpointFailure) {
+    convenience init(_ output: String, name: String, compression: Compression, isPacked: Bool) throws(CheckpointFailure) {
         guard let enginePath = Installation.find("ckptengine") else {
             throw CheckpointFailure([Problem(.lacking, "checkpoint", object: name, cause: "the engine (ckptengine) is not beside ckptctl nor in ../lib/ckpt", remedy: "install ckpt again with tools/install")])
         }
         let engine: [UInt8]
         do throws(SystemError) { engine = try Headers.loadable(File(enginePath)) } catch { throw Draft.failed("checkpoint", name, enginePath, error, "install ckpt again with tools/install") }
-        try self.init(output, "checkpoint", name, engine, compression)
+        try self.init(output, "checkpoint", name, engine, compression, isPacked: isPacked)
         do throws(SystemError) {
             if isStream { try putFront() }
             try put(engine, at: UInt64(CKPT_ENGINE_OFFSET))
         } catch { throw Draft.failed("checkpoint", name, output, error, "free space, or choose another place with -o") }
     }
     /// Empty: another statefile is copied into it.
-    convenience init(merging output: String, name: String) throws(CheckpointFailure) { try self.init(output, "merge", name, [], .none) }
+    convenience init(merging output: String, name: String) throws(CheckpointFailure) { try self.init(output, "merge", name, [], .none, isPacked: false) }
 
     private static func failed(_ operation: String, _ name: String, _ what: String, _ e: SystemError, _ remedy: String) -> CheckpointFailure {
         CheckpointFailure([Problem(.system, operation, object: name, cause: what, e.text, remedy: remedy)])
     }
 
-    private init(_ output: String, _ operation: String, _ name: String, _ engine: [UInt8], _ compression: Compression) throws(CheckpointFailure) {
+    private init(_ output: String, _ operation: String, _ name: String, _ engine: [UInt8], _ compression: Compression, isPacked: Bool) throws(CheckpointFailure) {
         path = output
+        self.isPacked = isPacked || compression != .none || output == "-"
         self.compression = compression; self.engine = engine; self.name = name
         folder = Path.folder(of: output)
         var opened: File?
@@ -69,8 +72,8 @@ final class Draft: @unchecked Sendable {
         }
     }
     var isStream: Bool { stream != nil }
-    /// Pages lie in the order in which they come.
-    var isPacked: Bool { isStream || compression != .none }
+    /// Some of it has gone out.
+    var hasBegun: Bool { stream?.hasBegun ?? false }
     var end: UInt64 { free.withLock { ($0 + 4095) & ~4095 } }
 
     func put(_ bytes: [UInt8], at offset: UInt64) throws(SystemError) {

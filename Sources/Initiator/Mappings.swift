@@ -52,7 +52,7 @@ extension Operation {
         plan.memoryEnd = (draft.end + 65535) & ~65535
         draft.moveEnd(to: plan.memoryEnd)
         try handOut(plan, tree, segment)
-        handOutBase(tree, content)
+        handOutBase(tree, content, draft)
         if draft.isPacked { return plan }
         do throws(SystemError) { try draft.file.truncate(to: plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4 + 2 * Machine.cores) * 131072) } catch {
             throw CheckpointFailure([problem(.system, "\(options.output)", "\(error.text)", remedy: "a process reserves more address space than this file system's largest file; choose another with -o")])

@@ -57,7 +57,7 @@ extension Operation {
         }
         let session = UInt(bitPattern: segment.pointer)
         do throws(SystemError) {
-            return try PageIntake(draft, lookingAt: (UInt32(truncatingIfNeeded: main.slot), looked)) { error in
+            return try PageIntake(draft, since: sentSince, lookingAt: (UInt32(truncatingIfNeeded: main.slot), looked)) { error in
                 // Tasks that wait for the memory phase need wait no longer.
                 ckpt_fail(UnsafeMutablePointer(bitPattern: session)!, CKPT_ERROR_WRITE.rawValue, error.errno, 0)
             }
@@ -65,8 +65,11 @@ extension Operation {
     }
 
     /// When everybody has sent everything.
-    func packed(_ intake: PageIntake?) throws(CheckpointFailure) -> PackedPages? {
-        do throws(SystemError) { return try intake?.finish() } catch { throw unwritable(error) }
+    func packed(_ intake: PageIntake?, _ tree: ObservedTree, _ draft: Draft) throws(CheckpointFailure) -> PackedPages? {
+        guard let intake else { return nil }
+        do throws(SystemError) {
+            return try intake.finish(try preCopy.map { p throws(SystemError) in try packedEarly(tree, p, draft) } ?? ([:], 0))
+        } catch { throw unwritable(error) }
     }
 
     func unwritable(_ e: SystemError) -> CheckpointFailure {

@@ -13,7 +13,7 @@ final class PageIntake: @unchecked Sendable {
         var busy = 0                            // threads that hold pages without a place
         var chains: [Chain: [ckpt_run]] = [:]
         var kept: [UInt64: [UInt8]] = [:]
-        var pages: UInt64 = 0, stored: UInt64 = 0
+        var pages: UInt64 = 0, stored: UInt64 = 0, unchanged: UInt64 = 0
         var failure: SystemError?
         var isStopped = false
     }
@@ -22,11 +22,12 @@ final class PageIntake: @unchecked Sendable {
     private let ready: ReadySet
     /// Pages of one process that the commit looks into: they can't be read back from a stream.
     private let looked: (process: UInt32, pages: Set<UInt64>)
+    private let base: KnownRuns?
     private let onFailure: @Sendable (SystemError) -> Void
     private var workers: [Worker] = []
 
-    init(_ draft: Draft, lookingAt looked: (process: UInt32, pages: Set<UInt64>), onFailure: @escaping @Sendable (SystemError) -> Void) throws(SystemError) {
-        self.draft = draft; self.looked = looked; self.onFailure = onFailure
+    init(_ draft: Draft, since base: KnownRuns?, lookingAt looked: (process: UInt32, pages: Set<UInt64>), onFailure: @escaping @Sendable (SystemError) -> Void) throws(SystemError) {
+        self.draft = draft; self.base = base; self.looked = looked; self.onFailure = onFailure
         ready = try ReadySet()
         workers.append(try Worker { self.work() })
         for _ in 1..<Kernel.processors { if let more = try? Worker({ self.work() }) { workers.append(more) } }
@@ -52,34 +53,25 @@ final class PageIntake: @unchecked Sendable {
         workers = []
     }
 
-    /// All writers have said that they are done: waits until what they sent has its place, and puts the chains there.
-    func finish() throws(SystemError) -> PackedPages {
+    /// All writers have said that they are done: waits until what they sent has its place, and puts the chains there, with what was read early.
+    func finish(_ early: (runs: [UInt32: [ckpt_run]], stored: UInt64)) throws(SystemError) -> PackedPages {
         while state.withLock({ ($0.busy > 0 || !$0.readers.isEmpty) && $0.failure == nil }) { Kernel.sleep(microseconds: 200) }
         stop()
         return try state.withLock { (s) throws(SystemError) in
             if let failure = s.failure { throw failure }
             var first: [Chain: UInt64] = [:]
+            for (process, runs) in early.runs {
+                s.chains[Chain(process: process, isShared: false), default: []] += runs
+                s.pages += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 }
+            }
+            s.stored += early.stored
             for (chain, runs) in s.chains.sorted(by: { ($0.key.process, $0.key.isShared ? 1 : 0) < ($1.key.process, $1.key.isShared ? 1 : 0) }) {
                 let sorted = runs.sorted { ($0.object, $0.address) < ($1.object, $1.address) }
                 s.chains[chain] = sorted
-                first[chain] = try putChain(sorted)
+                first[chain] = try draft.putChain(sorted)
             }
-            return PackedPages(chains: s.chains, first: first, kept: s.kept, pages: s.pages, stored: s.stored, compression: draft.compression)
+            return PackedPages(chains: s.chains, first: first, kept: s.kept, pages: s.pages, stored: s.stored, unchanged: s.unchanged, compression: draft.compression)
         }
-    }
-
-    /// From its last chunk to its first: each names the next.
-    private func putChain(_ runs: [ckpt_run]) throws(SystemError) -> UInt64 {
-        var next: UInt64 = 0, end = runs.count
-        while end > 0 {
-            let start = (end - 1) / Int(CKPT_CHUNK_RUNS) * Int(CKPT_CHUNK_RUNS)
-            let part = Array(runs[start..<end]), crc = part.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, $0.count) }
-            let header = [ckpt_chunk(magic: UInt32(CKPT_CHUNK_MAGIC), count: UInt32(part.count), next: next, crc: crc, pad: 0, pad2: 0)]
-            next = try header.reading { (h) throws(SystemError) in try draft.append(h) }
-            _ = try part.reading { (b) throws(SystemError) in try draft.append(b) }
-            end = start
-        }
-        return next
     }
 
     // MARK: the threads
@@ -87,10 +79,9 @@ final class PageIntake: @unchecked Sendable {
     private static let piece = 1 << 20, head = MemoryLayout<ckpt_page_message>.size, largest = head + Int(CKPT_RUN_PAGES) * 4096
 
     private func work() {
-        let compressor = Compressor(draft.compression)
+        let packer = PagePacker(draft), differences = base.map { SentDifferences($0) }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.piece + Self.largest, alignment: 4096)
-        let frame = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(CKPT_RUN_PAGES) * 4096, alignment: 4096)
-        defer { buffer.deallocate(); frame.deallocate() }
+        defer { buffer.deallocate() }
         while !state.withLock({ $0.isStopped }) {
             guard let tag = ready.next() else { continue }
             guard let reader = state.withLock({ s in
@@ -101,7 +92,7 @@ final class PageIntake: @unchecked Sendable {
             if ends.isEmpty { state.withLock { s in s.readers[tag] = nil } } else { ready.giveBack(reader, tag: tag) }
             var at = 0
             for end in ends where failure == nil {
-                do throws(SystemError) { try place(UnsafeMutableRawBufferPointer(rebasing: buffer[at..<end]), compressor, frame) } catch { fail(error) }
+                do throws(SystemError) { try place(UnsafeMutableRawBufferPointer(rebasing: buffer[at..<end]), packer, differences) } catch { fail(error) }
                 at = end
             }
             state.withLock { $0.busy -= 1 }
@@ -119,29 +110,32 @@ final class PageIntake: @unchecked Sendable {
             guard reach(at + Self.head) else { break }
             let run = buffer.loadUnaligned(fromByteOffset: at, as: ckpt_page_message.self).run
             guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES) else { fail(SystemError("a message that is none", errno: 71)); return [] }
-            guard reach(at + Self.head + Int(run.pages) * 4096) else { break }
-            at += Self.head + Int(run.pages) * 4096
+            let size = Self.head + (ckpt_run_base(run) == 0 ? Int(run.pages) * 4096 : 0)
+            guard reach(at + size) else { break }
+            at += size
             ends.append(at)
         }
         return ends
     }
 
-    private func place(_ message: UnsafeMutableRawBufferPointer, _ compressor: Compressor, _ frame: UnsafeMutableRawBufferPointer) throws(SystemError) {
+    private func place(_ message: UnsafeMutableRawBufferPointer, _ packer: PagePacker, _ differences: SentDifferences?) throws(SystemError) {
         let m = message.loadUnaligned(as: ckpt_page_message.self), pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
-        var run = m.run
-        run.crc = ckpt_crc32c_hw(0, pages.baseAddress!, pages.count)
-        run.flags &= CKPT_RUN_HUGE.rawValue
-        var bytes = pages
-        if let size = compressor.compress(pages, into: frame) {
-            bytes = UnsafeRawBufferPointer(rebasing: frame[..<size])
-            run.flags |= draft.compression.kind.rawValue << CKPT_RUN_KIND_SHIFT.rawValue | UInt32(size) << CKPT_RUN_STORED_SHIFT.rawValue
+        var runs: [ckpt_run] = [], packed: UInt64 = 0, stored: UInt64 = 0
+        for piece in ckpt_run_base(m.run) != 0 ? [.kept(m.run)] : differences?.split(m, pages) ?? [.changed(first: 0, count: pages.count / 4096)] {
+            switch piece {
+            case .kept(let run): runs.append(run)
+            case .changed(let first, let count):
+                var run = m.run
+                run.address += UInt64(first) * 4096
+                runs.append(try packer.pack(run, UnsafeRawBufferPointer(rebasing: pages[first * 4096..<(first + count) * 4096])))
+                packed += UInt64(count) * 4096; stored += ckpt_run_stored(runs.last!)
+            }
         }
-        run.file_offset = try draft.append(bytes)
-        let kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= run.address && $0 < run.address + UInt64(run.pages) * 4096 } : []
+        let end = m.run.address + UInt64(pages.count), kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= m.run.address && $0 < end } : []
         state.withLock { s in
-            s.chains[Chain(process: m.process, isShared: m.shared != 0), default: []].append(run)
-            s.pages += UInt64(pages.count); s.stored += UInt64(bytes.count)
-            for page in kept { s.kept[page] = Array(pages[Int(page - run.address)..<Int(page - run.address) + 4096]) }
+            s.chains[Chain(process: m.process, isShared: m.shared != 0), default: []] += runs
+            s.pages += packed; s.stored += stored; s.unchanged += UInt64(pages.count) - packed
+            for page in kept { s.kept[page] = Array(pages[Int(page - m.run.address)..<Int(page - m.run.address) + 4096]) }
         }
     }
 
@@ -161,5 +155,6 @@ struct PackedPages {
     let first: [PageIntake.Chain: UInt64]       // offset of each chain's first chunk
     let kept: [UInt64: [UInt8]]                 // pages of the main process, by address
     let pages: UInt64, stored: UInt64           // bytes, before and after
+    let unchanged: UInt64                       // bytes that were sent and are as in the base
     let compression: Compression
 }

@@ -1,6 +1,7 @@
 // --pre-copy: most memory is written while the tree runs.  Its pages are protected first (WriteTracking); then everybody is stopped for a moment, so that no
 // system call is under way that took hold of a page before; only then are the pages read.  What is still protected in the pause is as it was read.
 // What has been written since is read in the pause, and what is not provably tracked is left to the snapshot, as always.
+// A packed statefile has all that was read, one behind the other: the last of each page counts (EarlyPages).
 import CkptABI
 import CkptReport
 import CkptSession
@@ -16,15 +17,17 @@ final class PreCopy {
         var isInClone = true                // the snapshot has its pages, although it needs few of them
         var late: [PageRange] = []          // written since, and read in the pause
         var sums: [UInt64: Run] = [:]       // by address: of what was there before the pause
-        init(_ start: UInt64, _ end: UInt64, place: UInt64) {
-            self.start = start; self.end = end; self.place = place
+        let packed: EarlyPages?             // where its pages have no place of their own
+        init(_ start: UInt64, _ end: UInt64, _ draft: Draft) {
+            self.start = start; self.end = end; place = draft.claimPages(end - start)
+            packed = draft.isPacked ? EarlyPages(start, count: Int((end - start) / 4096)) : nil
             pages = .allocate(capacity: Int((end - start) / 4096))
             pages.initialize(repeating: [])
         }
         deinit { pages.deallocate() }
         func index(_ address: UInt64) -> Int { Int((address - start) / 4096) }
     }
-    struct Run { let pages: UInt32, crc: UInt32 }
+    struct Run { let pages: UInt16, crc: UInt32 }
     struct Page: OptionSet {
         let rawValue: UInt8
         static let known = Page(rawValue: 1)            // read, and unwritten since as far as the last look; or nothing is there
@@ -68,15 +71,15 @@ extension Operation {
         let copy = PreCopy()
         try stopForAMoment(copy, lock) { (tree, barrier) throws(CheckpointFailure) in try beginTracking(tree, barrier, copy) }
         for m in copy.members.values { choose(m, draft) }
-        do throws(SystemError) { try draft.file.truncate(to: draft.end) } catch { throw unwritable(error) }
         let file = try draft.forWriters(direct: options.direct)
+        if !draft.isPacked { do throws(SystemError) { try draft.file.truncate(to: draft.end) } catch { throw unwritable(error) } }
         for round in 0..<rounds {
             // What has been written during the one before is less, and takes less time.
             let written = protect(copy)
             if round > 0 && written.reduce(0, { $0 + $1.bytes }) < worthARound { break }
             try stopForAMoment(copy, lock) { tree, _ in for p in tree.live where hasOwnTransfers(p) { copy.drop(p) } }
-            try copyPages(copy, file, written)
-            if round == 0 { try takeSums(copy, file) }
+            try copyPages(copy, draft, file, written)
+            if round == 0 && !draft.isPacked { try takeSums(copy, file) }
         }
         prepareRoom(copy)
         options.onPhase("copied")
@@ -136,7 +139,7 @@ extension Operation {
     private func choose(_ member: PreCopy.Member, _ draft: Draft) {
         for m in (try? ProcMapping.all(of: member.pid, withFlags: true)) ?? [] where m.isTrackable(atLeast: smallest) && !m.flags.contains("uw") {
             guard member.tracking.add(m.start, m.end), member.tracking.clear(m.start, m.end) else { continue }
-            member.stretches.append(PreCopy.Stretch(m.start, m.end, place: draft.claim(m.size)))
+            member.stretches.append(PreCopy.Stretch(m.start, m.end, draft))
         }
     }
 
@@ -163,14 +166,15 @@ extension Operation {
     }
 
     /// Pages that are protected: whatever is written to them after this shows.
-    private func copyPages(_ copy: PreCopy, _ file: File, _ parts: [Part]) throws(CheckpointFailure) {
+    private func copyPages(_ copy: PreCopy, _ draft: Draft, _ file: File, _ parts: [Part]) throws(CheckpointFailure) {
         let writers = max(1, min(Machine.cores, parts.count))
         // A buffer each: touching memory for the first time costs more than copying.
         let failures = inParallel(writers, atLeast: 2) { k -> SystemError? in
             guard let buffer = PageBuffer(size: Int(piece)) else { return nil }
+            let output = EarlyOutput(draft, file)
             for i in stride(from: k, to: parts.count, by: writers) {
                 let part = parts[i], got = buffer.read(pid: part.member.pid, part.ranges[...], at: 0)
-                do throws(SystemError) { try part.stretch.take(part.ranges, buffer, at: 0, count: got, file) } catch { return error }
+                do throws(SystemError) { try part.stretch.take(part.ranges[...], buffer, at: 0, count: got, output) } catch { return error }
             }
             return nil
         }
@@ -217,7 +221,9 @@ extension PreCopy.Stretch {
             while at < r.end {
                 // None reaches over the border of a huge page.
                 let border = (at / (UInt64(CKPT_RUN_PAGES) * 4096) + 1) * UInt64(CKPT_RUN_PAGES) * 4096, end = min(r.end, border)
-                runs.append(ckpt_run(address: at, file_offset: place + (at - start), pages: UInt32((end - at) / 4096), crc: 0, flags: 0, object: 0))
+                var run = ckpt_run()
+                run.address = at; run.file_offset = place + (at - start); run.pages = UInt16((end - at) / 4096)
+                runs.append(run)
                 at = end
             }
         }
@@ -247,7 +253,7 @@ extension PreCopy.Stretch {
     }
 
     /// What was read goes to its place; zero pages stay holes.
-    func take(_ ranges: [PageRange], _ buffer: PageBuffer, at offset: Int, count: Int, _ file: File) throws(SystemError) {
+    func take(_ ranges: ArraySlice<PageRange>, _ buffer: PageBuffer, at offset: Int, count: Int, _ output: EarlyOutput) throws(SystemError) {
         var done = 0
         for r in ranges {
             var at = r.start
@@ -260,9 +266,12 @@ extension PreCopy.Stretch {
                     pages[i] = isZero ? pages[i].union([.known, .zero]).subtracting(.summed) : [.known, .inFile]
                     end += 4096; length += 4096
                 }
-                if !isZero { try file.write(UnsafeRawBufferPointer(start: buffer.base + offset + done, count: length), at: place + (at - start)) }
+                if !isZero { try put(UnsafeRawBufferPointer(start: buffer.base + offset + done, count: length), at, output) }
                 at = end; done += length
             }
         }
+    }
+    private func put(_ bytes: UnsafeRawBufferPointer, _ address: UInt64, _ output: EarlyOutput) throws(SystemError) {
+        if let packed, let packer = output.packer { try packed.take(bytes, address, packer) } else { try output.file.write(bytes, at: place + (address - start)) }
     }
 }

@@ -81,13 +81,22 @@ extension PreCopy.Stretch {
 
     /// The checksums from before the pause hold for what has not been written to the file since.
     fileprivate func finalRuns(_ file: File) throws(SystemError) -> [ckpt_run] {
-        if let r = pageRanges(where: { !$0.contains(.known) && !$0.contains(.snapshots) }).first { throw SystemError("page \(hex(r.start))", errno: 5) }
+        try requireAll()
         var known: [ckpt_run] = [], others: [ckpt_run] = []
         for var run in runs {
             let first = index(run.address), isAsSummed = pages[first..<first + Int(run.pages)].allSatisfy { $0.contains(.summed) }
             if isAsSummed, let sum = sums[run.address], sum.pages == run.pages { run.crc = sum.crc; known.append(run) } else { others.append(run) }
         }
         return known + (try summed(others, file))
+    }
+
+    fileprivate func packedRuns() throws(SystemError) -> [ckpt_run] {
+        try requireAll()
+        return packed?.runs(of: pageRanges { $0.contains(.inFile) && !$0.contains(.zero) && !$0.contains(.snapshots) }) ?? []
+    }
+
+    private func requireAll() throws(SystemError) {
+        if let r = pageRanges(where: { !$0.contains(.known) && !$0.contains(.snapshots) }).first { throw SystemError("page \(hex(r.start))", errno: 5) }
     }
 }
 
@@ -108,40 +117,64 @@ extension PreCopy.Member {
         return UInt64(total)
     }
 
-    /// After the pause: what was read in it, and nothing where there is nothing any more.
-    fileprivate func finish(_ file: File, _ snapshot: MemoryImage?) throws(SystemError) {
-        var offset = 0
+    /// After the pause: what was read in it.
+    fileprivate func finish(_ draft: Draft) throws(SystemError) {
+        var parts: [(stretch: PreCopy.Stretch, ranges: ArraySlice<PageRange>, at: Int, bytes: Int)] = [], at = 0
         for s in stretches where s.isLive {
-            let size = Int(s.late.bytes)
-            if size > 0, let contents { try s.take(s.late, contents, at: offset, count: size, file) }
-            offset += size
+            var first = 0, bytes = 0
+            for (i, r) in s.late.enumerated() {
+                bytes += Int(r.end - r.start)
+                if bytes >= 1 << 20 || i == s.late.count - 1 { parts.append((s, s.late[first...i], at, bytes)); first = i + 1; at += bytes; bytes = 0 }
+            }
         }
-        contents = nil
-        for s in stretches { s.clear(file, snapshot) }
+        defer { self.contents = nil }
+        guard let contents, !parts.isEmpty else { return }
+        let writers = min(Machine.cores, parts.count), all = parts
+        let failures = inParallel(writers, atLeast: 2) { k -> SystemError? in
+            let output = EarlyOutput(draft, draft.file)
+            for i in stride(from: k, to: all.count, by: writers) {
+                do throws(SystemError) { try all[i].stretch.take(all[i].ranges, contents, at: all[i].at, count: all[i].bytes, output) } catch { return error }
+            }
+            return nil
+        }
+        if let e = failures.compactMap({ $0 }).first { throw e }
     }
 }
 
 extension Operation {
     /// The chain of a process begins with what was read early; what its snapshot has written follows.
     func chainEarly(_ tree: ObservedTree, _ copy: PreCopy, _ draft: Draft) throws(SystemError) {
-        report.early = copy.report
-        for m in copy.members.values {
-            let p = tree.live.first { copy.member($0) === m }, slot = p.map { segment.process($0.slot) }
-            try m.finish(draft.file, try slot.map { s throws(SystemError) in try MemoryImage([draft.file], chain: s.pointee.runs) })
+        for (m, p) in try finishEarly(tree, copy, draft) {
+            let slot = p.map { segment.process($0.slot) }
+            let snapshot = try slot.map { s throws(SystemError) in try MemoryImage([draft.file], chain: s.pointee.runs) }
+            for s in m.stretches { s.clear(draft.file, snapshot) }
             guard let slot else { continue }
             var runs: [ckpt_run] = []
             for s in m.stretches where s.isLive { runs += try s.finalRuns(draft.file) }
-            var next = slot.pointee.runs, end = runs.count
-            while end > 0 {
-                let begin = max(0, end - Int(CKPT_CHUNK_RUNS)), bytes = runs[begin..<end].withUnsafeBytes { [UInt8]($0) }
-                let crc = bytes.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, $0.count) }
-                let head = ckpt_chunk(magic: UInt32(CKPT_CHUNK_MAGIC), count: UInt32(end - begin), next: next, crc: crc, pad: 0, pad2: 0)
-                next = draft.claim(UInt64(CKPT_CHUNK_SIZE))
-                try draft.put(withUnsafeBytes(of: head) { [UInt8]($0) } + bytes, at: next)
-                end = begin
-            }
-            slot.pointee.runs = next
-            slot.pointee.bytes_done += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 }
+            slot.pointee.runs = try draft.putChain(runs, before: slot.pointee.runs)
+            count(runs, slot)
         }
     }
+
+    /// Of a packed one: they are chained with what the snapshots have sent.  `stored`: what all that was read takes.
+    func packedEarly(_ tree: ObservedTree, _ copy: PreCopy, _ draft: Draft) throws(SystemError) -> (runs: [UInt32: [ckpt_run]], stored: UInt64) {
+        var found: [UInt32: [ckpt_run]] = [:], stored: UInt64 = 0
+        for (m, p) in try finishEarly(tree, copy, draft) {
+            stored += m.stretches.reduce(0) { $0 + ($1.packed?.stored ?? 0) }
+            guard let p else { continue }
+            var runs: [ckpt_run] = []
+            for s in m.stretches where s.isLive { runs += try s.packedRuns() }
+            found[UInt32(truncatingIfNeeded: p.slot)] = runs
+            count(runs, segment.process(p.slot))
+        }
+        return (found, stored)
+    }
+
+    /// With the process that each is, if that still lives.
+    private func finishEarly(_ tree: ObservedTree, _ copy: PreCopy, _ draft: Draft) throws(SystemError) -> [(PreCopy.Member, ObservedProcess?)] {
+        report.early = copy.report
+        for m in copy.members.values { try m.finish(draft) }
+        return copy.members.values.map { m in (m, tree.live.first { copy.member($0) === m }) }
+    }
+    private func count(_ runs: [ckpt_run], _ slot: UnsafeMutablePointer<ckpt_process>) { slot.pointee.bytes_done += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 } }
 }

@@ -9,6 +9,7 @@ final class StreamOutput {
     private(set) var position: UInt64 = 0
     /// Until the first pages come a refusal should leave the reader with nothing.
     private var held: [UInt8]? = []
+    var hasBegun: Bool { held == nil }
     private static let holdAtMost = 32 << 20
 
     init(_ file: File) {

@@ -59,30 +59,39 @@ extension Statefile {
         return base == 0 ? file : openBases![base - 1].file
     }
 
-    /// Whether the bytes of a run are inside the file that has them.  In a base no run is compressed.
+    /// Whether the bytes of a run are inside the file that has them.
     func isStored(_ run: ckpt_run, _ bytes: UInt64) throws(Problem) -> Bool {
         let base = Int(ckpt_run_base(run))
         if base == 0 { return Scan(file: file, path: path).contains(run.file_offset, bytes) }
-        guard base <= bases.count, !run.isCompressed else { return false }
+        guard base <= bases.count else { return false }
         return Scan(file: try openedBases()[base - 1].file, path: path).contains(run.file_offset, bytes)
     }
 
     /// A run's pages as the checkpoint saw them.
-    public func checkedPages(of run: ckpt_run) throws(Problem) -> UnsafeRawBufferPointer {
-        guard !run.isCompressed, let bytes = pages(of: run)?.bytes, ckpt_crc32c_hw(0, bytes.baseAddress!, bytes.count) == run.crc else { throw wrongPages(run, "pages of 0x\(hex(run.address))") }
+    public func checkedPages(of run: ckpt_run, _ last: inout UnpackedFrame?) throws(Problem) -> UnsafeRawBufferPointer {
+        guard let bytes = pages(of: run, &last), ckpt_crc32c_hw(0, bytes.baseAddress!, bytes.count) == run.crc else { throw wrongPages(run, "pages of 0x\(hex(run.address))") }
         return bytes
     }
+    /// As they lie in their file; a compressed run is a frame.
+    public func storedBytes(of run: ckpt_run) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: source(of: run).bytes[Int(run.file_offset)..<Int(run.file_offset + ckpt_run_stored(run))])
+    }
     /// Named by the file that is damaged.
-    func wrongPages(_ run: ckpt_run, _ what: String) -> Problem {
+    func wrongPages(_ run: ckpt_run, _ what: String, _ cause: String = "wrong checksum") -> Problem {
         let base = Int(ckpt_run_base(run))
-        if base == 0 { return bad(what, at: run.file_offset, "wrong checksum") }
-        return Problem(.statefile, "statefile", object: path, cause: "its base \(openBases![base - 1].path)", "\(what) at 0x\(hex(run.file_offset))", "wrong checksum")
+        if base == 0 { return bad(what, at: run.file_offset, cause) }
+        return Problem(.statefile, "statefile", object: path, cause: "its base \(openBases![base - 1].path)", "\(what) at 0x\(hex(run.file_offset))", cause)
     }
 
-    /// The tables as they are in the file, but for BASE, which has no entries any more.
-    public func tablesWithoutBases() -> [UInt8] {
+    /// The tables as they are in the file, but for BASE, which has no entries any more; a packed one has more memory.
+    public func mergedTables(gathered: UInt64, stored: UInt64) -> [UInt8] {
         var all = [UInt8](slice(superblock.tables_offset, Int(superblock.tables_size)))
         if !isDelta { return all }
+        if isPacked {
+            var record = packing[0]
+            record.pages += gathered; record.stored += stored
+            withUnsafeBytes(of: record) { all.replaceSubrange(Int(packing.fileOffset - superblock.tables_offset)..<Int(packing.fileOffset - superblock.tables_offset) + $0.count, with: $0) }
+        }
         let count = Int(bases.fileOffset - superblock.tables_offset) - 8        // the last word of its header (struct ckpt_table_header)
         for i in count..<count + 8 { all[i] = 0 }
         return all

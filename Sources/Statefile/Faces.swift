@@ -27,6 +27,9 @@ extension Statefile {
             throw Problem(.refused, "face core", object: path, cause: "its memory is compressed, which debuggers can't read", remedy: "open it with `ckptctl gdb`, or write a core file with `ckptctl core`")
         }
         let operation = "face \(face.rawValue)"
+        if face == .core && isPacked && superblock.core_phnum == 0 {
+            throw Problem(.refused, operation, object: path, cause: "it was merged, and its memory lies in the order in which it came", remedy: "open it with `ckptctl gdb`, or write a core file with `ckptctl core`")
+        }
         if face == .core && isDelta {
             throw Problem(.refused, operation, object: path, cause: "a delta: a debugger would not find the pages that lie in \(basePath(0))", remedy: "ckptctl merge \(path) -o FULL makes one file, and ckptctl gdb opens a delta as it is")
         }

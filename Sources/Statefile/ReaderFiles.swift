@@ -51,7 +51,7 @@ extension Statefile {
     public func storedRuns(_ p: ckpt_process_record, _ body: (ckpt_run) -> Void) throws(Problem) { try forEachRun(from: p.runs) { body($0) } }
     /// The sizes of all runs of a process, in pages.
     public func storedPages(_ p: ckpt_process_record, _ body: (UInt32) -> Void) throws(Problem) {
-        for chain in [p.runs, p.shared_runs] { try forEachRun(from: chain) { body($0.pages) } }
+        for chain in [p.runs, p.shared_runs] { try forEachRun(from: chain) { body(UInt32($0.pages)) } }
     }
 }
 

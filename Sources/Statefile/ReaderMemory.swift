@@ -31,9 +31,10 @@ extension Statefile {
             for i in 0..<runs.count / MemoryLayout<ckpt_run>.size {
                 let at = offset + 32 + UInt64(i * MemoryLayout<ckpt_run>.size)
                 let run = load(ckpt_run.self, at: at)
-                let size = UInt64(run.pages) * 4096, stored = ckpt_run_stored(run), isCompressed = ckpt_run_kind(run) != CKPT_COMPRESSION_NONE.rawValue
+                let frame = ckpt_run_frame(run), stored = ckpt_run_stored(run)
                 guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES), run.address % 4096 == 0, run.address < 1 << 47 else { throw bad("run", at: at, "no sensible range of pages") }
-                guard ckpt_run_kind(run) <= CKPT_COMPRESSION_LZ4.rawValue, !isCompressed || (stored > 0 && stored < size) else { throw bad("run", at: at, "a compression that is none, or a size that no frame of \(run.pages) pages has") }
+                guard ckpt_run_kind(run) <= CKPT_COMPRESSION_LZ4.rawValue, run.isCompressed ? stored > 0 && stored < UInt64(frame) * 4096 : run.frame == 0 else { throw bad("run", at: at, "a compression that is none, or a size that no frame of \(frame) pages has") }
+                guard UInt32(run.skipped) + UInt32(run.pages) <= frame else { throw bad("run", at: at, "more pages than its frame has") }
                 guard try isStored(run, stored) else { throw bad("run", at: at, "its pages lie outside of the file") }
                 try body(run)
             }
@@ -49,26 +50,34 @@ extension Statefile {
     func slice(_ offset: UInt64, _ count: Int) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: file.bytes[Int(offset)..<Int(offset) + count]) }
 }
 
-/// A run's pages: in the file, or in memory of our own.
-final class RunPages {
-    let bytes: UnsafeRawBufferPointer
-    private let own: UnsafeMutableRawBufferPointer?
-    fileprivate init(inFile bytes: UnsafeRawBufferPointer) { self.bytes = bytes; own = nil }
-    fileprivate init(owned: UnsafeMutableRawBufferPointer) { bytes = UnsafeRawBufferPointer(owned); own = owned }
-    deinit { own?.deallocate() }
+/// A frame that was taken apart.  Reading goes from page to page, and from one part of a frame to the next: whoever reads keeps the last one.
+public final class UnpackedFrame {
+    fileprivate let base: UInt32, offset: UInt64
+    fileprivate let room: UnsafeMutableRawBufferPointer
+    /// nil: `bytes` are no frame of as many pages as the run says.
+    fileprivate init?(_ run: ckpt_run, _ bytes: UnsafeRawBufferPointer) {
+        base = ckpt_run_base(run); offset = run.file_offset
+        room = .allocate(byteCount: Int(ckpt_run_frame(run)) * 4096, alignment: 4096)
+        if !Decompressor.decompress(ckpt_run_kind(run), bytes, into: room) { return nil }
+    }
+    deinit { room.deallocate() }
+    fileprivate func holds(_ run: ckpt_run) -> Bool { base == ckpt_run_base(run) && offset == run.file_offset && room.count == Int(ckpt_run_frame(run)) * 4096 }
 }
 
 extension Statefile {
-    /// nil: what lies there is no frame of that many pages.
-    func pages(of run: ckpt_run) -> RunPages? {
-        let size = Int(run.pages) * 4096
-        guard run.isCompressed else { return RunPages(inFile: UnsafeRawBufferPointer(rebasing: source(of: run).bytes[Int(run.file_offset)..<Int(run.file_offset) + size])) }
-        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096), pages = RunPages(owned: room)
-        return Decompressor.decompress(ckpt_run_kind(run), slice(run.file_offset, Int(ckpt_run_stored(run))), into: room) ? pages : nil
+    /// nil: what lies there is no frame of that many pages.  Valid as long as `last` is as it is then.
+    func pages(of run: ckpt_run, _ last: inout UnpackedFrame?) -> UnsafeRawBufferPointer? {
+        let stored = storedBytes(of: run)
+        guard run.isCompressed else { return stored }
+        if !(last?.holds(run) ?? false) { last = UnpackedFrame(run, stored) }
+        let from = Int(run.skipped) * 4096
+        return last.map { UnsafeRawBufferPointer(rebasing: $0.room[from..<from + Int(run.pages) * 4096]) }
     }
 
     /// Runs lie in the order in which they came.
     public var isPacked: Bool { packing.count == 1 }
+    /// nil: one that there is not.
+    public var compression: Compression? { isPacked ? Compression(kind: packing[0].compression, level: packing[0].level) : Compression.none }
     public var isCompressed: Bool { isPacked && packing[0].compression != CKPT_COMPRESSION_NONE.rawValue }
 }
 
@@ -95,7 +104,7 @@ struct RunIndex {
     }
 }
 extension ckpt_run {
-    var isCompressed: Bool { ckpt_run_kind(self) != CKPT_COMPRESSION_NONE.rawValue }
+    public var isCompressed: Bool { ckpt_run_kind(self) != CKPT_COMPRESSION_NONE.rawValue }
 }
 extension ckpt_run { var end: UInt64 { address + UInt64(pages) * 4096 } }
 
@@ -117,7 +126,7 @@ public final class ProcessMemory {
     let vmas: [ckpt_vma_record]
     let index: RunIndex
     private var mapped: [UInt32: MappedFile?] = [:]
-    private var unpacked: (run: ckpt_run, pages: RunPages)?     // the last one: reading goes from page to page
+    private var unpacked: UnpackedFrame?
 
     public init(_ statefile: Statefile, process: Int) throws(Problem) {
         self.statefile = statefile
@@ -183,12 +192,9 @@ public final class ProcessMemory {
 
     /// A part of a run; nil: its frame is none.
     private func stored(_ run: ckpt_run, _ address: UInt64, _ n: Int) -> Piece? {
-        if unpacked?.run.file_offset != run.file_offset || unpacked?.run.flags != run.flags || !run.isCompressed {
-            guard let pages = statefile.pages(of: run) else { return nil }
-            unpacked = (run, pages)
-        }
+        guard let pages = statefile.pages(of: run, &unpacked) else { return nil }
         let from = Int(address - run.address)
-        return (UnsafeRawBufferPointer(rebasing: unpacked!.pages.bytes[from..<from + n]), n)
+        return (UnsafeRawBufferPointer(rebasing: pages[from..<from + n]), n)
     }
 
     /// From the mapped object: its contents in the statefile, or the file, if that is still the same.

@@ -31,16 +31,16 @@ extension Statefile {
 
     private func verifyChain(_ first: UInt64, of process: Int, shared: Bool, _ v: inout Verification) {
         let p = processes[process], space = Array(vmas(of: p))
-        var found: [Problem] = []
+        var found: [Problem] = [], unpacked: UnpackedFrame?
         do throws(Problem) {
             try forEachChunk(from: first) { (_, _) throws(Problem) in v.chunks += 1 }
             try forEachRun(from: first) { (run) throws(Problem) in
                 v.runs += 1
                 v.pages += UInt64(run.pages)
-                let pages = pages(of: run)
+                let pages = pages(of: run, &unpacked)
                 if pages == nil {
-                    found.append(bad("pid \(p.pid): compressed pages of 0x\(hex(run.address))", at: run.file_offset, "not a frame of \(run.pages) pages"))
-                } else if let pages, ckpt_crc32c_hw(0, pages.bytes.baseAddress!, pages.bytes.count) != run.crc {
+                    found.append(wrongPages(run, "pid \(p.pid): compressed pages of 0x\(hex(run.address))", "not a frame of \(ckpt_run_frame(run)) pages"))
+                } else if let pages, ckpt_crc32c_hw(0, pages.baseAddress!, pages.count) != run.crc {
                     found.append(wrongPages(run, "pid \(p.pid): pages of 0x\(hex(run.address))"))
                 } else if let cause = shared ? misplacedShared(run) : misplaced(run, space) {
                     found.append(bad("pid \(p.pid): pages of 0x\(hex(run.address))", at: run.file_offset, cause))

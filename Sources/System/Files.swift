@@ -27,6 +27,17 @@ public final class File: @unchecked Sendable {
         if let failure { throw failure }
         return bytes
     }
+    /// Whether all of it could be read.
+    public func read(into room: UnsafeMutableRawBufferPointer, at offset: UInt64) -> Bool {
+        var done = 0
+        while done < room.count {
+            let n = pread(number, room.baseAddress! + done, room.count - done, off_t(offset) + off_t(done))
+            if n < 0 && errno == EINTR { continue }
+            if n <= 0 { return false }
+            done += n
+        }
+        return true
+    }
     public func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(SystemError) {
         var done = 0
         while done < bytes.count {

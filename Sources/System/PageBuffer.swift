@@ -2,6 +2,8 @@
 import CkptABI
 import Glibc
 
+public func areEqual(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ count: Int) -> Bool { memcmp(a, b, count) == 0 }
+
 public final class PageBuffer: @unchecked Sendable {
     public let base: UnsafeMutableRawPointer
     public let size: Int

@@ -96,6 +96,26 @@ import Testing
     }
 }
 
+extension CompressionTests {
+    @Test(arguments: [[UInt8(57), 200, 255], [1, 2, 1], [2, 1, 0]]) func `a part that its frame does not have is refused with its place`(part: [UInt8]) {
+        scenario("compressed-part") { s in
+            try s.start(["/bin/sleep", "300"])
+            try s.checkpoint(kill: true, options: ["--compress", "lz4"])
+            var file = FileManager.default.contents(atPath: s.statefile)!
+            guard let chunk = file.range(of: Data("CRUN".utf8), options: .backwards)?.lowerBound else { throw Failure("no chunk") }
+            let count = Int(file.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: chunk + 4, as: UInt32.self) }), runs = chunk + 32
+            // Its pages, those that it skips, and how many the frame has, less one.
+            file.replaceSubrange(runs + 16 ..< runs + 20, with: [part[0], 0, part[1], part[2]])
+            withUnsafeBytes(of: crc32c(file[runs ..< runs + 32 * count])) { file.replaceSubrange(chunk + 16 ..< chunk + 20, with: $0) }
+            try file.write(to: URL(fileURLWithPath: s.statefile))
+            chmod(s.statefile, 0o700)
+            let restarted = try run([s.statefile], in: s.folder, limit: 20)
+            if restarted.status != .exited(65) || !restarted.errors.contains("run at offset 0x\(String(runs, radix: 16))") { throw Failure("\(restarted.status) \(restarted.errors)") }
+            try s.expectRefusal(["verify", s.statefile], 65, "run at 0x\(String(runs, radix: 16))")
+        }
+    }
+}
+
 private func crc32c(_ bytes: Data) -> UInt32 {
     var crc = ~UInt32(0)
     for byte in bytes {

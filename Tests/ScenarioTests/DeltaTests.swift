@@ -15,16 +15,24 @@ extension Scenario {
     }
 }
 
+/// How a base and what is taken since it are written.
+struct Packing: Sendable, CustomTestStringConvertible {
+    let base: [String], delta: [String]
+    init(_ base: String?, _ delta: String?) { self.base = base.map { ["--compress", $0] } ?? []; self.delta = delta.map { ["--compress", $0] } ?? [] }
+    var testDescription: String { "\(delta.last ?? "plain") since \(base.last ?? "plain")" }
+    static let mixed = [Packing(nil, "zstd"), Packing("lz4", nil), Packing("zstd", "lz4")], all = [Packing(nil, nil)] + mixed
+}
+
 @Suite(.serialized) struct DeltaTests {
-    @Test(arguments: ["restart", "merge", "warm"]) func `memory that changed in any way since the base is in the delta`(way: String) {
+    @Test(arguments: ["restart", "merge", "warm"], Packing.all) func `memory that changed in any way since the base is in the delta`(way: String, packing: Packing) {
         for user in User.available {
             scenario("delta-memory", as: user) { s in
                 try s.start([try s.installation.program("delta-memory")])
                 try s.waitUntilReady()
-                try s.checkpoint()
+                try s.checkpoint(options: packing.base)
                 s.touch("change")
                 guard eventually(20, { access(s.path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(s.output)") }
-                let report = try s.delta(kill: true)
+                let report = try s.delta(kill: true, options: packing.delta)
                 guard report.text.contains(" since ") else { throw Failure(report.text) }
                 if way == "merge" {
                     let merge = try s.ckptctl(["merge", s.statefile, "-o", s.statefile])
@@ -47,11 +55,14 @@ extension Scenario {
     @Test(arguments: subjects) func `a program restarted from chains of deltas writes what it writes undisturbed`(subject: Subject) {
         for user in User.available { #expect(deltaOracle(subject, as: user) >= 2) }
     }
+    @Test(arguments: subjects) func `a program restarted from chains of deltas, compressed or not, writes what it writes undisturbed`(subject: Subject) {
+        for user in User.available { #expect(deltaOracle(subject, as: user, [[], ["--compress", "zstd:1"], ["--compress", "lz4"]]) >= 2) }
+    }
 
-    /// Deltas since deltas, over restarts; every third one is merged.
-    private func deltaOracle(_ subject: Subject, as user: User) -> Int {
+    /// Deltas since deltas, over restarts, written in one of these ways; every third one is merged.
+    private func deltaOracle(_ subject: Subject, as user: User, _ ways: [[String]] = [[]]) -> Int {
         var restarts = 0, runs = 0
-        var instants = Instants("delta-" + subject.name + user.rawValue)
+        var instants = Instants("delta-\(ways.count)" + subject.name + user.rawValue)
         while restarts < 3, runs < 9 {
             runs += 1
             scenario("delta-\(subject.name)", as: user) { s in
@@ -63,7 +74,8 @@ extension Scenario {
                         _ = eventually(.random(in: 0 ... step, using: &instants)) { s.hasEnded }
                         if s.hasEnded { break }
                         let ends = UInt8.random(in: 0 ... 2, using: &instants) == 0
-                        do { if chain == 0 { try s.checkpoint(kill: ends) } else { _ = try s.delta(kill: ends) } } catch {
+                        let way = ways.randomElement(using: &instants)!
+                        do { if chain == 0 { try s.checkpoint(kill: ends, options: way) } else { _ = try s.delta(kill: ends, options: way) } } catch {
                             if s.pid == 0 || !s.hasEnded { throw error }
                             break
                         }
@@ -85,14 +97,14 @@ extension Scenario {
         return restarts
     }
 
-    @Test func `a delta holds only what changed`() {
+    @Test(arguments: Packing.all) func `a delta holds only what changed`(packing: Packing) {
         scenario("delta-size") { s in
             try s.start([try s.installation.program("behaviour-heartbeat"), "64"])
             try s.waitUntilReady()
-            try s.checkpoint()
-            _ = try s.delta()
+            try s.checkpoint(options: packing.base)
+            _ = try s.delta(options: packing.delta)
             let full = try allocated(s.path("generation-1.ckpt")), small = try allocated(s.statefile)
-            if full < 64 << 20 || small > 2 << 20 { throw Failure("\(small) of \(full) bytes") }
+            if packing.base.isEmpty && full < 64 << 20 || small > 2 << 20 { throw Failure("\(small) of \(full) bytes") }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }
@@ -138,37 +150,74 @@ extension Scenario {
         }
     }
 
-    @Test(.enabled(if: getuid() == 0)) func `a chain of deltas is loaded lazily`() {
+    @Test(arguments: ["zstd", "lz4"]) func `a damaged frame of a base is named, by verify and by the restart`(method: String) {
+        scenario("delta-damage") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat"), "8"])
+            try s.waitUntilReady()
+            try s.checkpoint(options: ["--compress", method])
+            let base = s.statefile
+            _ = try s.delta(kill: true, options: ["--compress", method])
+            let bytes = open(base, O_RDWR)
+            defer { close(bytes) }
+            // Frames begin behind the engine and a few contents, at a multiple of 64 KiB; its size is in the superblock.
+            let size = FileManager.default.contents(atPath: base)!.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 0xc00 + 32, as: UInt64.self) }
+            for at in stride(from: (0x1000 + off_t(size) + 65535) & ~65535, to: lseek(bytes, 0, SEEK_END) - 100_000, by: 50) { pwrite(bytes, "damage", 6, at) }
+            try s.expectRefusal(["verify", s.statefile], 65, base, "pages of 0x")
+            try s.restart()
+            let status = try s.wait()
+            guard status == .exited(65), s.restartErrors.contains(base), s.restartErrors.contains("pages at offset 0x") else { throw Failure("\(status): \(s.restartErrors)") }
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0), arguments: Packing.all) func `a chain of deltas is loaded lazily`(packing: Packing) {
         scenario("delta-lazy") { s in
             try s.start([try s.installation.program("lazy-idle"), "64"])
             try s.waitUntilReady(limit: 60)
-            try s.checkpoint()
+            try s.checkpoint(options: packing.base)
             _ = try s.delta()
-            _ = try s.delta(kill: true)
+            _ = try s.delta(kill: true, options: packing.delta)
             try s.restart(["--lazy"])
             s.go()
             try s.expect(.exited(0), output: "ok\n", limit: 60)
         }
     }
 
-    @Test func `a delta goes through a pipe to where its base is, and a compressed one is no base`() {
+    @Test(arguments: Packing.all) func `a delta that was written to a pipe, and comes out of one, finds its base by name and id`(packing: Packing) {
         scenario("delta-pipe") { s in
             try s.start([try s.installation.program("behaviour-heartbeat"), "8"])
             try s.waitUntilReady()
-            try s.checkpoint(options: ["--compress", "lz4"])
-            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--since", s.statefile], 77, "compressed", "without --compress")
-            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--since", s.statefile, "--compress", "lz4"], 64, "--compress")
-            try s.checkpoint()
-            _ = try s.delta(kill: true)
-            let base = s.path("generation-2.ckpt"), pipe = ["/bin/sh", "-c", "cat '\(s.statefile)' | \(s.installation.ckptctl) restart - --files truncate"]
+            try s.checkpoint(options: packing.base)
+            let base = s.statefile, pipe = ["/bin/sh", "-c", "cat sent | \(s.installation.ckptctl) restart - --files truncate"]
+            let sent = try run(["/bin/bash", "-c", "set -o pipefail; \"$@\" | cat > sent", "bash", s.installation.ckptctl, "checkpoint", s.tag, "-o", "-", "--since", base, "--kill"] + packing.delta, in: s.folder, environment: s.environment)
+            guard sent.status == .exited(0), sent.errors.contains(" since ") else { throw Failure("\(sent.status) \(sent.errors)") }
+            _ = try s.wait()
+            for words in [["merge", "sent", "-o", s.path("whole.ckpt")], ["verify", s.path("whole.ckpt")]] {
+                let merged = try s.ckptctl(words)
+                if merged.status != .exited(0) { throw Failure("\(words): \(merged.errors)") }
+            }
             rename(base, base + ".away")
-            s.pid = try s.spawn(pipe, output: "restart-3.out", errors: "restart-3.err")
+            s.pid = try s.spawn(pipe, output: "restart-1.out", errors: "restart-1.err")
             let status = try s.wait()
             guard status == .exited(65), s.restartErrors.contains(base + ": missing there; put the right one there") else { throw Failure("\(status): \(s.restartErrors)") }
             rename(base + ".away", base)
-            s.pid = try s.spawn(pipe, output: "restart-3.out", errors: "restart-3.err")
+            s.pid = try s.spawn(pipe, output: "restart-1.out", errors: "restart-1.err")
             s.go()
             try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+    @Test(arguments: Packing.mixed) func `memory that changed in any way goes through a pipe as a delta`(packing: Packing) {
+        for user in User.available {
+            scenario("delta-piped", as: user) { s in
+                try s.start([try s.installation.program("delta-memory")])
+                try s.waitUntilReady()
+                try s.checkpoint(options: packing.base)
+                s.touch("change")
+                guard eventually(20, { access(s.path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(s.output)") }
+                s.way = .pipe(["--since", s.statefile] + packing.delta)
+                try s.move()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
         }
     }
 
@@ -189,6 +238,27 @@ extension Scenario {
         }
     }
 
+    @Test(arguments: Packing.mixed) func `gdb sees the memory of a packed delta, and of a merged one, which has no core face`(packing: Packing) {
+        scenario("delta-packed-gdb") { s in
+            try s.start([try s.installation.program("gdb-target")])
+            try s.waitUntilReady()
+            try s.checkpoint(options: packing.base)
+            _ = try s.delta(kill: true, options: packing.delta)
+            func facts() throws -> [String] {
+                let seen = try s.ckptctl(["gdb", s.statefile, "--", "-batch", "-ex", "info registers rip", "-ex", "x/64xb $sp", "-ex", "thread apply all bt"])
+                return seen.text.split(separator: "\n").map { String($0) }.filter { $0.hasPrefix("#") || $0.hasPrefix("rip") || $0.hasPrefix("0x") }
+            }
+            let before = try facts()
+            try s.expectRefusal(["merge", s.statefile, "-o", s.path("x.ckpt"), "--face", "core"], 77, "ckptctl gdb")
+            let merge = try s.ckptctl(["merge", s.statefile, "-o", s.statefile])
+            if merge.status != .exited(0) || merge.text.contains("compressed") == packing.delta.isEmpty { throw Failure("\(merge.text) \(merge.errors)") }
+            unlink(s.path("generation-1.ckpt"))
+            try s.expectRefusal(["face", "core", s.statefile], 77, "ckptctl gdb")
+            let after = try facts()
+            if before.count < 10 || before != after { throw Failure("\(before)\n\(after)") }
+        }
+    }
+
     @Test func `what would make a delta useless is refused`() {
         scenario("delta-refused") { s in
             try s.start([try s.installation.program("behaviour-heartbeat"), "1"])
@@ -199,6 +269,7 @@ extension Scenario {
             try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--since", s.path("out")], 65, "out")
             try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--since", s.statefile, "--face", "core"], 64, "ckptctl gdb")
             try s.expectRefusal(["merge", s.statefile, "-o", s.path("x.ckpt")], 77, "no delta")
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--since", s.statefile, "--compress", "lz4", "--direct"], 64, "--direct")
             for _ in 0 ..< 16 { _ = try s.delta() }
             try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--since", s.statefile], 77, "chain of 17", "ckptctl merge")
             try s.expectRefusal(["merge", s.statefile, "-o", s.path("generation-1.ckpt")], 77, "refers to it")
@@ -208,10 +279,10 @@ extension Scenario {
         }
     }
 
-    @Test func `a supervisor keeps deltas, merges them, and each that it keeps goes on from its instant`() {
+    @Test(arguments: [[], ["--compress", "zstd:1"]]) func `a supervisor keeps deltas, merges them, and each that it keeps goes on from its instant`(options: [String]) {
         scenario("delta-supervision") { s in
             let subject = Subject.compiled("churner-long", "churner.c", [], "20000"), reference = try reference(of: subject)
-            try s.start(try subject.argv(), options: ["--every", "100ms", "--keep", "3", "-o", s.path("job.ckpt")])
+            try s.start(try subject.argv(), options: ["--every", "100ms", "--keep", "3", "-o", s.path("job.ckpt")] + options)
             func files() -> [String] { ((try? FileManager.default.contentsOfDirectory(atPath: s.folder)) ?? []).filter { $0.hasPrefix("job.ckpt") } }
             // A merged one is whole while there are older ones, and what it made superfluous goes.
             var most = 0, merged = false
@@ -231,6 +302,7 @@ extension Scenario {
             for name in ["job.ckpt", "job.ckpt.1", "job.ckpt.2"] {
                 let verified = try s.ckptctl(["verify", s.path(name)])
                 if verified.status != .exited(0) { throw Failure("\(name): \(verified.errors)") }
+                if try s.ckptctl(["status", s.path(name)]).text.contains("(zstd:1)") == options.isEmpty { throw Failure("\(name): not compressed as it should be") }
                 try s.restart(["--files", "truncate"], from: s.path(name))
                 try s.expect(.exited(0), limit: 60)
                 if reference.files["out"] != FileManager.default.contents(atPath: s.path("out")) { throw Failure("\(name): printed something else") }

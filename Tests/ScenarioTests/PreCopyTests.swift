@@ -9,14 +9,21 @@ import Testing
     @Test func `a program that writes all the time, ended and restarted from memory that was read early, writes what it writes undisturbed`() {
         for user in User.available { #expect(oracle(Self.dirtier, as: user, count: 2, by: .file(["--pre-copy"])) >= 1) }
     }
+    static let packed: [Way] = [.file(["--pre-copy", "--compress", "zstd:1"]), .pipe(["--pre-copy"]), .pipe(["--pre-copy", "--compress", "lz4"])]
+    @Test(arguments: packed) func `it does so, compressed or through a pipe, where what was read twice lies twice`(way: Way) {
+        for user in User.available { #expect(oracle(Self.dirtier, as: user, count: 2, by: way) >= 1) }
+    }
+    @Test(arguments: packed) func `all kinds of memory are as they were, read early into a packed statefile`(way: Way) {
+        for program in ["memory-private", "memory-shared", "memory-filled", "memory-advice"] { feature(program, treatments: [.twice], by: way) }
+    }
 
-    @Test func `threads run on while they are saved, and the statefile holds the instant of the pause`() {
+    @Test(arguments: [[], ["--compress", "zstd:1"], ["--compress", "lz4"]]) func `threads run on while they are saved, and the statefile holds the instant of the pause`(options: [String]) {
         for user in User.available {
             scenario("early-threads", as: user) { s in
                 let reference = try reference(of: Self.stacks)
                 try s.start(try Self.stacks.argv())
                 usleep(UInt32(reference.seconds * 50_000))
-                let report = try s.checkpoint(options: ["--pre-copy", "--json"])
+                let report = try s.checkpoint(options: ["--pre-copy", "--json"] + options)
                 guard let object = try JSONSerialization.jsonObject(with: Data(report.text.utf8)) as? [String: Any], let early = object["early"] as? Int, early > 8 << 20 else { throw Failure("nothing was read early: \(report)") }
                 kill(s.pid, SIGKILL)
                 Children.kill(tagged: s.tag)
@@ -58,12 +65,54 @@ import Testing
         }
     }
 
+    @Test(arguments: [[], ["--compress", "lz4"]]) func `a stream that must begin again goes on behind what has been sent`(options: [String]) {
+        scenario("early-again") { s in
+            try s.start([try s.installation.program("vfork-told")])
+            try s.waitUntilReady()
+            s.environment["CKPT_PAUSE"] = "copied"
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", "-", "--pre-copy", "--kill"] + options, output: "sent", errors: "initiator.err")
+            s.environment["CKPT_PAUSE"] = nil
+            func pauses() -> Int { read(s.path("initiator.err")).components(separatedBy: "paused at").count - 1 }
+            guard eventually(20, { pauses() == 1 }) else { throw Failure(read(s.path("initiator.err"))) }
+            let sent = FileManager.default.contents(atPath: s.path("sent"))?.count ?? 0
+            s.touch("vfork")
+            guard eventually(10, { access(s.path("waits"), F_OK) == 0 }) else { throw Failure("no child") }
+            kill(initiator, SIGCONT)
+            usleep(600_000)
+            s.touch("on")
+            guard eventually(20, { pauses() == 2 }) else { throw Failure("it did not begin again: \(read(s.path("initiator.err")))") }
+            kill(initiator, SIGCONT)
+            guard Children.wait(initiator, limit: 60) == .exited(0) else { throw Failure(read(s.path("initiator.err"))) }
+            _ = try s.wait()
+            if options.isEmpty && sent < 32 << 20 { throw Failure("nothing had been sent: \(sent)") }
+            let verified = try s.ckptctl(["verify", s.path("sent")])
+            if verified.status != .exited(0) { throw Failure(verified.errors) }
+            s.pid = try s.spawn(["/bin/sh", "-c", "cat sent | \(s.installation.ckptctl) restart -"], output: "restart-0.out", errors: "restart-0.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0), arguments: ["--lazy", "--warm"]) func `what was read early and compressed is loaded lazily, and kept as a template`(way: String) {
+        scenario("early-loaded") { s in
+            try s.start([try s.installation.program("lazy-idle"), "64"])
+            try s.waitUntilReady(limit: 60)
+            try s.checkpoint(kill: true, options: ["--pre-copy", "--compress", "zstd:1"])
+            defer { s.dropTemplates() }
+            if way == "--warm" { try s.warm() }
+            try s.restart([way])
+            s.go()
+            try s.expect(.exited(0), output: "ok\n", limit: 60)
+            try s.expectBranch()
+        }
+    }
+
     @Test func `what it does not go with is refused by name`() {
         scenario("early-refused") { s in
             try s.start([try s.installation.program("behaviour-heartbeat")])
             try s.waitUntilReady()
             try s.checkpoint()
-            for options in [["--compress", "lz4"], ["--since", s.statefile]] { try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy"] + options, 64, options[0], "--pre-copy") }
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy", "--since", s.statefile], 64, "--since", "--pre-copy")
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

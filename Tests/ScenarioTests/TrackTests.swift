@@ -30,18 +30,18 @@ extension Scenario {
 }
 
 @Suite(.serialized) struct TrackTests {
-    @Test func `tracked memory that changed in any way is in the delta, and what did not change is not read`() {
+    @Test(arguments: Packing.all) func `tracked memory that changed in any way is in the delta, and what did not change is not read`(packing: Packing) {
         for user in User.available {
             scenario("delta-memory-tracked", as: user) { s in
                 let socket = try TrackingSocket()
                 defer { socket.close() }
                 try s.start([try s.installation.program("delta-memory")])
                 try s.waitUntilReady()
-                if try s.tracked(socket) != 0 { throw Failure("a whole statefile has left something unread") }
-                let second = try s.tracked(socket, since: s.statefile)
+                if try s.tracked(socket, options: packing.base) != 0 { throw Failure("a whole statefile has left something unread") }
+                let second = try s.tracked(socket, since: s.statefile, options: packing.delta)
                 s.touch("change")
                 guard eventually(20, { access(s.path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(s.output)") }
-                let third = try s.tracked(socket, since: s.statefile, options: ["--kill"])
+                let third = try s.tracked(socket, since: s.statefile, options: ["--kill"] + packing.delta)
                 // The program and its first child hold 8 MiB each that nobody writes to.
                 if second < 16 << 20 || third < 16 << 20 || third >= second { throw Failure("unread: \(second), then \(third) bytes; \(read(s.path("report-2.err")))") }
                 _ = try s.wait()
@@ -73,13 +73,33 @@ extension Scenario {
         }
     }
 
+    @Test func `what was noted counts as well when the delta goes into a pipe`() {
+        scenario("tracked-pipe") { s in
+            let socket = try TrackingSocket()
+            defer { socket.close() }
+            try s.start([try s.installation.program("delta-memory")])
+            try s.waitUntilReady()
+            _ = try s.tracked(socket)
+            s.touch("change")
+            guard eventually(20, { access(s.path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(s.output)") }
+            let writer = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", "-", "--kill", "--track", "3,4", "--since", s.statefile], output: "sent", errors: "sent.err", descriptors: [3: socket.ends[0], 4: socket.ends[1]])
+            guard Children.wait(writer, limit: 60) == .exited(0) else { throw Failure(read(s.path("sent.err"))) }
+            _ = try s.wait()
+            let size = (FileManager.default.contents(atPath: s.path("sent"))?.count ?? 0)
+            if size < 100_000 || size > 8 << 20 { throw Failure("\(size) bytes") }
+            s.pid = try s.spawn(["/bin/sh", "-c", "cat sent | \(s.installation.ckptctl) restart -"], output: "restart-1.out", errors: "restart-1.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     static let subjects = [Subject.compiled("dirtier", "dirtier.c", [], "3000"), Subject.compiled("sharing", "sharing.c", [], "900"),
                            Subject.script("multiprocessing", "pool.py", by: "/usr/bin/python3", "1000")]
-    @Test(arguments: subjects) func `a program whose writes are noted writes what it writes undisturbed, from each statefile that its supervisor keeps`(subject: Subject) {
+    @Test(arguments: subjects, [[], ["--compress", "lz4"]]) func `a program whose writes are noted writes what it writes undisturbed, from each statefile that its supervisor keeps`(subject: Subject, options: [String]) {
         for user in User.available {
             scenario("tracked-\(subject.name)", as: user) { s in
                 let reference = try reference(of: subject)
-                try s.start(try subject.argv(), options: ["--every", "60ms", "--keep", "3", "--track", "-o", s.path("job.ckpt")])
+                try s.start(try subject.argv(), options: ["--every", "60ms", "--keep", "3", "--track", "-o", s.path("job.ckpt")] + options)
                 _ = eventually(60) { s.hasEnded || access(s.path("job.ckpt.2"), F_OK) == 0 }
                 usleep(300_000)
                 // A checkpoint that is made again begins anew.

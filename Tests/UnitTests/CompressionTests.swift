@@ -54,3 +54,27 @@ func sizesThatNoFrameHasAreRefused(kind: UInt32, stored: UInt32) throws {
         #expect(try ProcessMemory(s, process: 0).read(StatefileFixture.heap + 4096 - 2, count: 6) == [0, 0, 0, 1, 2, 3])
     }
 }
+
+/// The heap's second page is the third of a frame of four, which lies where it lay.
+@Test func aPartOfAFrameIsReadThroughTheWholeFrame() throws {
+    let page = [UInt8]((0..<4096).map { UInt8(truncatingIfNeeded: $0) }), four = [[1, 1], [2, 2], [], [4, 4]].flatMap { $0.isEmpty ? page : [UInt8](repeating: $0[0], count: 4096) }
+    for method in [Compression.zstd(level: 3), .lz4] {
+        let frame = try #require(packed(method, four))
+        var f = StatefileFixture { _, _, _, r in r[0].flags = flags(method.kind.rawValue, UInt32(frame.count)); r[0].skipped = 2; r[0].frame = 3 }
+        f.bytes.replaceSubrange(Int(StatefileFixture.memory) + 4096..<Int(StatefileFixture.memory) + 4096 + frame.count, with: frame)
+        f.reseal()
+        let s = try f.open()
+        #expect(s.verify().problems == [])
+        #expect(try ProcessMemory(s, process: 0).read(StatefileFixture.heap + 4096 - 2, count: 6) == [0, 0, 0, 1, 2, 3])
+    }
+}
+
+@Test(arguments: [(UInt32(1), UInt8(3), UInt8(2)), (1, 255, 254), (0, 0, 3), (0, 1, 1), (2, 1, 0)]) func partsThatNoFrameHasAreRefused(kind: UInt32, skipped: UInt8, frame: UInt8) throws {
+    let s = try StatefileFixture { _, _, _, r in r[0].flags = flags(kind, kind == 0 ? 0 : 100); r[0].skipped = skipped; r[0].frame = frame }.open()
+    #expect(s.verify().problems.contains { $0.description.contains("run at 0x") })
+}
+
+@Test func checksumsOfPagesMakeThatOfAll() {
+    let pages = (0..<5).map { _ in [UInt8]((0..<4096).map { _ in .random(in: 0...255) }) }
+    #expect(pages.reduce(0) { ckpt_crc32c_append_page($0, StatefileFixture.crc($1)) } == StatefileFixture.crc(pages.flatMap { $0 }))
+}

@@ -52,7 +52,7 @@ struct StatefileFixture {
         context.mc.rip = 0x401000; context.mc.rsp = Self.stack + 0x1800
         file.replaceSubrange(Int(Self.memory) + 0x2100..<Int(Self.memory) + 0x2100 + MemoryLayout<ckpt_ucontext>.size, with: Self.raw(context))
         func run(_ address: UInt64, _ offset: UInt64) -> ckpt_run {
-            ckpt_run(address: address, file_offset: offset, pages: 1, crc: Self.crc(Array(file[Int(offset)..<Int(offset) + 4096])), flags: 0, object: ckpt_no_index())
+            ckpt_run(address: address, file_offset: offset, pages: 1, skipped: 0, frame: 0, crc: Self.crc(Array(file[Int(offset)..<Int(offset) + 4096])), flags: 0, object: ckpt_no_index())
         }
         var runs = [run(Self.heap + 4096, Self.memory + 4096), run(Self.stack, Self.memory + 0x2000)]
         change(&processes, &tasks, &vmas, &runs)

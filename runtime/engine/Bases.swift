@@ -132,11 +132,11 @@ func readPages(of run: ckpt_run, from skipped: UInt64 = 0, to p: UnsafeMutableRa
     if base == 0 { return readStatefile(p, n, at: run.file_offset + skipped) }
     guard readExactly(engine_base_fd(base - 1).pointee, p, n, at: run.file_offset + skipped) else { refusePages(run) }
 }
-func refusePages(_ run: ckpt_run) -> Never {
+func refusePages(_ run: ckpt_run, _ what: StaticString = "pages", _ why: StaticString = "wrong checksum") -> Never {
     let base = ckpt_run_base(run)
-    if base == 0 { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
+    if base == 0 { refuseStatefile(what, at: run.file_offset, why) }
     refuse(.badStatefile) { l in
-        l.put("statefile: its base "); l.put(text: bytes(bases[base - 1].pointee.path)); l.put(": pages at offset 0x"); l.put(hex: run.file_offset)
-        l.put(": wrong checksum; that file is damaged, take another copy of it")
+        l.put("statefile: its base "); l.put(text: bytes(bases[base - 1].pointee.path)); l.put(": "); l.put(what); l.put(" at offset 0x"); l.put(hex: run.file_offset)
+        l.put(": "); l.put(why); l.put("; that file is damaged, take another copy of it")
     }
 }

@@ -11,7 +11,7 @@ private let huge: UInt64 = 2 << 20
 private struct Room {
     let base: UInt64
     init(_ k: UInt32) { base = state.pointee.fill + UInt64(k) * Room.size }
-    static let size: UInt64 = 3 * huge, stackSize: UInt64 = 65536
+    static let size: UInt64 = 4 * huge, stackSize: UInt64 = 65536
     var chunk: UInt64 { base + Room.stackSize }
     var pages: UInt64 { base + (1 << 20) }
     var block: UInt64 { base + huge }
@@ -164,7 +164,7 @@ private func vmaOfBlock(_ runs: Table<ckpt_run>, _ from: Int, _ to: Int, isWhole
         let run = runs[k].pointee
         guard run.address >= at else { return nil }
         at = run.address + UInt64(run.pages) * 4096
-        pages += run.pages
+        pages += UInt32(run.pages)
     }
     guard state.pointee.fill_memory >= 0, at <= end, pages == 512 || isWhole && runs[from].pointee.flags & CKPT_RUN_HUGE.rawValue != 0,
           let v = vmaToFill(Int(state.pointee.fill_process), start, end), isStaged(v) else { return nil }

@@ -41,7 +41,7 @@ func readRun(_ run: ckpt_run, to address: UInt64, frames: UInt64) {
     if ckpt_run_kind(run) != CKPT_COMPRESSION_NONE.rawValue {
         let p = UnsafeMutableRawPointer(bitPattern: UInt(address))!
         unpackRun(run, to: p, room: frames)
-        guard ckpt_crc32c_hw(0, p, Int(n)) == run.crc else { refuseStatefile("pages", at: run.file_offset, "wrong checksum") }
+        guard ckpt_crc32c_hw(0, p, Int(n)) == run.crc else { refusePages(run) }
         return
     }
     var done: UInt64 = 0, crc: UInt32 = 0

@@ -13,7 +13,7 @@ private let messageCount = 64
 func serve() -> Never {
     let s = state
     makeSpaces()
-    s.pointee.lazy_rooms = (reserve(UInt64(s.pointee.fillers + 1) * (4 << 20) + (2 << 20)) + (2 << 20) - 1) & ~((2 << 20) - 1)
+    s.pointee.lazy_rooms = (reserve(UInt64(s.pointee.fillers + 1) * roomSize + (2 << 20)) + (2 << 20) - 1) & ~((2 << 20) - 1)
     s.pointee.lazy_polls = reserve(8 * 65540)
     startKeeper()
     startGuard()
@@ -89,7 +89,9 @@ func readEvents(_ k: Int, serveFaults: Bool) -> Bool {
     return n > 0
 }
 
-private func room(_ k: UInt32) -> UInt64 { state.pointee.lazy_rooms + UInt64(k) * (4 << 20) }
+/// A stack, a chunk of runs, where frames are taken apart; from 4 MiB on a run's pages.
+private let roomSize: UInt64 = 6 << 20
+private func room(_ k: UInt32) -> UInt64 { state.pointee.lazy_rooms + UInt64(k) * roomSize }
 
 private func serveFault(_ s: Space, _ address: UInt64) {
     let from = origin(s, address)
@@ -131,7 +133,7 @@ private func putZeros(_ s: Space, _ address: UInt64, _ end: UInt64) {
 
 /// Reads a run and puts it where it belongs.  `once`: not again when an event has to be read first.
 private func load(_ s: Space, _ k: Int, _ room: UInt64, once: Bool) {
-    let run = runs(s)[k].pointee, pages = room + (2 << 20)
+    let run = runs(s)[k].pointee, pages = room + (4 << 20)
     readRun(run, to: pages, frames: room + 2 * 65536)
     while ckpt_load(&s.pointee.live) != 0 {
         lockShared()

@@ -1,5 +1,6 @@
 // Runs in the snapshot, or in a leader that writes in place; every signal blocked, on the writer's stack.  Raw system calls, static buffers.
 // A delta: a page that the base has at the same place is compared with it byte by byte.  Equal ones stay there; a checksum would be no proof.
+// Pages that are sent the initiator compares: here only what has not been written is kept back.
 import CkptABI
 import PreloadBoot
 import Freestanding
@@ -9,7 +10,7 @@ extension PageWriter {
     private var known: UnsafeMutablePointer<ckpt_run> {
         ckpt_arena(session, isShared ? process.pointee.shared_known_offset : process.pointee.known_offset).assumingMemoryBound(to: ckpt_run.self)
     }
-    var isDelta: Bool { knownCount != 0 && ckpt_base_count().pointee != 0 }
+    var isDelta: Bool { knownCount != 0 && (isStream || ckpt_base_count().pointee != 0) }
 
     /// What differs is written; what does not is noted as lying in the base.
     mutating func writeDifferences(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
@@ -20,7 +21,7 @@ extension PageWriter {
             let run = known[i]
             if run.address > here { at += run.address - here; continue }
             let end = min(to, at + (run.address + UInt64(run.pages) * 4096 - here))
-            if isAsKnown(run, at, end) { try keepWhole(run, range, base, flags, from: at, &differing) } else { try compare(range, base, from: at, to: end, with: run, flags: flags, &differing) }
+            if isAsKnown(run, at, end) { try keepWhole(run, range, base, flags, from: at, &differing) } else if !isStream { try compare(range, base, from: at, to: end, with: run, flags: flags, &differing) }
             at = end
         }
         if differing < to { try storeRun(range, base: base, from: differing, to: to, flags: flags) }
@@ -33,7 +34,7 @@ extension PageWriter {
     }
     private mutating func keepWhole(_ run: ckpt_run, _ range: ckpt_range, _ base: UInt64, _ flags: UInt32, from: UInt64, _ differing: inout UInt64) throws(WriteError) {
         var kept = run
-        kept.flags = flags | ckpt_run_base(run) << UInt32(CKPT_RUN_BASE_SHIFT)
+        kept.flags = flags | run.flags & ~CKPT_RUN_UNWRITTEN.rawValue
         kept.object = isShared ? range.object : 0
         try keep(kept, range, base, flags, from: from, &differing)
         _ = ckpt_add64(&process.pointee.pages_unread, UInt64(run.pages))
@@ -45,7 +46,8 @@ extension PageWriter {
         let origin = run.file_offset + (place(range, base, from) - run.address)
         var at = from
         // From `equal` on all is as in the base.
-        var equal = from, kept = ckpt_run(address: 0, file_offset: 0, pages: 0, crc: 0, flags: flags | ckpt_run_base(run) << UInt32(CKPT_RUN_BASE_SHIFT), object: isShared ? range.object : 0)
+        var equal = from, kept = ckpt_run()
+        kept.flags = flags | ckpt_run_base(run) << UInt32(CKPT_RUN_BASE_SHIFT); kept.object = isShared ? range.object : 0
         while at < to {
             let count = min(to - at, UInt64(CKPT_BASE_BUFFER))
             let readable = read(file, buffer, Int(count), at: origin + (at - from))
@@ -74,7 +76,7 @@ extension PageWriter {
     /// What is to be written before it comes first.
     private mutating func keep(_ run: ckpt_run, _ range: ckpt_range, _ base: UInt64, _ flags: UInt32, from equal: UInt64, _ differing: inout UInt64) throws(WriteError) {
         if differing < equal { try storeRun(range, base: base, from: differing, to: equal, flags: flags) }
-        try note(run)
+        if isStream { try send(run, from: 0, count: 0) } else { try note(run) }
         _ = ckpt_add64(&process.pointee.pages_kept, UInt64(run.pages))
         differing = equal + UInt64(run.pages) * 4096
     }

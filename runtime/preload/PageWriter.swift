@@ -17,7 +17,8 @@ struct PageWriter {
     let space: UnsafeMutablePointer<ckpt_workspace>
     private let statefile: Descriptor, pagemap: Descriptor
     let isShared: Bool
-    private let isSnapshot: Bool, isStream: Bool
+    private let isSnapshot: Bool
+    let isStream: Bool
     private var canScan = true, knowsGuards = true
     private(set) var chunkOffset: UInt64 = 0        // where the chunk being filled goes
     private(set) var firstChunk: UInt64 = 0
@@ -214,15 +215,18 @@ struct PageWriter {
     private func isZero(_ page: UInt64) -> Bool { ckpt_page_is_zero(UnsafeRawPointer(bitPattern: UInt(page))!) }
 
     private mutating func writeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
-        if isStream { return try sendRun(range, base: base, from: from, to: to, flags: flags) }
         if isDelta { try writeDifferences(range, base: base, from: from, to: to, flags: flags) }
         else { try storeRun(range, base: base, from: from, to: to, flags: flags) }
     }
 
     mutating func storeRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
-        let offset = range.file_offset + (from - base)
-        let crc = try putSteady(from, Int(to - from), at: offset)
-        try note(ckpt_run(address: place(range, base, from), file_offset: offset, pages: UInt32((to - from) / 4096), crc: crc, flags: flags, object: isShared ? range.object : 0))
+        var run = ckpt_run()
+        run.address = place(range, base, from); run.pages = UInt16((to - from) / 4096); run.flags = flags; run.object = isShared ? range.object : 0
+        if isStream { try send(run, from: from, count: Int(to - from)) } else {
+            run.file_offset = range.file_offset + (from - base)
+            run.crc = try putSteady(from, Int(to - from), at: run.file_offset)
+            try note(run)
+        }
         _ = ckpt_add64(&process.pointee.pages_written, (to - from) / 4096)
         _ = ckpt_add64(&process.pointee.bytes_done, to - from)
     }
@@ -240,14 +244,10 @@ struct PageWriter {
     }
 
     /// The initiator gives it a place and a checksum, and keeps the chain.
-    private mutating func sendRun(_ range: ckpt_range, base: UInt64, from: UInt64, to: UInt64, flags: UInt32) throws(WriteError) {
-        let address = (isShared ? range.object_offset : range.start) + (from - base)
-        let run = ckpt_run(address: address, file_offset: 0, pages: UInt32((to - from) / 4096), crc: 0, flags: flags, object: isShared ? range.object : 0)
+    func send(_ run: ckpt_run, from: UInt64, count: Int) throws(WriteError) {
         do throws(Errno) {
-            try sendPages(to: statefile, run, process: ckpt_process_index(session, process), shared: isShared, from: from, count: Int(to - from))
-        } catch { throw WriteError(code: CKPT_ERROR_WRITE, errno: error, detail: from) }
-        process.pointee.pages_written += (to - from) / 4096
-        ckpt_store64(&process.pointee.bytes_done, process.pointee.bytes_done + (to - from))
+            try sendPages(to: statefile, run, process: ckpt_process_index(session, process), shared: isShared, from: from, count: count)
+        } catch { throw WriteError(code: CKPT_ERROR_WRITE, errno: error, detail: run.address) }
     }
 
     /// Even parked tasks change memory: the kernel writes a task's CPU into its rseq area, and whoever waits wakes now and then.

@@ -14,8 +14,8 @@ struct Merge: ParsableCommand {
     func run() throws {
         let r = try CkptInitiator.merge(file, to: absolutePath(output), face: face)
         if json {
-            return try ckptctl.output(["file": .text(output), "face": .text(r.face), "files": JSON(r.files), "own": JSON(r.own), "gathered": JSON(r.gathered), "size": JSON(r.fileSize)])
+            return try ckptctl.output(["file": .text(output), "face": .text(r.face), "files": JSON(r.files), "own": JSON(r.own), "gathered": JSON(r.gathered), "compression": .text(r.compression), "size": JSON(r.fileSize)])
         }
-        try ckptctl.output("\(printable(output)): \(sizeText(r.own + r.gathered)) of memory, \(sizeText(r.gathered)) of it from \(counted(r.files - 1, "other statefile"))\n")
+        try ckptctl.output("\(printable(output)): \(sizeText(r.own + r.gathered)) of memory, \(sizeText(r.gathered)) of it from \(counted(r.files - 1, "other statefile"))\(r.compression == "none" ? "" : ", compressed (\(r.compression))")\n")
     }
 }

@@ -1,5 +1,6 @@
 // What `ckptctl status FILE` tells of a statefile.
 import CkptABI
+import CkptCompression
 import CkptReport
 import CkptStatefile
 import CkptSystem
@@ -62,8 +63,7 @@ struct StatefileSummary {
 
     private var compression: String {
         guard statefile.isCompressed else { return "" }
-        let p = statefile.packing[0]
-        return " in \(sizeText(p.stored)) (\(p.compression == CKPT_COMPRESSION_LZ4.rawValue ? "lz4" : "zstd:\(p.level)"))"
+        return " in \(sizeText(statefile.packing[0].stored)) (\(statefile.compression?.name ?? "unknown"))"
     }
 
     private func threads(_ i: Int) -> JSON {

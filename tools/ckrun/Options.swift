@@ -90,6 +90,7 @@ func printHelp() -> Never {
           --every TIME     a checkpoint every TIME (90s, 10m, 2h, 1d)
           --on-signal SIG  a checkpoint when ckrun gets SIG (USR1, TERM, XCPU, ...)
           -o FILE          the statefile (default: that of --resume, else NAME.ckpt)
+          --compress METHOD  compress the memory in it: zstd, zstd:1 to zstd:22, lz4
           --save-files     store the files that APP writes in each statefile, up to 1 GiB
                            each (or --save-files=SIZE); a restart puts them back
           --keep N         keep the last N: FILE, FILE.1, ... (default 1).  From 2 on most of

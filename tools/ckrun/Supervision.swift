@@ -12,6 +12,7 @@ struct Supervision {
     var output: UnsafePointer<CChar>?
     var resume: UnsafePointer<CChar>?
     var changedFiles: UnsafePointer<CChar>?         // --files: what a restart does with files that have grown since
+    var compress: UnsafePointer<CChar>?             // as ckptctl takes it
     var saveFiles: UnsafePointer<CChar>?            // --save-files[=SIZE], as ckptctl takes it
     var stays: Bool { every != 0 || signal != 0 }
 
@@ -24,6 +25,7 @@ struct Supervision {
         if let v = Options.value("-o", word, argv, &i) { output = v; return true }
         if let v = Options.value("--resume", word, argv, &i) { resume = v; return true }
         if let v = Options.value("--files", word, argv, &i) { changedFiles = v; return true }
+        if let v = Options.value("--compress", word, argv, &i) { compress = v; return true }
         if equal(word, "--whole") { whole = true; return true }
         if equal(word, "--track") { track = true; return true }
         if equal(word, "--save-files") || prefix(word, "--save-files=") { saveFiles = word; return true }
@@ -34,6 +36,10 @@ struct Supervision {
         if !stays && (output != nil || keep != 1 || whole) { fail(ExitCode.usage, nil, "-o, --keep and --whole need --every or --on-signal") }
         if track && (!stays || keep == 1 || whole) { fail(ExitCode.usage, nil, "--track is for deltas: --every or --on-signal, and --keep from 2 on without --whole") }
         if !stays && saveFiles != nil { fail(ExitCode.usage, nil, "--save-files needs --every or --on-signal") }
+        if let method = compress {
+            if !stays { fail(ExitCode.usage, nil, "--compress needs --every or --on-signal") }
+            if !equal(method, "zstd") && !equal(method, "lz4") && !(prefix(method, "zstd:") && Self.isLevel(method + 5)) { fail(ExitCode.usage, method, "--compress wants zstd, zstd:1 to zstd:22, or lz4") }
+        }
         if let mode = changedFiles {
             if resume == nil { fail(ExitCode.usage, nil, "--files needs --resume") }
             if !equal(mode, "keep") && !equal(mode, "truncate") { fail(ExitCode.usage, mode, "--files wants keep or truncate") }
@@ -54,6 +60,11 @@ struct Supervision {
         let (value, rest) = number(text)
         guard value >= 1, value <= 1000, rest[0] == 0 else { fail(ExitCode.usage, text, "--keep wants a number from 1 to 1000") }
         return Int(value)
+    }
+
+    private static func isLevel(_ text: UnsafePointer<CChar>) -> Bool {
+        let (value, rest) = number(text)
+        return value >= 1 && value <= 22 && rest[0] == 0
     }
 
     private static func number(_ text: UnsafePointer<CChar>) -> (UInt64, UnsafePointer<CChar>) {

@@ -13,7 +13,7 @@ struct Supervisor: ~Copyable {
     private let session: UnsafePointer<CChar>
     private let program: UnsafePointer<CChar>
     private let every: UInt64
-    private let saveFiles: UnsafePointer<CChar>?
+    private let saveFiles: UnsafePointer<CChar>?, compress: UnsafePointer<CChar>?
     private let track: UnsafePointer<CChar>?        // both ends of the socket, as ckptctl takes them
     private let trigger: Int32
     private let environment: Strings
@@ -36,6 +36,7 @@ struct Supervisor: ~Copyable {
         program = ckptctl
         every = options.supervision.every
         saveFiles = options.supervision.saveFiles
+        compress = options.supervision.compress
         track = options.supervision.track ? keepingSocket(&text) : nil
         trigger = options.supervision.signal
         deadline = now() + options.supervision.every
@@ -136,8 +137,8 @@ struct Supervisor: ~Copyable {
     private mutating func start() {
         wanted = false
         isDelta = files.takesDelta
-        let mark = text.mark, argv = text.pointers(12)
-        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since", tracking: StaticString = "--track"
+        let mark = text.mark, argv = text.pointers(14)
+        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since", tracking: StaticString = "--track", compression: StaticString = "--compress"
         argv[0] = UnsafeMutablePointer(mutating: program)
         argv[1] = UnsafeMutablePointer(mutating: verb.cString)
         argv[2] = UnsafeMutablePointer(mutating: session)
@@ -152,6 +153,11 @@ struct Supervisor: ~Copyable {
         if let track {
             argv[n] = UnsafeMutablePointer(mutating: tracking.cString)
             argv[n + 1] = UnsafeMutablePointer(mutating: track)
+            n += 2
+        }
+        if let compress {
+            argv[n] = UnsafeMutablePointer(mutating: compression.cString)
+            argv[n + 1] = UnsafeMutablePointer(mutating: compress)
             n += 2
         }
         if let saveFiles { argv[n] = UnsafeMutablePointer(mutating: saveFiles) }

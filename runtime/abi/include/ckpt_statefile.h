@@ -353,17 +353,21 @@ enum { CKPT_CHUNK_MAGIC = 0x4e555243, CKPT_CHUNK_SIZE = 65536, CKPT_RUN_PAGES = 
 enum ckpt_run_flags { CKPT_RUN_HUGE = 1,        // it was on huge pages
        CKPT_RUN_KIND_SHIFT = 1, CKPT_RUN_KIND_MASK = 3,     // enum ckpt_compression
        CKPT_RUN_STORED_SHIFT = 8 };             // bits 8 to 31: how many bytes a compressed run takes in the file
-// A run is one frame, so that any number of threads can compress and decompress; what does not become smaller stays as it is.
+// A run is one frame, so that any number of threads can compress and decompress; what does not become smaller stays as it is.  Of a frame that has more than what
+// counts, since a delta keeps some of its base's pages or some were written after they had been read early, there is a run for each part.
 enum ckpt_compression { CKPT_COMPRESSION_NONE = 0, CKPT_COMPRESSION_ZSTD = 1, CKPT_COMPRESSION_LZ4 = 2 };
 struct ckpt_run {
     uint64_t address;               // shared chain: offset in the object
     uint64_t file_offset;
-    uint32_t pages;                 // of 4096 bytes, at most CKPT_RUN_PAGES
+    uint16_t pages;                 // of 4096 bytes, at most CKPT_RUN_PAGES
+    uint8_t  skipped, frame;        // a part of a frame: how many of its pages come before these, and how many it has, less one; else 0
     uint32_t crc;                   // CRC-32C of the pages, compressed or not
     uint32_t flags, object;         // object: OBJECT, in the shared chain
 };
 _Static_assert(sizeof(struct ckpt_run) == 32, "run");
 CKPT_INLINE uint32_t ckpt_run_kind(struct ckpt_run r) { return r.flags >> CKPT_RUN_KIND_SHIFT & CKPT_RUN_KIND_MASK; }
+// Pages of the whole frame.
+CKPT_INLINE uint32_t ckpt_run_frame(struct ckpt_run r) { return r.frame ? r.frame + 1u : r.pages; }
 // Bytes that it takes in the file.
 CKPT_INLINE uint64_t ckpt_run_stored(struct ckpt_run r) { return ckpt_run_kind(r) ? r.flags >> CKPT_RUN_STORED_SHIFT : (uint64_t)r.pages * 4096; }
 struct ckpt_chunk { uint32_t magic, count; uint64_t next; uint32_t crc, pad; uint64_t pad2; };    // then `count` runs; crc: of the runs
@@ -372,7 +376,7 @@ _Static_assert(sizeof(struct ckpt_chunk) == 32, "chunk header");
 enum ckpt_channel { CKPT_CHANNEL_FILE = 1, CKPT_CHANNEL_STREAM = 2 };
 struct ckpt_page_message {
     struct ckpt_run run;            // without a place in the file and a checksum
-    uint32_t process, shared;       // slot; whether it belongs to the shared chain
+    uint32_t process, shared;       // slot; whether it belongs to the shared chain.  A run that lies in a base has no pages behind it
 };
 _Static_assert(sizeof(struct ckpt_page_message) == 40, "page_message");
 // One entry where runs lie in the order in which they came, not at the place of their mapping: a compressed statefile, or a streamed one.
@@ -384,7 +388,7 @@ enum { CKPT_CHUNK_RUNS = (CKPT_CHUNK_SIZE - 32) / 32 };
 // A delta: a run whose pages did not change lies where it lay, in one of the statefiles that the table BASE names: the one that the delta was taken since first,
 // then those that that one names.  What is in them is found by id, whatever their names are now.
 enum { CKPT_RUN_BASE_SHIFT = 3, CKPT_RUN_BASE_MASK = 31, CKPT_MAX_BASES = 16 };
-enum ckpt_known_flags { CKPT_RUN_UNWRITTEN = 2 };     // only in the arena: none of its pages has been written since, as far as the kernel has noted
+enum ckpt_known_flags { CKPT_RUN_UNWRITTEN = 1 };     // only in the arena, where CKPT_RUN_HUGE does not matter: none of its pages has been written since, as far as the kernel has noted
 struct ckpt_base_record { uint8_t id[16]; uint32_t path, pad; };       // the superblock's; BYTES: where it was
 _Static_assert(sizeof(struct ckpt_base_record) == 24, "base_record");
 // 1 + BASE: which statefile has its pages; 0: this one.
@@ -473,6 +477,8 @@ CKPT_INLINE uint32_t ckpt_crc32c_times(uint32_t a, uint32_t b) {
     for (int i = 0; i < 32; i++, b <<= 1, a = a >> 1 ^ (0x82f63b78u & -(a & 1))) r ^= a & -(b >> 31);
     return r;
 }
+// Of bytes and the page behind them, from the checksums of both: x to the power of 8 * 4096.
+CKPT_INLINE uint32_t ckpt_crc32c_append_page(uint32_t before, uint32_t page) { return ckpt_crc32c_times(before, 0x35d73a62u) ^ page; }
 enum { CKPT_CRC_STREAM = 5456, CKPT_CRC_BLOCK = 16384 };     // three streams, and 16 bytes more
 static inline __attribute__((noinline, unused)) uint32_t ckpt_crc32c_hw(uint32_t crc, const void *_Nonnull p, size_t n) {
     const uint8_t *b = (const uint8_t *)p;
