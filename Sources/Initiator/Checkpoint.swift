@@ -75,7 +75,7 @@ public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Lo
     let attempts = 8
     // What has gone into a pipe can't be written again: the next attempt goes on behind it.
     var sent: Draft?
-    var reliesOnEarly = options.afterwards == .run && options.output != "-"
+    var reliesOnEarly = options.afterwards == .run
     for attempt in 1...attempts {
         let operation = Operation(segment, options, log, reliesOnEarly: reliesOnEarly)
         do throws(CheckpointFailure) {

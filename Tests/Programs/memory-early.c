@@ -14,7 +14,10 @@ static int has_flag(const char *at, const char *flag) {
     return found;
 }
 int main(int argc, char **argv) {
-    const char *kind = argv[1]; (void)argc;
+    const char *kind = argv[1];
+    size_t more = argc > 2 ? (size_t)atoi(argv[2]) << 20 : 0;      // a stream holds its first 32 MiB back
+    char *rest = more ? must(mmap(NULL, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) : NULL;
+    if (rest) scenario_fill(rest, more, 9);
     // Apart from each other, so that none is merged with its neighbour.
     char *space = must(mmap(NULL, 8 * S, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     char *m = must(mmap(space + S, S, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)), *empty = space + 4 * S, *fresh = NULL;
@@ -33,6 +36,7 @@ int main(int argc, char **argv) {
     if (!strcmp(kind, "shared")) scenario_fill(fresh = new_mapping(MAP_SHARED), S, 3);
     if (!strcmp(kind, "new")) { scenario_fill(fresh = new_mapping(MAP_PRIVATE), S, 3); must(madvise(fresh, S, MADV_DONTFORK)); }
     scenario_touch("advised"); scenario_await("go");
+    if (rest) same(-1, scenario_compare(rest, more, 9));
     if (flag && !has_flag(m, flag)) scenario_differs("%s: no flag%s", kind, flag);
     if (!flag) check(!has_flag(m, " dc") && !has_flag(m, " wf") && !has_flag(m, " lo"));
     if (!strcmp(kind, "protect")) { int ends[2]; must(pipe(ends)); same(-1, write(ends[1], m, 1)); same(EFAULT, errno); must(mprotect(m, S, PROT_READ)); }

@@ -38,6 +38,31 @@ import Testing
         }
     }
 
+    @Test(arguments: ["nothing", "wipeonfork", "random", "drop"], [[], ["--pre-copy"]])
+    func `memory that changes just before it goes into a pipe comes out as it was then`(kind: String, options: [String]) {
+        scenario("memory-early-pipe-\(kind)") { s in
+            try s.start([try s.installation.program("memory-early"), kind, "64"])
+            try s.waitUntilReady()
+            s.environment["CKPT_PAUSE"] = "call"
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", "-"] + options, output: "sent", errors: "initiator.err")
+            s.environment["CKPT_PAUSE"] = nil
+            guard eventually(20, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure(read(s.path("initiator.err"))) }
+            FileManager.default.createFile(atPath: s.path("advise"), contents: nil)
+            guard eventually(10, { access(s.path("advised"), F_OK) == 0 }) else { throw Failure("the program hangs") }
+            var status: Status?
+            for _ in 0 ..< 200 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
+            let said = read(s.path("initiator.err")), attempts = said.components(separatedBy: "paused at").count - 1
+            guard status == .exited(0), kind == "nothing" || kind == "drop" ? attempts == 1 : attempts == 2 else { throw Failure("\(attempts) attempts: \(said)") }
+            kill(s.pid, SIGKILL)
+            _ = Children.wait(s.pid, limit: 5)
+            let verified = try s.ckptctl(["verify", s.path("sent")])
+            if verified.status != .exited(0) { throw Failure(verified.errors) }
+            s.pid = try s.spawn(["/bin/sh", "-c", "cat sent | \(s.installation.ckptctl) restart -"], output: "restart-0.out", errors: "restart-0.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `memory of many sizes, written by all cores at once, is unchanged`() { feature("memory-pieces") }
 
     @Test func `memory written past the page cache is unchanged`() {
