@@ -214,10 +214,10 @@ final class Census {
 
     /// Tasks have noted that themselves, with the tid that they see.
     private func dispatchingTask(_ pid: Int32) -> Int32? {
-        let s = segment.pointer
-        if s.pointee.dispatching_more != 0 { return pid }
-        guard ckpt_any_dispatching(s) else { return nil }
-        return Proc.threads(of: pid).first { tid in ProcStatus(pid: pid, tid: tid).map { ckpt_is_dispatching(s, $0.namespacePids.last ?? tid) } ?? false }
+        let noted = ckpt_dispatching(segment.pointer)
+        if noted.pointee.more != 0 { return pid }
+        guard ckpt_any_noted(noted) else { return nil }
+        return Proc.threads(of: pid).first { tid in ProcStatus(pid: pid, tid: tid).map { ckpt_is_noted(noted, $0.namespacePids.last ?? tid) } ?? false }
     }
 
     /// SIGCKPT stays blocked from before an exec until the new image's constructor has installed the handler.

@@ -54,11 +54,14 @@ func userHasKeys(_ uid: UInt32) -> Bool {
     return text.split(separator: "\n").contains { UInt32($0.prefix { $0 != ":" }.drop { $0 == " " }) == uid }
 }
 
-/// Nobody can make a keyring again that a thread, a process or a session has joined; the user's own are there at the restart, too.
-func refuseKeyrings(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
+/// What tasks know of themselves and nobody can make again: a keyring that a thread, a process or a session has joined (the user's own are there at the restart, too), a confinement, segments.
+func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
     guard tree.processes.indices.contains(tree.root), let main = tree.processes[tree.root].tasks.first else { return }
     let common = segment.task(main.slot).pointee.session_keyring
     for p in tree.live {
+        let process = segment.process(p.slot).pointee
+        if process.confined != 0 { refusals.add(pid: p.pid, "it has restricted itself by Landlock, and nobody can read how", "start it outside the session, or without that") }
+        if process.has_segments != 0 { refusals.add(pid: p.pid, "it has a table of segments of its own (modify_ldt)", "run it in 64-bit mode") }
         for t in p.tasks {
             let s = segment.task(t.slot).pointee
             func refuse(_ what: String, _ remedy: String) { refusals.add(pid: p.pid, "tid \(t.tid): \(what)", remedy) }

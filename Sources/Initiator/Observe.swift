@@ -24,7 +24,7 @@ func observe(_ census: Census, _ early: EarlyMappings?, _ segment: Segment) thro
     arrangeFamilies(tree, segment, refusals)
     for p in tree.live { refuseUnrestorable(p, refusals) }
     refuseSharedTables(tree, refusals)
-    refuseKeyrings(tree, segment, refusals)
+    refuseUnmakeable(tree, segment, refusals)
     refuseThreadsChildren(tree, segment, refusals)
     tree.refusals = refusals        // told with what the descriptors and the memory add
     return tree

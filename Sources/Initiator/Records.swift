@@ -80,6 +80,7 @@ extension Operation {
         r.cmdline = tables.text(String(name: p.commandLine.map { $0 == 0 ? 32 : $0 }))
         r.coredump_filter = p.coredumpFilter
         r.protection_keys = slot.protection_keys; r.memory_merge = slot.memory_merge
+        r.membarrier = slot.membarrier; r.no_exec_gain = slot.no_exec_gain; r.future_locks = slot.future_locks
         for g in p.guards { tables.guards.append(ckpt_guard_record(start: g.start, end: g.end, process: UInt32(index), pad: 0)) }
         r.terminal = tree.terminal(of: p).map { UInt32($0) + 1 } ?? 0
         return r

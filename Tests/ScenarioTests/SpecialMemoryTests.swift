@@ -8,6 +8,7 @@ import Testing
     @Test func `sealed memory stays sealed`() { feature("memory-sealed") }
     @Test func `memory policies of tasks and mappings are unchanged`() { feature("memory-policy") }
     @Test func `growing memory keeps growing up to its guard gap, and droppable memory stays droppable`() { feature("memory-growing") }
+    @Test func `later mappings are locked and may not become code as before, and membarrier knows the program`() { feature("memory-rules", flags: ["-pthread"]) }
     @Test func `tens of thousands of mappings are restored`() { feature("memory-many") }
 
     @Test(.enabled(if: User.available.contains(.root))) func `a restart without free huge pages names the setting`() {

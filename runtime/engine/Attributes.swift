@@ -40,6 +40,7 @@ func readNumber(_ path: StaticString, hexadecimal: Bool) -> Int64? {
 /// Folders, umask, personality and prctl(2) settings.
 func restoreProcessAttributes(_ i: Int) {
     let p = processes[i]
+    registerBarriers(i)
     changeFolder(i)
     changeRoot(i)
     _ = system(CKPT_SYS_umask, Int(p.pointee.umask))

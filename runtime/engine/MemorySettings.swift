@@ -88,3 +88,24 @@ func sealMemory(_ i: Int) {
         guard e == 0 else { refuseVma(v, e, "cannot be sealed (mseal); restart it on Linux 6.10 or newer") }
     }
 }
+
+/// While there is one task, since the kernel asks all others otherwise.
+func registerBarriers(_ i: Int) {
+    for bit in 0..<32 where processes[i].pointee.membarrier & (1 << UInt32(bit)) != 0 {
+        let r = system(CKPT_SYS_membarrier, 1 << bit, 0)
+        guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("its registration for membarrier(2)") } }
+    }
+}
+
+/// They would stand in the way of all that maps memory.
+func restoreMemoryRules(_ i: Int) {
+    let p = processes[i], future = 2, onFault = 4
+    if p.pointee.future_locks != 0 {
+        let r = system(CKPT_SYS_mlockall, p.pointee.future_locks == UInt8(CKPT_LOCKS_ON_FAULT.rawValue) ? future | onFault : future)
+        guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("mlockall (MCL_FUTURE); raise the limit on locked memory (ulimit -l)") } }
+    }
+    if p.pointee.no_exec_gain != 0 {
+        let r = ckpt_prctl(65, Int(p.pointee.no_exec_gain), 0, 0, 0)
+        guard r == 0 || ckpt_prctl(66, 0, 0, 0, 0) == Int(p.pointee.no_exec_gain) else { refuse(r) { l in putProcess(i, &l); l.put("PR_SET_MDWE; this kernel lacks it") } }
+    }
+}

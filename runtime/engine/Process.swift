@@ -30,6 +30,7 @@ func becomeProcess(_ i: Int) -> Never {
     stopChildren(of: state.pointee.node)
     restorePending(i)
     redirectChildren(i)
+    restoreMemoryRules(i)
     restoreLimits(i)
     openTasks(i)
     guard let main else { leaveAsMainTask(i) }

@@ -94,14 +94,14 @@ __attribute__((visibility("hidden"))) void interpose_note_call(void) {
 #define FORWARD(function) "\tmovq %%rsi, %%rdi\n\tmovq %%rdx, %%rsi\n\tmovq %%rcx, %%rdx\n\tmovq %%r8, %%rcx\n\tmovq %%r9, %%r8\n\tmovq 8(%%rsp), %%r9\n\tjmp " function "\n"
 EXPORT __attribute__((naked)) long syscall(long number, ...) {
     __asm__("cmpq %[make], %%rdi\n\tje 5f\n\tcmpq %[submit], %%rdi\n\tje 6f\n\tcmpq %[ring], %%rdi\n\tje 7f\n\tcmpq %[entering], %%rdi\n\tje 9f\n\tcmpq %[registration], %%rdi\n\tje 8f\n"
-            "\tcmpq %[control], %%rdi\n\tje 10f\n\tcmpq %[segment], %%rdi\n\tje 4f\n\tcmpq %[semaphores], %%rdi\n\tje 4f\n\tcmpq %[queue], %%rdi\n\tje 4f\n"
+            "\tcmpq %[restriction], %%rdi\n\tje 11f\n\tcmpq %[control], %%rdi\n\tje 10f\n\tcmpq %[segment], %%rdi\n\tje 4f\n\tcmpq %[semaphores], %%rdi\n\tje 4f\n\tcmpq %[queue], %%rdi\n\tje 4f\n"
             "1:\tmovq interpose_state_+%c[entry](%%rip), %%rax\n\ttestq %%rax, %%rax\n\tjz 2f\n\tjmpq *%%rax\n"
             "2:\n" ASIDE("\tmovl %[index], %%edi\n\tcallq interpose_real\n") "\ttestq %%rax, %%rax\n\tjz 3f\n\tjmpq *%%rax\n"
             "3:\tsubq $8, %%rsp\n\tmovl $38, %%edi\n\tcallq interpose_fail\n\tcltq\n\taddq $8, %%rsp\n\tretq\n"       // ENOSYS
             "4:\n" ASIDE("\tcallq interpose_note_call\n") "\tjmp 1b\n"
             "5:\n" FORWARD("interpose_context_setup") "6:\n" FORWARD("interpose_context_submit") "7:\n" FORWARD("interpose_ring_setup") "8:\n" FORWARD("interpose_ring_register") "9:\n" FORWARD("interpose_ring_enter")
-            "10:\tcmpl %[dispatch], %%esi\n\tjne 1b\n" FORWARD("interpose_dispatch")
-            :: [control] "i"(NR_prctl), [dispatch] "i"(SET_DISPATCH), [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register), [entering] "i"(NR_io_uring_enter),
+            "10:\tcmpl %[dispatch], %%esi\n\tjne 1b\n" FORWARD("interpose_dispatch") "11:\n" FORWARD("interpose_confine")
+            :: [restriction] "i"(CKPT_SYS_landlock_restrict_self), [control] "i"(NR_prctl), [dispatch] "i"(SET_DISPATCH), [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register), [entering] "i"(NR_io_uring_enter),
                [segment] "i"(CKPT_SYS_shmget), [semaphores] "i"(CKPT_SYS_semget), [queue] "i"(CKPT_SYS_msgget), [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
 }
 

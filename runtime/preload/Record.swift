@@ -74,6 +74,7 @@ func recordProcess(_ process: UnsafeMutablePointer<ckpt_process>) {
     process.pointee.io_flusher = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getIoFlusher, 0, 0, 0, 0))
     process.pointee.memory_merge = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getMemoryMerge, 0, 0, 0, 0))
     recordProtectionKeys(process)
+    recordMemoryRules(process)
     recordNames(process)
     probeSharedRings()
     _ = ckpt_prctl(Prctl.getChildSubreaper, address(&process.pointee.child_subreaper), 0, 0, 0)

@@ -68,3 +68,29 @@ func recordProtectionKeys(_ process: UnsafeMutablePointer<ckpt_process>) {
     }
     process.pointee.protection_keys = ~free & 0xfffe
 }
+
+/// What later mappings are subject to, and registrations that only the kernel has.
+func recordMemoryRules(_ process: UnsafeMutablePointer<ckpt_process>) {
+    let registrations = 512, executable = ckpt_prctl(66, 0, 0, 0, 0)        // MEMBARRIER_CMD_GET_REGISTRATIONS, PR_GET_MDWE
+    process.pointee.membarrier = UInt32(truncatingIfNeeded: max(0, ckpt_syscall(CKPT_SYS_membarrier, registrations, 0, 0, 0, 0, 0)))
+    process.pointee.no_exec_gain = UInt8(truncatingIfNeeded: max(0, executable))
+    process.pointee.confined = ckpt_runtime().pointee.is_confined != 0 || ckpt_runtime().pointee.session.map { ckpt_confined($0).pointee.more != 0 } == true ? 1 : 0
+    var entry: UInt64 = 0
+    process.pointee.has_segments = ckpt_syscall(CKPT_SYS_modify_ldt, 0, withUnsafeMutablePointer(to: &entry) { Int(bitPattern: $0) }, 8, 0, 0, 0) > 0 ? 1 : 0
+    process.pointee.future_locks = futureLocks()
+}
+
+/// Nothing shows MCL_FUTURE but what becomes of a new mapping: msync(2) refuses to drop what is locked, and without MCL_ONFAULT its page is there.
+private func futureLocks() -> UInt8 {
+    let page = 4096, invalidate = 2, busy = -16, mayNotLockMore = -11
+    let at = ckpt_mmap(0, UInt64(page), 3, 0x22, -1, 0)
+    if at == mayNotLockMore { return UInt8(CKPT_LOCKS_FUTURE.rawValue) }
+    if at < 0 && at > -4096 { return UInt8(CKPT_LOCKS_NOTHING.rawValue) }
+    var isThere: UInt8 = 0, locks = CKPT_LOCKS_NOTHING
+    if ckpt_syscall(CKPT_SYS_msync, at, page, invalidate, 0, 0, 0) == busy {
+        _ = ckpt_syscall(CKPT_SYS_mincore, at, page, withUnsafeMutablePointer(to: &isThere) { Int(bitPattern: $0) }, 0, 0, 0)
+        locks = isThere & 1 != 0 ? CKPT_LOCKS_FUTURE : CKPT_LOCKS_ON_FAULT
+    }
+    _ = ckpt_munmap(UInt64(at), UInt64(page))
+    return UInt8(locks.rawValue)
+}

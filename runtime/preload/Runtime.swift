@@ -25,7 +25,8 @@ func start(_ passed: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
         interposeStart(session)
         installHandler()
         ckpt_runtime().pointee.session = session
-        if ckpt_any_dispatching(session) { ckpt_end_dispatching(session, ckpt_gettid()) }      // an exec ends that
+        if ckpt_any_noted(ckpt_dispatching(session)) { ckpt_forget_noted(ckpt_dispatching(session), ckpt_gettid()) }      // an exec ends that
+        if ckpt_any_noted(ckpt_confined(session)) && ckpt_is_noted(ckpt_confined(session), ckpt_getpid()) { ckpt_runtime().pointee.is_confined = 1 }
         ckpt_runtime().pointee.rseq_offset_address = libcObject("__rseq_offset")
         ckpt_runtime().pointee.rseq_size_address = libcObject("__rseq_size")
     } else {

@@ -16,7 +16,7 @@ enum {
     CKPT_MAX_TASKS = 8192, CKPT_MAX_WRITERS = 64,
     CKPT_PAGE = 4096,
     CKPT_SESSION_IPC = 400,
-    CKPT_SESSION_DISPATCHING = 16,
+    CKPT_SESSION_NOTED = 16,
 };
 #define CKPT_SIGCKPT_BIT (1ull << (CKPT_SIGCKPT - 1))
 #define CKPT_SESSION_MAGIC 0x53534553544b4b43ull
@@ -180,6 +180,7 @@ struct ckpt_task {
 _Static_assert(sizeof(struct ckpt_task) == 256, "task slot");
 
 
+enum ckpt_future_locks { CKPT_LOCKS_NOTHING = 0, CKPT_LOCKS_FUTURE = 1, CKPT_LOCKS_ON_FAULT = 2 };
 struct ckpt_process {
     uint32_t status;                // atomic: the phase that the leader has completed
     int32_t  pid;                   // in its own pid namespace
@@ -210,7 +211,11 @@ struct ckpt_process {
     uint64_t policies_count;
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
-    uint32_t pad8[2];
+    uint32_t membarrier;            // membarrier(2): a bit per command by which it is registered
+    uint8_t  future_locks;          // mlockall(2): enum ckpt_future_locks
+    uint8_t  no_exec_gain;          // PR_SET_MDWE
+    uint8_t  has_segments;          // modify_ldt(2): it has a table of its own
+    uint8_t  confined;              // it, or whose child it is, has restricted itself by Landlock
     uint64_t terminals_offset, terminals_count;     // arena: struct ckpt_terminal_query[]
     uint64_t children_offset, children_count;       // arena: struct ckpt_child_query[]
     uint32_t home;                  // atomic, restart: tasks that have done all they do before the release
@@ -230,6 +235,9 @@ struct ckpt_process {
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 
+
+// Who has made a call of which nothing shows that it has been made: tids or pids as they see themselves.
+struct ckpt_noted { int32_t ids[CKPT_SESSION_NOTED]; uint32_t more, pad; };      // atomic; 0: none; more: there was no room
 
 struct ckpt_session {
     uint64_t magic;
@@ -275,10 +283,9 @@ struct ckpt_session {
     uint32_t ipc_unseen;            // atomic: nobody knows.  1: a member has asked by syscall(3); 1 << kind: for more of a kind than there is room for
     uint32_t ipc_next;              // atomic: where a place is looked for when all are taken
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
-    // Tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler; nothing shows it.
-    int32_t  dispatching[CKPT_SESSION_DISPATCHING];     // atomic: tids as they see themselves; 0: none
-    uint32_t dispatching_more, pad9;        // atomic: there was no room
-    uint64_t spare[15];
+    struct ckpt_noted dispatching;  // tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler
+    struct ckpt_noted confined;     // processes that have restricted themselves by Landlock: what they execute is, too
+    uint64_t spare[6];
     int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
 };
 enum {
@@ -374,15 +381,17 @@ CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, i
 CKPT_INLINE _Bool ckpt_asked_unseen(struct ckpt_session *_Nonnull s, uint32_t kind) { return __atomic_load_n(&s->ipc_unseen, __ATOMIC_RELAXED) & (1 | 1u << kind); }
 CKPT_INLINE _Bool ckpt_asked_for_kind(struct ckpt_session *_Nonnull s, uint32_t kind) { return s->ipc_ids[kind - 1][0] || ckpt_asked_unseen(s, kind); }
 CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return s->ipc_unseen || s->ipc_ids[0][0] || s->ipc_ids[1][0] || s->ipc_ids[2][0]; }
-CKPT_INLINE _Bool ckpt_is_dispatching(struct ckpt_session *_Nonnull s, int32_t tid) {
-    for (int i = 0; i < CKPT_SESSION_DISPATCHING; i++) if (__atomic_load_n(&s->dispatching[i], __ATOMIC_RELAXED) == tid) return 1;
+CKPT_INLINE _Bool ckpt_is_noted(struct ckpt_noted *_Nonnull n, int32_t id) {
+    for (int i = 0; i < CKPT_SESSION_NOTED; i++) if (__atomic_load_n(&n->ids[i], __ATOMIC_RELAXED) == id) return 1;
     return 0;
 }
-CKPT_INLINE _Bool ckpt_any_dispatching(struct ckpt_session *_Nonnull s) {
-    for (int i = 0; i < CKPT_SESSION_DISPATCHING; i++) if (__atomic_load_n(&s->dispatching[i], __ATOMIC_RELAXED)) return 1;
+CKPT_INLINE _Bool ckpt_any_noted(struct ckpt_noted *_Nonnull n) {
+    for (int i = 0; i < CKPT_SESSION_NOTED; i++) if (__atomic_load_n(&n->ids[i], __ATOMIC_RELAXED)) return 1;
     return 0;
 }
-CKPT_INLINE void ckpt_end_dispatching(struct ckpt_session *_Nonnull s, int32_t tid) {
-    for (int i = 0; i < CKPT_SESSION_DISPATCHING; i++) { int32_t known = tid; __atomic_compare_exchange_n(&s->dispatching[i], &known, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED); }
+CKPT_INLINE void ckpt_forget_noted(struct ckpt_noted *_Nonnull n, int32_t id) {
+    for (int i = 0; i < CKPT_SESSION_NOTED; i++) { int32_t known = id; __atomic_compare_exchange_n(&n->ids[i], &known, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED); }
 }
+CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_dispatching(struct ckpt_session *_Nonnull s) { return &s->dispatching; }
+CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_confined(struct ckpt_session *_Nonnull s) { return &s->confined; }
 #endif

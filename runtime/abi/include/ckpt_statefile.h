@@ -128,7 +128,8 @@ struct ckpt_process_record {
     uint64_t coredump_filter;
     uint32_t protection_keys;       // a bit per key that pkey_alloc(2) gave
     int32_t  memory_merge;          // PR_SET_MEMORY_MERGE
-    uint32_t terminal, pad1;        // 1 + TERMINAL: its controlling terminal; 0: it has none
+    uint32_t terminal;              // 1 + TERMINAL: its controlling terminal; 0: it has none
+    uint32_t membarrier;            // membarrier(2): a bit per command by which it is registered
     uint16_t wait_code, wait_signal;// what its parent has not collected yet: CLD_STOPPED and by which signal, or CLD_CONTINUED; 0: nothing
     int32_t  exit_signal;           // clone(2): what its parent gets when it ends; 0: nothing
     uint8_t  uts, ipc, net, mounts; // 1 + NAMESPACE: its own; 0: the one that the tree was started in
@@ -139,7 +140,8 @@ struct ckpt_process_record {
     uint8_t  cgroups, times;        // 1 + NAMESPACE: as uts
     uint8_t  children_times;        // that of the children it will have; 0: its own
     uint8_t  users;                 // that of a part of the tree; 0: where the whole tree lives
-    uint8_t  pad2[2];
+    uint8_t  future_locks;          // mlockall(2): enum ckpt_future_locks
+    uint8_t  no_exec_gain;          // PR_SET_MDWE
 };
 // A pid namespace that has no first process yet, and one whose first process has ended.
 enum { CKPT_CHILDREN_FRESH = 255, CKPT_CHILDREN_DEAD = 254 };

@@ -23,7 +23,7 @@ enum {
     CKPT_SYS_read = 0, CKPT_SYS_write = 1, CKPT_SYS_open = 2, CKPT_SYS_close = 3, CKPT_SYS_fstat = 5, CKPT_SYS_poll = 7,
     CKPT_SYS_lseek = 8, CKPT_SYS_mmap = 9, CKPT_SYS_mprotect = 10, CKPT_SYS_munmap = 11, CKPT_SYS_brk = 12,
     CKPT_SYS_rt_sigaction = 13, CKPT_SYS_rt_sigprocmask = 14, CKPT_SYS_ioctl = 16, CKPT_SYS_pread64 = 17, CKPT_SYS_pwrite64 = 18,
-    CKPT_SYS_readv = 19, CKPT_SYS_writev = 20, CKPT_SYS_select = 23, CKPT_SYS_sched_yield = 24, CKPT_SYS_mremap = 25, CKPT_SYS_mincore = 27,
+    CKPT_SYS_readv = 19, CKPT_SYS_writev = 20, CKPT_SYS_select = 23, CKPT_SYS_sched_yield = 24, CKPT_SYS_mremap = 25, CKPT_SYS_msync = 26, CKPT_SYS_mincore = 27,
     CKPT_SYS_madvise = 28, CKPT_SYS_dup = 32, CKPT_SYS_dup2 = 33, CKPT_SYS_pause = 34, CKPT_SYS_nanosleep = 35, CKPT_SYS_getitimer = 36,
     CKPT_SYS_shmget = 29, CKPT_SYS_shmat = 30, CKPT_SYS_shmctl = 31, CKPT_SYS_semget = 64, CKPT_SYS_semop = 65, CKPT_SYS_semctl = 66,
     CKPT_SYS_shmdt = 67, CKPT_SYS_msgget = 68, CKPT_SYS_msgsnd = 69, CKPT_SYS_msgrcv = 70, CKPT_SYS_msgctl = 71, CKPT_SYS_alarm = 37, CKPT_SYS_setitimer = 38, CKPT_SYS_getpid = 39, CKPT_SYS_socket = 41, CKPT_SYS_connect = 42,
@@ -36,7 +36,7 @@ enum {
     CKPT_SYS_setsid = 112, CKPT_SYS_setgroups = 116, CKPT_SYS_setresuid = 117, CKPT_SYS_setresgid = 119, CKPT_SYS_getpgid = 121,
     CKPT_SYS_getsid = 124, CKPT_SYS_rt_sigpending = 127, CKPT_SYS_rt_sigtimedwait = 128, CKPT_SYS_rt_sigqueueinfo = 129,
     CKPT_SYS_rt_sigsuspend = 130, CKPT_SYS_sigaltstack = 131, CKPT_SYS_personality = 135, CKPT_SYS_getpriority = 140,
-    CKPT_SYS_setpriority = 141, CKPT_SYS_sched_setscheduler = 144, CKPT_SYS_mlock = 149, CKPT_SYS_prctl = 157, CKPT_SYS_arch_prctl = 158,
+    CKPT_SYS_setpriority = 141, CKPT_SYS_sched_setscheduler = 144, CKPT_SYS_mlock = 149, CKPT_SYS_mlockall = 151, CKPT_SYS_modify_ldt = 154, CKPT_SYS_prctl = 157, CKPT_SYS_arch_prctl = 158,
     CKPT_SYS_setrlimit = 160, CKPT_SYS_chroot = 161, CKPT_SYS_mount = 165, CKPT_SYS_umount2 = 166, CKPT_SYS_gettid = 186, CKPT_SYS_futex = 202,
     CKPT_SYS_sched_setaffinity = 203, CKPT_SYS_sched_getaffinity = 204, CKPT_SYS_getdents64 = 217, CKPT_SYS_set_tid_address = 218,
     CKPT_SYS_semtimedop = 220, CKPT_SYS_timer_create = 222, CKPT_SYS_timer_settime = 223, CKPT_SYS_timer_gettime = 224,
@@ -47,10 +47,10 @@ enum {
     CKPT_SYS_get_robust_list = 274, CKPT_SYS_tee = 276, CKPT_SYS_utimensat = 280, CKPT_SYS_epoll_pwait = 281, CKPT_SYS_fallocate = 285,
     CKPT_SYS_dup3 = 292, CKPT_SYS_pipe2 = 293, CKPT_SYS_preadv = 295, CKPT_SYS_pwritev = 296, CKPT_SYS_rt_tgsigqueueinfo = 297, CKPT_SYS_prlimit64 = 302,
     CKPT_SYS_setns = 308, CKPT_SYS_process_vm_readv = 310, CKPT_SYS_kcmp = 312, CKPT_SYS_sched_setattr = 314, CKPT_SYS_sched_getattr = 315, CKPT_SYS_getrandom = 318,
-    CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
+    CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_membarrier = 324, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
     CKPT_SYS_rseq = 334, CKPT_SYS_mq_open = 240, CKPT_SYS_mq_unlink = 241, CKPT_SYS_mq_timedsend = 242, CKPT_SYS_mq_timedreceive = 243, CKPT_SYS_mq_notify = 244,
     CKPT_SYS_mq_getsetattr = 245, CKPT_SYS_mbind = 237, CKPT_SYS_set_mempolicy = 238, CKPT_SYS_get_mempolicy = 239, CKPT_SYS_pkey_mprotect = 329, CKPT_SYS_pkey_alloc = 330,
-    CKPT_SYS_pkey_free = 331, CKPT_SYS_io_setup = 206, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436,
+    CKPT_SYS_pkey_free = 331, CKPT_SYS_io_setup = 206, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436, CKPT_SYS_landlock_restrict_self = 446,
 };
 
 CKPT_INLINE long ckpt_read(int fd, void *_Nonnull p, size_t n) { return ckpt_syscall(CKPT_SYS_read, fd, (long)p, (long)n, 0, 0, 0); }

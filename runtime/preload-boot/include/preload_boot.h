@@ -18,6 +18,7 @@ struct ckpt_runtime {
     int32_t  snapshot_owner;        // the pid whose child it is: a forked child inherits this struct, not the snapshot
     uint32_t is_snapshot;           // this process is the snapshot
     int32_t  tracking;              // 1 + the userfaultfd that was made for the initiator and is open here; 0: none
+    uint32_t is_confined;           // by Landlock
     uint32_t timers_run;            // after a restart: a futex; 1 once the leader has armed this process's timers
     ckpt_hook _Nullable hook;       // the application's, in this image
     void *_Nullable hook_argument;
