@@ -50,11 +50,12 @@ static void *storm(void *unused) {
     return 0;
 }
 // A child that acts after WAIT ms, for calls that have no time-out: storms don't reach it.
-static int later_fd; static const void *later_bytes; static int later_signal;
+static int later_fd; static const void *later_bytes; static int later_signal; static volatile int returned;
 static void *later(void *unused) {
     (void)unused;
     for (double end = now() + WAIT; now() < end; ) doze(1000);
-    if (later_signal) syscall(SYS_tgkill, getpid(), target, later_signal);
+    // Again, if it came before the call.
+    if (later_signal) do { syscall(SYS_tgkill, getpid(), target, later_signal); doze(20000); } while (!returned);
     else if (write(later_fd, later_bytes, 1) < 0) perror("write");
     return 0;
 }
@@ -74,8 +75,8 @@ static void result(const char *name, double started, long value, long expected, 
 // What ends by an event: another thread writes a byte or sends SIGUSR2.
 #define EVENT(name, fd, signal, expression, expected) do { \
     if (only && strcmp(only, name)) break; \
-    later_fd = fd; later_bytes = "x"; later_signal = signal; pthread_t t; \
-    double started = now(); pthread_create(&t, 0, later, 0); errno = 0; long value = (long)(expression); int error = errno; \
+    later_fd = fd; later_bytes = "x"; later_signal = signal; returned = 0; pthread_t t; \
+    double started = now(); pthread_create(&t, 0, later, 0); errno = 0; long value = (long)(expression); int error = errno; returned = 1; \
     result(name, started, value, expected, error); pthread_join(t, 0); \
 } while (0)
 
