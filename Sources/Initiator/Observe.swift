@@ -79,7 +79,13 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
     struct Key: Hashable { var owner: Owner, tid: Int32 }
     // Who lives alone with its pid need not have said in which namespace that is its pid.
     let shared = Dictionary(grouping: tree.live, by: \.slotPid).filter { $0.value.count > 1 }
-    func owner(_ pid: Int32, _ pids: UInt32) -> Owner { Owner(pid: pid, pids: shared[pid] == nil ? 0 : pids) }
+    // Where /proc shows another namespace a task can't say; one among them all may be found by that.
+    let said = Set((0..<Int(ckpt_tasks_used(segment.pointer))).map { Owner(pid: segment.task($0).pointee.pid, pids: segment.task($0).pointee.pids) })
+    let silent = shared.compactMapValues { same in
+        let rest = Set(same.compactMap { Namespace.number($0.view, "pid") }).filter { !said.contains(Owner(pid: same[0].slotPid, pids: $0)) }
+        return rest.count == 1 ? rest.first : nil
+    }
+    func owner(_ pid: Int32, _ pids: UInt32) -> Owner { Owner(pid: pid, pids: shared[pid] == nil ? 0 : pids != 0 ? pids : silent[pid] ?? 0) }
     var slots: [Key: Int] = [:]
     var parked: [Owner: Int] = [:], processSlots: [Owner: Int] = [:]
     let tasks = Int(ckpt_tasks_used(segment.pointer))

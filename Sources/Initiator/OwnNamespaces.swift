@@ -24,6 +24,8 @@ private let kinds: [(kind: ckpt_namespace_kind, name: String)] = [
     (CKPT_NAMESPACE_MOUNT, "mnt"), (CKPT_NAMESPACE_PID, "pid"), (CKPT_NAMESPACE_TIME, "time"),
 ]
 
+func kindName(_ kind: UInt32) -> String { kinds.first { $0.kind.rawValue == kind }?.name ?? "" }
+
 extension Operation {
     /// Finds the namespaces that are not those the session was started in.
     func observeNamespaces(_ tree: ObservedTree) {
@@ -39,6 +41,7 @@ extension Operation {
             for (number, members) in own.sorted(by: { $0.key < $1.key }) { add(kind, name, number, members, tree) }
         }
         observeChildrenTimes(tree)
+        refuseBornInside(tree)
         if tree.namespaces.count > Int(CKPT_MAX_NAMESPACES) {
             tree.refusals.add(pid: root.pid, "the tree has \(tree.namespaces.count) namespaces of its own, more than \(CKPT_MAX_NAMESPACES)", "start its parts as sessions of their own")
         }
@@ -62,8 +65,8 @@ extension Operation {
         let pid = members[0].pid, view = members[0].view
         func refuse(_ what: String, _ remedy: String) { tree.refusals.add(pid: pid, what, remedy) }
         // Whose it is decides who may make it again.
-        n.owner = try owner("/proc/\(view)/ns/\(kinds.first { $0.kind == n.kind }!.name)", members[0], tree)
-        if n.isWhole ? !tree.isWhole(n.owner) : !tree.canMake(in: n.owner) { refuse("its \(kinds.first { $0.kind == n.kind }!.name) namespace belongs to a user namespace that the tree has left", "start ckrun inside of the namespace") }
+        n.owner = try owner("/proc/\(view)/ns/\(kindName(n.kind.rawValue))", members[0], tree)
+        if n.isWhole ? !tree.isWhole(n.owner) : !tree.canMake(in: n.owner) { refuse("its \(kindName(n.kind.rawValue)) namespace belongs to a user namespace that the tree has left", "start ckrun inside of the namespace") }
         if n.kind == CKPT_NAMESPACE_UTS { return }
         if n.kind == CKPT_NAMESPACE_TIME && !tree.isWhole(n.owner) { return refuse("its time namespace belongs to a user namespace that only a part of the tree lives in", "start ckrun inside of the namespace") }
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }

@@ -113,11 +113,29 @@ extension Operation {
             guard let sample = members.first(where: { !$0.isZombie }) ?? tree.live.first else { continue }
             var observed = ObservedNamespace(kind: CKPT_NAMESPACE_PID, number: n.number, isWhole: false, sample: sample)
             if !members.isEmpty { observed.owner = (try? owner("/proc/\(sample.view)/ns/pid", sample, tree)) ?? nil }
-            if !tree.isWhole(observed.owner) || !tree.canMake(in: observed.owner) {
-                tree.refusals.add(pid: sample.pid, "its pid namespace belongs to a user namespace that is not the whole tree's", "start ckrun inside of the namespace")
-            }
+            if !tree.canMake(in: observed.owner) { tree.refusals.add(pid: sample.pid, "its pid namespace belongs to a user namespace that the tree has left", "start ckrun inside of the namespace") }
             for p in members { p.namespaces[CKPT_NAMESPACE_PID.rawValue] = tree.namespaces.count }
             tree.namespaces.append(observed)
+        }
+    }
+
+    /// Who is born in a pid namespace that belongs to a user namespace of a part is in that from the beginning: of what is outside it has what the first
+    /// process there had.
+    func refuseBornInside(_ tree: ObservedTree) {
+        for p in tree.live {
+            func refuse(_ what: String) { tree.refusals.add(pid: p.pid, what, "start ckrun inside of the namespace") }
+            for number in tree.chain(of: p.pids) {
+                guard let i = pidIndex(number, tree), let users = tree.namespaces[i].owner, !tree.isWhole(users), let first = tree.live.first(where: { $0.pids == number && $0.slotPid == 1 }) else { continue }
+                func outside(_ p: ObservedProcess) -> [UInt32: Int] { p.namespaces.filter { $0.key != CKPT_NAMESPACE_USER.rawValue && $0.key != CKPT_NAMESPACE_PID.rawValue && !tree.isWithin(tree.namespaces[$0.value].owner, users) } }
+                let mine = outside(p), its = outside(first)
+                for kind in Set(mine.keys).union(its.keys).sorted() where mine[kind] != its[kind] {
+                    refuse("its \(kindName(kind)) namespace is neither that of the first process in its pid namespace nor belongs to the same user namespace as that")
+                }
+                if tree.namespaces.contains(where: { $0.kind == CKPT_NAMESPACE_TIME }) { refuse("its pid namespace belongs to a user namespace of a part, in a tree with several time namespaces") }
+            }
+            if case .inNamespace(let n) = p.childrenPids, let users = p.namespaces[CKPT_NAMESPACE_USER.rawValue], let i = pidIndex(n, tree), !tree.isWithin(tree.namespaces[i].owner, users) {
+                refuse("the pid namespace of its children belongs to another user namespace than it lives in")
+            }
         }
     }
 

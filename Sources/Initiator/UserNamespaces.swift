@@ -124,6 +124,8 @@ extension ObservedTree {
     /// A restart makes what belongs to these for all before there are processes, and for a part from the innermost of them or in one of a part.
     func isWhole(_ owner: Int?) -> Bool { owner.map { namespaces[$0].isWhole } ?? true }
     func canMake(in owner: Int?) -> Bool { owner == wholeUsers || !isWhole(owner) }
+    /// Is that user namespace the other one, or somewhere within?
+    func isWithin(_ users: Int?, _ outer: Int) -> Bool { users == outer || users.map { isWithin(namespaces[$0].owner, outer) } == true }
     /// 1 + NAMESPACE, or 0: where it is made there is nothing to be entered before.
     func ownerRecord(_ n: ObservedNamespace) -> UInt32 { n.owner.map { n.isWhole || !isWhole($0) ? UInt32($0) + 1 : 0 } ?? 0 }
 }

@@ -1,4 +1,5 @@
 // As `unshare --pid --fork --mount-proc` starts a program: it is process 1, sees a /proc of its own, and its parent outside only waits for it.
+// "twice": a child is started so by a program that is started so, each in a user namespace of its own.
 #include "scenario.h"
 static int processes(void) {
     int n = 0;
@@ -12,7 +13,12 @@ int main(int argc, char **argv) {
     self[readlink("/proc/self/exe", self, sizeof self - 1)] = 0;
     if (argc == 1 && geteuid()) execlp("unshare", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", self, "inside", NULL);
     if (argc == 1) execlp("unshare", "unshare", "--pid", "--fork", "--mount-proc", self, "inside", NULL);
-    if (argc == 1) return 9;
+    if (argc == 2 && !strcmp(argv[1], "twice")) {
+        pid_t child = must(fork());
+        if (child) { scenario_child(child, 0); return scenario_bad; }
+        execlp("unshare", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", self, "inside", NULL);
+    }
+    if (argc == 1 || strcmp(argv[1], "inside")) return 9;
     char line[2][256];
     same(1, getpid());
     pid_t child = must(fork());

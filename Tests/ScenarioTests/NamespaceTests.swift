@@ -54,6 +54,15 @@ import Testing
         feature("namespaces-nested")
         feature("namespaces-nested", ["part"])
     }
+    @Test func `a pid namespace that belongs to a user namespace of a child has the same processes, threads and owner again`() {
+        feature("namespaces-inner-pids")
+        feature("namespaces-inner-pids", ["clone"])
+        feature("namespaces-inner-pids", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `pid and user namespaces within those of a child are there again`() {
+        feature("namespaces-inner-pids", ["within"])
+        feature("namespaces-container", ["twice"])
+    }
     @Test func `pid namespaces inside of a tree have the same processes, with the same pids, again`() {
         feature("namespaces-pids", users: Self.privileged)
         feature("namespaces-pids", treatments: [.twice], users: Self.privileged, pids: ["ns"])

@@ -4,7 +4,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let cloneParent: UInt64 = 0x8000
+let cloneParent: UInt64 = 0x8000
 
 /// Makes the plan for this attempt.
 func planTree(adoptOrphans: Bool) {
@@ -32,17 +32,22 @@ func planTree(adoptOrphans: Bool) {
 
 /// Creates one process that goes on with `entry` on the main stack: a copy of this one.
 func fork(pid: Int32, inside place: UInt32 = 0, flags: UInt64 = 0, exitSignal: Int32 = 17, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
-    var wanted = InlineArray<32, Int32>(repeating: 0)
+    var wanted = InlineArray<32, Int32>(repeating: 0), a = childArguments(flags: flags, exitSignal: exitSignal)
+    if pid != 0 && state.pointee.entered_users != 0 { return cloneNumbered(&a, pid, inside: place, group: 0, entry, argument) }
     let levels = pid == 0 ? 0 : fillPids(pid, of: place, &wanted)
     return withUnsafeMutableBytes(of: &wanted) { w in
-        var a = ckpt_clone_args()
-        a.flags = flags
-        a.exit_signal = flags & cloneParent != 0 ? 0 : UInt64(exitSignal)
-        a.stack = state.pointee.stacks
-        a.stack_size = UInt64(ENGINE_MAIN_STACK)
         if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels) }
         return ckpt_clone3(&a, entry, argument)
     }
+}
+
+func childArguments(flags: UInt64, exitSignal: Int32) -> ckpt_clone_args {
+    var a = ckpt_clone_args()
+    a.flags = flags
+    a.exit_signal = flags & cloneParent != 0 ? 0 : UInt64(exitSignal)
+    a.stack = state.pointee.stacks
+    a.stack_size = UInt64(ENGINE_MAIN_STACK)
+    return a
 }
 
 /// The pid to ask for: with --pids new the kernel chooses.
@@ -56,7 +61,7 @@ func giveBirth(creator: Int32, stage: UInt8) {
     }
 }
 func create(_ n: Int, by creator: Int32) {
-    let way = nodes[n].pointee.way
+    let way = nodes[n].pointee.way, locked = way == Birth.adopted && state.pointee.entered_users != 0 && lockNumbers()
     let r: Int
     if way == Birth.adopted { r = state.pointee.warm != 0 && creator >= 0 ? share(ENGINE_INTERMEDIATE, pid: sparePid(), argument: UInt64(n), intermediate) : fork(pid: 0, argument: UInt64(n), intermediate) }
     else {
@@ -66,6 +71,7 @@ func create(_ n: Int, by creator: Int32) {
     }
     guard r > 0 else { refuseBirth(n, r) }
     if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
+    unlockNumbers(locked)
     forgetImages(of: n)
 }
 /// A sibling gets the exit signal of the one that creates it.
@@ -92,6 +98,9 @@ private let intermediate: @convention(c) (UInt64) -> Void = { n in
 }
 
 let nodeEntry: @convention(c) (UInt64) -> Void = { n in
+    state.pointee.node = Int32(truncatingIfNeeded: n)
+    state.pointee.holds_numbers = 0
+    if state.pointee.entered_users != 0 && !isNumbered() { ckpt_exit_group(0) }
     engine_template().pointee.owns = 1
     engine_template().pointee.bears = 0
     runNode(Int(n))

@@ -12,10 +12,12 @@ func buildTree() {
     s.pointee.is_builder = 1
     makePartNamespaces()
     makeKernelObjects()
+    startNumberers(in: 0...0)
     if s.pointee.warm != 0 { orderBirths() } else {
         giveBirth(creator: -1, stage: 0)
         giveBirth(creator: -1, stage: 1)
     }
+    startNumberers(in: 1...UInt32(CKPT_MAX_NAMESPACES))
     waitForAll(ENGINE_STAGE_BIRTH, count: everybody)
     openStage(ENGINE_STAGE_GROUPS)
     waitForAll(ENGINE_STAGE_GROUPS, count: everybody)
@@ -25,7 +27,6 @@ func buildTree() {
     checkPlaces()
     fetchInnerSockets()
     openPidfds()
-    startNumberers()
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
     endNumberers()

@@ -54,7 +54,7 @@ private func bear(_ pid: Int32) -> Int {
         var a = ckpt_clone_args()
         a.flags = sharesMemory | sharesFiles | sharesFolder | waits
         a.stack = state.pointee.chunk; a.stack_size = 65536
-        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(levels) }
+        if pid != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = UInt64(min(levels, chosenLevels(here))) }
         return ckpt_clone3(&a, childEntry, 0)
     }
 }
@@ -81,7 +81,7 @@ private func perform() {
         let r = enterPart(Int(s.pointee.creator_network) - 1)
         if r != 0 { s.pointee.creator_result = Int32(truncatingIfNeeded: r); return }
     }
-    takeIds(s.pointee.creator_uid, s.pointee.creator_gid)
+    takeIds(idHere(s.pointee.creator_uid, isGroup: 0), idHere(s.pointee.creator_gid, isGroup: 1))
     let fd = Int(s.pointee.creator_fd.0), address = int(s.pointee.creator_address), length = int(s.pointee.creator_length)
     let r: Int
     switch s.pointee.creator_call {

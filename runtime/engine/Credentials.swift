@@ -50,13 +50,8 @@ struct Identity {
     let task: Int
     let wanted: UnsafeMutablePointer<ckpt_credentials_record>
     init(_ t: Int) { task = t; wanted = credentials[tasks[t].pointee.credentials] }
-    func user(_ k: Int32) -> UInt32 { here(engine_user(wanted, k).pointee, 0) }
-    func group(_ k: Int32) -> UInt32 { here(engine_group_of(wanted, k).pointee, 1) }
-    /// As this process calls it.
-    private func here(_ id: UInt32, _ isGroup: UInt32) -> UInt32 {
-        let users = Int(state.pointee.entered_users), unknown: UInt32 = 65534
-        return users == 0 ? id : inside(id, isGroup: isGroup, of: users - 1) ?? unknown
-    }
+    func user(_ k: Int32) -> UInt32 { idHere(engine_user(wanted, k).pointee, isGroup: 0) }
+    func group(_ k: Int32) -> UInt32 { idHere(engine_group_of(wanted, k).pointee, isGroup: 1) }
 }
 
 /// Before the process enters a user namespace, where not all of them may show; it enters that with its capabilities outside.
@@ -111,7 +106,7 @@ private func idsDiffer(_ me: Identity) -> Bool {
 }
 
 private func restoreGroups(_ me: Identity) {
-    if state.pointee.entered_users != 0 { return requireGroupsOfFirst(me) }
+    if state.pointee.entered_users != 0 { return requireEntered(me) }
     if restoreInnerGroups(me) { return }
     if state.pointee.user_namespace != 0 || state.pointee.own_users != 0 {
         // The kernel forbids setgroups(2) here, or shows none of them: the outer groups stay.
@@ -129,11 +124,11 @@ private func restoreGroups(_ me: Identity) {
     guard r == 0 else { refuseCredentials(me, r, "its supplementary groups") }
 }
 
-/// In a user namespace of a part, which the process has entered with its first task's.
-private func requireGroupsOfFirst(_ me: Identity) {
-    let first = Identity(Int(processes[tasks[me.task].pointee.process].pointee.first_task)).wanted.pointee
-    if me.wanted.pointee.first_group == first.first_group && me.wanted.pointee.group_count == first.group_count { return }
-    refuseCredentials(me, -1, "supplementary groups that other tasks of its process don't have")
+/// In a user namespace of a part, which the process has entered with a task's.
+private func requireEntered(_ me: Identity) {
+    let entered = Identity(Int(state.pointee.entered_task)).wanted.pointee, wanted = me.wanted.pointee
+    if wanted.first_group == entered.first_group && wanted.group_count == entered.group_count { return }
+    refuseCredentials(me, -1, "supplementary groups other than those with which its user namespace was entered")
 }
 
 /// In the tree's own user namespace, where some have others than the engine could give to all.

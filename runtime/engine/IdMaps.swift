@@ -13,6 +13,12 @@ func inside(_ id: UInt32, isGroup: UInt32, of i: Int) -> UInt32? {
     return nil
 }
 
+/// As this process calls an id of the records; 65534: it does not show here.
+func idHere(_ id: UInt32, isGroup: UInt32) -> UInt32 {
+    let users = Int(state.pointee.entered_users), unknown: UInt32 = 65534
+    return users == 0 ? id : inside(id, isGroup: isGroup, of: users - 1) ?? unknown
+}
+
 struct Scribe { var pid: Int, pipe: Int32 }
 
 /// Whoever calls this goes into a new user namespace next.

@@ -273,10 +273,8 @@ private func bear(_ n: Int32, leads: Bool) {
     if !leads { answer(0) }
 }
 /// From outside it can't be asked whether a pid is free inside: the kernel's choice, unless a process of the tree has a small one.
-func sparePidInside() -> Int32 {
-    var pid: Int32 = 2
-    for n in 0..<Int(state.pointee.node_count) { pid = max(pid, nodes[n].pointee.pid + 1) }
-    for t in 0..<tasks.count { pid = max(pid, tasks[t].pointee.tid + 1) }
+private func sparePidInside() -> Int32 {
+    let pid = highestNumber(in: 0) + 1
     return pid < 32768 ? pid : 0
 }
 

@@ -125,12 +125,19 @@ func isWhole(_ kind: ckpt_namespace_kind) -> Bool {
 
 /// In each process, before it becomes what it was.
 func enterNamespaces(of i: Int) {
-    let p = processes[i].pointee
     enterTimes(i)
-    enter(p.cgroups); enter(p.uts); enter(p.ipc); enter(p.net); enter(p.mounts)
+    enterOwn(i, outside: 0)
 }
-private func enter(_ n: UInt8) {
+/// Those that this process may enter; only what is outside of a user namespace, unless 0.
+func enterOwn(_ i: Int, outside users: UInt32) {
+    let p = processes[i].pointee
+    enter(p.cgroups, users); enter(p.uts, users); enter(p.ipc, users); enter(p.net, users); enter(p.mounts, users)
+}
+private func enter(_ n: UInt8, _ outside: UInt32) {
     if n == 0 { return }
+    let owner = namespaces[Int(n) - 1].pointee.owner
+    // Who was born inside of a user namespace is in those that are outside.
+    if !isInside(owner, state.pointee.entered_users) || (outside != 0 && isInside(owner, outside)) { return }
     let r = enterPart(Int(n) - 1)
     guard r == 0 else { refuseNamespace(Int(n) - 1, r) }
 }

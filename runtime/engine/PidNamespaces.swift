@@ -108,6 +108,7 @@ func isFirst(_ n: Int) -> Bool { nodes[n].pointee.place != 0 && number(nodes[n].
 func forkNode(_ n: Int, pid: Int32, flags: UInt64, exitSignal: Int32, _ entry: @convention(c) (UInt64) -> Void) -> Int {
     let target = place(of: n)
     if target == here { return fork(pid: pid, inside: target, flags: flags, exitSignal: exitSignal, argument: UInt64(n), entry) }
+    if isFirst(n) && namespaces[Int(target) - 1].pointee.owner != state.pointee.entered_users { return forkFirst(n, exitSignal) }
     if isFirst(n) { return fork(pid: pid, inside: target, flags: flags | UInt64(newPid), exitSignal: exitSignal, argument: UInt64(n), entry) }
     var r = directChildren(to: target)
     if r != 0 { return r }
@@ -134,7 +135,7 @@ private func directChildren(to place: UInt32) -> Int {
     while true {
         fd = line.withCString { ckpt_open($0, 0o2000000, 0) }
         // It uses numbers of processes that are to come until its own is on the board (InnerSockets.swift).
-        if (fd != -2 && nodePids[first].pointee != 0) || patience > 60_000 { break }
+        if (fd != -2 && nodePids[first].pointee > 0) || patience > 60_000 { break }
         if fd >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: fd)); fd = -2 }
         checkAborted()
         patience += 1
@@ -150,9 +151,16 @@ private func directChildren(to place: UInt32) -> Int {
 /// The first process of a namespace: pids that the kernel chooses from now on are none that others of the tree will get.
 func startNumbering(_ n: Int) {
     guard isFirst(n) else { return }
+    _ = writeText("/proc/sys/kernel/ns_last_pid") { $0.put(decimal: UInt64(highestNumber(in: place(of: n)))) }
+}
+func highestNumber(in place: UInt32) -> Int32 {
     var last: Int32 = 1
-    for i in 0..<numbers.count where numbers[i].pointee.namespaces + 1 == place(of: n) { last = max(last, numbers[i].pointee.inside) }
-    _ = writeText("/proc/sys/kernel/ns_last_pid") { $0.put(decimal: UInt64(last)) }
+    if place == 0 {
+        for n in 0..<Int(state.pointee.node_count) { last = max(last, nodes[n].pointee.pid) }
+        for t in 0..<tasks.count { last = max(last, tasks[t].pointee.tid) }
+    }
+    for i in 0..<numbers.count where numbers[i].pointee.namespaces + 1 == place { last = max(last, numbers[i].pointee.inside) }
+    return last
 }
 
 /// Some children inherit this process's group: it is joined before they are born.
@@ -198,11 +206,11 @@ private func endFirstChild() -> Int {
 }
 private let leave: @convention(c) (UInt64) -> Void = { _ in ckpt_exit_group(0) }
 
-/// In the builder: a child that lives in one of the tree's pid namespaces, or, 0, where the tree's first process does.
-func forkInhabitant(of place: UInt32, pid: Int32 = 0, exitSignal: Int32 = 17, argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
-    if place == 0 { return fork(pid: pid, exitSignal: exitSignal, argument: argument, entry) }
+/// In the builder: what `body` creates lives in one of the tree's pid namespaces.
+func among(_ place: UInt32, _ body: () -> Int) -> Int {
+    if place == 0 { return body() }
     var r = directChildren(to: place)
-    if r == 0 { r = fork(pid: pid, exitSignal: exitSignal, argument: argument, entry) }
+    if r == 0 { r = body() }
     let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
     if own >= 0 { _ = system(CKPT_SYS_setns, own, setPids); _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
     return r
@@ -211,7 +219,7 @@ func forkInhabitant(of place: UInt32, pid: Int32 = 0, exitSignal: Int32 = 17, ar
 /// In the builder, when nobody needs the outer /proc any more: those of the tree's own namespaces, each mounted by somebody who lives there.
 func mountInnerProc() {
     for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue {
-        var r = forkInhabitant(of: mounts[k].pointee.source, argument: UInt64(k), mountAsInhabitant)
+        var r = among(mounts[k].pointee.source) { fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
         var status: Int32 = 0, e = -4
         while r > 0 && e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
         if r > 0 { r = Int(-(status >> 8 & 0xff)) }

@@ -29,7 +29,7 @@ private func createTask(_ t: Int, _ stack: UInt64) {
     a.stack_size = UInt64(ENGINE_TASK_STACK)
     let r: Int
     if state.pointee.mode == ENGINE_PIDS_NEW.rawValue { r = ckpt_clone3(&a, taskEntry, UInt64(t)) }
-    else if state.pointee.entered_users != 0 { r = cloneNumbered(&a, tasks[t].pointee.tid, numberedTaskEntry, UInt64(t)) }
+    else if state.pointee.entered_users != 0 { r = cloneNumbered(&a, tasks[t].pointee.tid, inside: here, group: processes[tasks[t].pointee.process].pointee.pid, numberedTaskEntry, UInt64(t)) }
     else {
         let levels = fillOwnPids(tasks[t].pointee.tid, &wanted)
         r = withUnsafeMutableBytes(of: &wanted) { w in

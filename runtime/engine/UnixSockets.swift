@@ -113,7 +113,8 @@ private func finishFile(_ i: Int, _ path: UnsafeMutableRawPointer) {
     }
     let chmod = 90, lchown = 94
     _ = system(chmod, int(path), Int(s.path_mode))
-    if s.path_uid != currentIds(false)[1] || s.path_gid != currentIds(true)[1] { _ = system(lchown, int(path), Int(s.path_uid), Int(s.path_gid)) }
+    let user = idHere(s.path_uid, isGroup: 0), group = idHere(s.path_gid, isGroup: 1)
+    if user != currentIds(false)[1] || group != currentIds(true)[1] { _ = system(lchown, int(path), Int(user), Int(group)) }
 }
 /// While its name still leads to it.
 private func connectSenders(to i: Int) {

@@ -89,7 +89,8 @@ struct engine_state {
 
     uint32_t outer_namespaces[8];       // that the restart was started in
     uint32_t own_users, groups_differ, outer_uid;  // 1 + NAMESPACE: the engine is in that of the whole tree; enum engine_groups
-    uint32_t entered_users;             // 1 + NAMESPACE: this process is in that of a part
+    uint32_t entered_users, entered_task;       // 1 + NAMESPACE: this process is in that of a part; whose groups it has taken there
+    uint32_t holds_numbers;             // this process, or who waits for it, has the board's number_lock
     int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 
