@@ -72,7 +72,11 @@ int main(int argc, char **argv) {
     must(socketpair(AF_UNIX, SOCK_STREAM, 0, outer));
     must(unshare(CLONE_NEWPID));
     pid_t child = must(fork());
-    if (!child) { same(0, peer(outer[0])); first(); }
+    if (!child) {
+        same(0, peer(outer[0]));
+        if (argc > 1) must(unshare(CLONE_NEWNET));
+        first();
+    }
     scenario_await("inside");
     scenario_wait();
     same(getpid(), peer(outer[0]));

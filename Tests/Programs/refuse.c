@@ -369,6 +369,7 @@ static int hold(const char *kind) {
         return -1;
     }
     if (!strcmp(kind, "dispatch")) {
+        same(-1, syscall(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1000, 0, 0, NULL));      // as libc's own says it
         if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, dispatch_selector)) return -2;
         errno = 0;
         return -1;

@@ -7,9 +7,9 @@ import Testing
     @Test func `counts, expirations, signal sets and the time that is left come back`() { feature("events-counters") }
     @Test func `epoll instances watch what they watched, whatever number it has now`() { feature("events-epoll") }
     @Test func `inotify's watches keep their numbers, masks and files`() { feature("events-inotify") }
-    @Test func `unread events stay in the running program, and a restart finds that there were too many`() {
-        scenario("events-overflow") { s in
-            try s.start([try s.installation.program("events-overflow")])
+    @Test(arguments: ["", "unshare $users --pid --fork --mount-proc"]) func `unread events stay in the running program, and a restart finds that there were too many`(inside: String) {
+        scenario("events-overflow\(inside.isEmpty ? "" : "-container")") { s in
+            try s.start(["/bin/sh", "-c", "[ $(id -u) = 0 ] || users='--user --map-root-user'; exec \(inside) \(try s.installation.program("events-overflow"))"])
             try s.waitUntilReady()
             try s.checkpoint(options: ["--inotify", "overflow"])
             s.go()

@@ -33,6 +33,7 @@ import Testing
         feature("namespaces-peers")
         feature("namespaces-peers", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test func `sockets of a pid namespace show whose they are in a network that only its processes have`() { feature("namespaces-peers", ["network"]) }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {

@@ -30,6 +30,7 @@ func buildTree() {
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
     endNumberers()
+    overflowQueues()
     mountInnerProc()
     closeToTracers()
     sealLate()

@@ -8,7 +8,6 @@ private let setNextNumber = 0x4004_4900
 
 func addWatches(_ e: Int, _ fd: Int) {
     let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000
-    if v.flags & CKPT_EVENT_OVERFLOW.rawValue != 0 { overflow(fd) }
     for k in 0..<v.item_count {
         let w = watches[v.first_item + k].pointee, path = relocated(bytes(w.path))
         // INOTIFY_IOC_SETNEXTWD: CONFIG_CHECKPOINT_RESTORE.
@@ -17,6 +16,11 @@ func addWatches(_ e: Int, _ fd: Int) {
         guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
         guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }
     }
+}
+
+/// While /proc shows our descriptors: one of the tree's own hides that (PidNamespaces.swift).
+func overflowQueues() {
+    for e in 0..<events.count where eventFd(e) >= 0 && events[e].pointee.flags & CKPT_EVENT_OVERFLOW.rawValue != 0 { overflow(eventFd(e)) }
 }
 
 /// IN_Q_OVERFLOW alone: the kernel queues it behind as many events as fit, which are taken out again.  They are those of a file of ours, of two kinds in

@@ -21,7 +21,8 @@ static void note(struct ckpt_noted *n, int32_t id) {
 }
 
 // Noted before it holds, since afterwards none of our calls may be made; libc's own instruction is one that the program has thought of.
-__attribute__((visibility("hidden"))) int interpose_dispatch(int option, unsigned long mode, unsigned long start, unsigned long length, void *selector) {
+// long, since syscall(3) comes here too, and returns all of the register.
+__attribute__((visibility("hidden"))) long interpose_dispatch(int option, unsigned long mode, unsigned long start, unsigned long length, void *selector) {
     int (*real)(int, unsigned long, unsigned long, unsigned long, void *) = (int (*)(int, unsigned long, unsigned long, unsigned long, void *))interpose_real(INTERPOSE_prctl);
     if (!real) return interpose_fail(ENOSYS_);
     struct ckpt_session *s = ckpt_runtime()->session;
