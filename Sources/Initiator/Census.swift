@@ -216,8 +216,8 @@ final class Census {
     private func dispatchingTask(_ pid: Int32) -> Int32? {
         let noted = ckpt_dispatching(segment.pointer)
         if noted.pointee.more != 0 { return pid }
-        guard ckpt_any_noted(noted) else { return nil }
-        return Proc.threads(of: pid).first { tid in ProcStatus(pid: pid, tid: tid).map { ckpt_is_noted(noted, $0.namespacePids.last ?? tid) } ?? false }
+        guard ckpt_any_noted(noted), let pids = Namespace.number(pid, "pid") else { return nil }
+        return Proc.threads(of: pid).first { tid in ProcStatus(pid: pid, tid: tid).map { ckpt_is_noted(noted, ckpt_note_of(pids, $0.namespacePids.last ?? tid)) } ?? false }
     }
 
     /// SIGCKPT stays blocked from before an exec until the new image's constructor has installed the handler.

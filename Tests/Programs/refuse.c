@@ -374,6 +374,18 @@ static int hold(const char *kind) {
         errno = 0;
         return -1;
     }
+    if (!strcmp(kind, "dispatch-outside")) {          // noted outside of a pid namespace, whose tasks have notes of their own
+        if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, dispatch_selector) || unshare(CLONE_NEWPID)) return -2;
+        pid_t child = must(fork());
+        if (!child) {
+            must(prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, dispatch_selector));
+            must(prctl(PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0));
+            _exit(0);
+        }
+        same(child, waitpid(child, NULL, 0));
+        errno = 0;
+        return -1;
+    }
     if (!strcmp(kind, "dispatch-thread")) {
         pthread_t t;
         must0(pthread_create(&t, NULL, dispatching_thread, NULL));

@@ -8,13 +8,19 @@ extern uint64_t interpose_real(int entry);
 extern int interpose_fail(int code);
 enum { ENOSYS_ = 38 };
 
-// The place of a task that is gone is free.
-static void note(struct ckpt_noted *n, int32_t id) {
+// 0: there is no /proc.
+static uint32_t own_pids(void) {
+    enum { HERE = -100 };
+    struct ckpt_stat s;
+    return ckpt_syscall(CKPT_SYS_newfstatat, HERE, (long)"/proc/self/ns/pid", (long)&s, 0, 0, 0) == 0 ? (uint32_t)s.inode : 0;
+}
+// The place of a task that is gone is free; of another pid namespace nobody here can say that.
+static void note(struct ckpt_noted *n, uint64_t id) {
     enum { NO_SUCH_TASK = -3 };
     if (ckpt_is_noted(n, id)) return;
-    for (int i = 0; i < CKPT_SESSION_NOTED; i++) {
-        int32_t *at = &n->ids[i], old = __atomic_load_n(at, __ATOMIC_RELAXED);
-        if (old && ckpt_syscall(CKPT_SYS_kill, old, 0, 0, 0, 0, 0) != NO_SUCH_TASK) continue;
+    for (int i = 0; i < CKPT_SESSION_NOTED && id >> 32; i++) {
+        uint64_t *at = &n->ids[i], old = __atomic_load_n(at, __ATOMIC_RELAXED);
+        if (old && (old >> 32 != id >> 32 || ckpt_syscall(CKPT_SYS_kill, (int32_t)old, 0, 0, 0, 0, 0) != NO_SUCH_TASK)) continue;
         if (__atomic_compare_exchange_n(at, &old, id, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
     }
     __atomic_store_n(&n->more, 1, __ATOMIC_RELAXED);
@@ -26,7 +32,7 @@ __attribute__((visibility("hidden"))) long interpose_dispatch(int option, unsign
     int (*real)(int, unsigned long, unsigned long, unsigned long, void *) = (int (*)(int, unsigned long, unsigned long, unsigned long, void *))interpose_real(INTERPOSE_prctl);
     if (!real) return interpose_fail(ENOSYS_);
     struct ckpt_session *s = ckpt_runtime()->session;
-    int32_t tid = s ? ckpt_gettid() : 0;
+    uint64_t tid = s ? ckpt_note_of(own_pids(), ckpt_gettid()) : 0;
     _Bool was = s && ckpt_is_noted(&s->dispatching, tid);
     if (s && mode) note(&s->dispatching, tid);
     int r = real(option, mode, start, length, selector);
@@ -42,6 +48,6 @@ __attribute__((visibility("hidden"))) long interpose_confine(long ruleset, long 
     uint32_t was = runtime->is_confined;
     runtime->is_confined = 1;
     long r = real(CKPT_SYS_landlock_restrict_self, ruleset, flags);
-    if (r != 0) runtime->is_confined = was; else if (runtime->session) note(&runtime->session->confined, ckpt_getpid());
+    if (r != 0) runtime->is_confined = was; else if (runtime->session) note(&runtime->session->confined, ckpt_note_of(own_pids(), ckpt_getpid()));
     return r;
 }

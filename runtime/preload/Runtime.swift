@@ -25,8 +25,7 @@ func start(_ passed: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
         interposeStart(session)
         installHandler()
         ckpt_runtime().pointee.session = session
-        if ckpt_any_noted(ckpt_dispatching(session)) { ckpt_forget_noted(ckpt_dispatching(session), ckpt_gettid()) }      // an exec ends that
-        if ckpt_any_noted(ckpt_confined(session)) && ckpt_is_noted(ckpt_confined(session), ckpt_getpid()) { ckpt_runtime().pointee.is_confined = 1 }
+        takeNotes(session)
         ckpt_runtime().pointee.rseq_offset_address = libcObject("__rseq_offset")
         ckpt_runtime().pointee.rseq_size_address = libcObject("__rseq_size")
     } else {
@@ -47,6 +46,15 @@ private func mapSession(_ path: UnsafePointer<CChar>) -> UnsafeMutablePointer<ck
         _ = ckpt_munmap(UInt64(address), ckpt_session_size())
         return nil
     } catch { return nil }
+}
+
+/// An exec ends a dispatch of system calls, and keeps a confinement.
+private func takeNotes(_ session: UnsafeMutablePointer<ckpt_session>) {
+    let dispatching = ckpt_dispatching(session), confined = ckpt_confined(session)
+    guard ckpt_any_noted(dispatching) || ckpt_any_noted(confined) else { return }
+    let pids = namespaceNumber("/proc/self/ns/pid")
+    ckpt_forget_noted(dispatching, ckpt_note_of(pids, ckpt_gettid()))
+    if ckpt_is_noted(confined, ckpt_note_of(pids, ckpt_getpid())) { ckpt_runtime().pointee.is_confined = 1 }
 }
 
 /// Another user's session: a checkpoint that called us before the exec is not ours, and nobody handles its signal.

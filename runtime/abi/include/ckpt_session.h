@@ -16,7 +16,7 @@ enum {
     CKPT_MAX_TASKS = 8192, CKPT_MAX_WRITERS = 64,
     CKPT_PAGE = 4096,
     CKPT_SESSION_IPC = 400,
-    CKPT_SESSION_NOTED = 16,
+    CKPT_SESSION_NOTED = 10,
 };
 #define CKPT_SIGCKPT_BIT (1ull << (CKPT_SIGCKPT - 1))
 #define CKPT_SESSION_MAGIC 0x53534553544b4b43ull
@@ -236,8 +236,9 @@ struct ckpt_process {
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 
 
-// Who has made a call of which nothing shows that it has been made: tids or pids as they see themselves.
-struct ckpt_noted { int32_t ids[CKPT_SESSION_NOTED]; uint32_t more, pad; };      // atomic; 0: none; more: there was no room
+// Who has made a call of which nothing shows that it has been made: tids or pids as they see themselves, behind the number of their pid namespace.
+struct ckpt_noted { uint64_t ids[CKPT_SESSION_NOTED]; uint32_t more, pad; };     // atomic; 0: none; more: there was no room
+CKPT_INLINE uint64_t ckpt_note_of(uint32_t pids, int32_t id) { return (uint64_t)pids << 32 | (uint32_t)id; }
 
 struct ckpt_session {
     uint64_t magic;
@@ -285,7 +286,7 @@ struct ckpt_session {
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
     struct ckpt_noted dispatching;  // tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler
     struct ckpt_noted confined;     // processes that have restricted themselves by Landlock: what they execute is, too
-    uint64_t spare[6];
+    uint64_t spare[2];
     int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
 };
 enum {
@@ -381,7 +382,7 @@ CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, i
 CKPT_INLINE _Bool ckpt_asked_unseen(struct ckpt_session *_Nonnull s, uint32_t kind) { return __atomic_load_n(&s->ipc_unseen, __ATOMIC_RELAXED) & (1 | 1u << kind); }
 CKPT_INLINE _Bool ckpt_asked_for_kind(struct ckpt_session *_Nonnull s, uint32_t kind) { return s->ipc_ids[kind - 1][0] || ckpt_asked_unseen(s, kind); }
 CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return s->ipc_unseen || s->ipc_ids[0][0] || s->ipc_ids[1][0] || s->ipc_ids[2][0]; }
-CKPT_INLINE _Bool ckpt_is_noted(struct ckpt_noted *_Nonnull n, int32_t id) {
+CKPT_INLINE _Bool ckpt_is_noted(struct ckpt_noted *_Nonnull n, uint64_t id) {
     for (int i = 0; i < CKPT_SESSION_NOTED; i++) if (__atomic_load_n(&n->ids[i], __ATOMIC_RELAXED) == id) return 1;
     return 0;
 }
@@ -389,8 +390,8 @@ CKPT_INLINE _Bool ckpt_any_noted(struct ckpt_noted *_Nonnull n) {
     for (int i = 0; i < CKPT_SESSION_NOTED; i++) if (__atomic_load_n(&n->ids[i], __ATOMIC_RELAXED)) return 1;
     return 0;
 }
-CKPT_INLINE void ckpt_forget_noted(struct ckpt_noted *_Nonnull n, int32_t id) {
-    for (int i = 0; i < CKPT_SESSION_NOTED; i++) { int32_t known = id; __atomic_compare_exchange_n(&n->ids[i], &known, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED); }
+CKPT_INLINE void ckpt_forget_noted(struct ckpt_noted *_Nonnull n, uint64_t id) {
+    for (int i = 0; i < CKPT_SESSION_NOTED; i++) { uint64_t known = id; __atomic_compare_exchange_n(&n->ids[i], &known, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED); }
 }
 CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_dispatching(struct ckpt_session *_Nonnull s) { return &s->dispatching; }
 CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_confined(struct ckpt_session *_Nonnull s) { return &s->confined; }
