@@ -13,9 +13,10 @@ func watchFiles(_ time: WatchTime) {
     // Entries that have fired come first: they are alone then, and firing them takes no event from another.  (None of them comes later than early.)
     for pass in 0..<2 {
         for e in 0..<events.count where objects[events[e].pointee.object].pointee.kind == CKPT_OBJECT_EPOLL.rawValue {
+            let waits = hasInner(e)
             for k in 0..<events[e].pointee.item_count {
                 let w = watched[events[e].pointee.first_item + k].pointee
-                if isDue(w, time, waits: hasInner(e)) && (w.events & ~privateBits == 0) == (pass == 0) { watch(eventFd(e), w) }
+                if isDue(w, time, waits: waits) && (w.events & ~privateBits == 0) == (pass == 0) { watch(eventFd(e), w) }
             }
         }
     }

@@ -42,13 +42,15 @@ func takeReserved(_ mark: Int32, _ fd: Int) -> Int32 {
 
 /// In the builder, which adds them to epoll instances.
 func fetchInnerSockets() {
-    for i in 0..<sockets.count where isInner(i) {
-        let first = firstNode(of: UInt32(sockets[i].pointee.creator_pids)), d = Int(sockets[i].pointee.description)
-        let holder = system(CKPT_SYS_pidfd_open, Int(nodePids[first].pointee), 0)
-        let r = holder < 0 ? holder : system(CKPT_SYS_pidfd_getfd, holder, Int(descriptionFd[d].pointee), 0)
-        if holder >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: holder)) }
-        guard r >= 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be fetched from the first process of its pid namespace") } }
-        replace(d, r)
+    for p in 0..<namespaces.count where isPid(p) {
+        var maker = -1
+        for i in 0..<sockets.count where isInner(i) && Int(sockets[i].pointee.creator_pids) == p + 1 {
+            if maker < 0 { maker = system(CKPT_SYS_pidfd_open, Int(nodePids[firstNode(of: UInt32(p) + 1)].pointee), 0) }
+            let d = Int(sockets[i].pointee.description), r = maker < 0 ? maker : system(CKPT_SYS_pidfd_getfd, maker, Int(descriptionFd[d].pointee), 0)
+            guard r >= 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be fetched from the first process of its pid namespace") } }
+            replace(d, r)
+        }
+        if maker >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: maker)) }
     }
 }
 

@@ -110,13 +110,7 @@ func forkNode(_ n: Int, pid: Int32, flags: UInt64, exitSignal: Int32, _ entry: @
     if target == here { return fork(pid: pid, inside: target, flags: flags, exitSignal: exitSignal, argument: UInt64(n), entry) }
     if isFirst(n) && namespaces[Int(target) - 1].pointee.owner != state.pointee.entered_users { return forkFirst(n, exitSignal) }
     if isFirst(n) { return fork(pid: pid, inside: target, flags: flags | UInt64(newPid), exitSignal: exitSignal, argument: UInt64(n), entry) }
-    var r = directChildren(to: target)
-    if r != 0 { return r }
-    let child = fork(pid: pid, inside: target, flags: flags, exitSignal: exitSignal, argument: UInt64(n), entry)
-    let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
-    r = own < 0 ? own : system(CKPT_SYS_setns, own, setPids)
-    if own >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
-    return r < 0 ? r : child
+    return among(target) { fork(pid: pid, inside: target, flags: flags, exitSignal: exitSignal, argument: UInt64(n), entry) }
 }
 
 /// The node that is the first process of a namespace; -1.
@@ -206,14 +200,17 @@ private func endFirstChild() -> Int {
 }
 private let leave: @convention(c) (UInt64) -> Void = { _ in ckpt_exit_group(0) }
 
-/// In the builder: what `body` creates lives in one of the tree's pid namespaces.
+/// What `body` creates lives in one of the tree's pid namespaces; its answer, or why that cannot be.
 func among(_ place: UInt32, _ body: () -> Int) -> Int {
-    if place == 0 { return body() }
+    if place == here { return body() }
+    // Now: what is created may mount another /proc over this one.
+    let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
+    if own < 0 { return own }
     var r = directChildren(to: place)
     if r == 0 { r = body() }
-    let own = ckpt_open(StaticString("/proc/self/ns/pid").cString, 0o2000000, 0)
-    if own >= 0 { _ = system(CKPT_SYS_setns, own, setPids); _ = ckpt_close(Int32(truncatingIfNeeded: own)) }
-    return r
+    let back = system(CKPT_SYS_setns, own, setPids)
+    _ = ckpt_close(Int32(truncatingIfNeeded: own))
+    return back < 0 ? back : r
 }
 
 /// In the builder, when nobody needs the outer /proc any more: those of the tree's own namespaces, each mounted by somebody who lives there.
