@@ -4,10 +4,10 @@ import CkptABI
 import PreloadBoot
 import Freestanding
 
-private enum Prctl {
+enum Prctl {
     static let getParentDeathSignal: Int32 = 2, getDumpable: Int32 = 3, getKeepCaps: Int32 = 7, getTsc: Int32 = 25, getSecurebits: Int32 = 27
     static let getTimerSlack: Int32 = 30, getChildSubreaper: Int32 = 37, getNoNewPrivs: Int32 = 39, getTidAddress: Int32 = 40
-    static let getThpDisable: Int32 = 42, getMceKill: Int32 = 34, getIoFlusher: Int32 = 58, getMemoryMerge: Int32 = 68
+    static let getThpDisable: Int32 = 42, getMceKill: Int32 = 34, getIoFlusher: Int32 = 58, getMemoryMerge: Int32 = 68, getExecGain: Int32 = 66
 }
 
 func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {

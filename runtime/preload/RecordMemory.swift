@@ -71,9 +71,9 @@ func recordProtectionKeys(_ process: UnsafeMutablePointer<ckpt_process>) {
 
 /// What later mappings are subject to, and registrations that only the kernel has.
 func recordMemoryRules(_ process: UnsafeMutablePointer<ckpt_process>) {
-    let registrations = 512, executable = ckpt_prctl(66, 0, 0, 0, 0)        // MEMBARRIER_CMD_GET_REGISTRATIONS, PR_GET_MDWE
+    let registrations = 512             // MEMBARRIER_CMD_GET_REGISTRATIONS
     process.pointee.membarrier = UInt32(truncatingIfNeeded: max(0, ckpt_syscall(CKPT_SYS_membarrier, registrations, 0, 0, 0, 0, 0)))
-    process.pointee.no_exec_gain = UInt8(truncatingIfNeeded: max(0, executable))
+    process.pointee.no_exec_gain = UInt8(truncatingIfNeeded: max(0, ckpt_prctl(Prctl.getExecGain, 0, 0, 0, 0)))
     process.pointee.confined = ckpt_runtime().pointee.is_confined != 0 || ckpt_runtime().pointee.session.map { ckpt_confined($0).pointee.more != 0 } == true ? 1 : 0
     var entry: UInt64 = 0
     process.pointee.has_segments = ckpt_syscall(CKPT_SYS_modify_ldt, 0, withUnsafeMutablePointer(to: &entry) { Int(bitPattern: $0) }, 8, 0, 0, 0) > 0 ? 1 : 0
