@@ -1,11 +1,7 @@
 // Two children in networks of their own, which a pair of devices joins: sockets of every kind in each, and connections between the two, with what is under way.
-#include "scenario.h"
-#include <arpa/inet.h>
+#include "namespaces-links.h"
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-static void shell(const char *command) { if (system(command)) scenario_differs("failed: %s", command); }
-static struct sockaddr_in place(const char *address, int port) { return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr(address) }; }
 static int named(int type, const char *address, int port) {
     struct sockaddr_in a = place(address, port);
     int s = must(socket(AF_INET, type, 0)), on = 1;
@@ -39,14 +35,12 @@ static void here(int s) {
 }
 static int users;
 static void child(int k) {
-    char command[256];
+    char rest[16];
     const char *own = k ? "10.7.0.2" : "10.7.0.1", *other = k ? "10.7.0.1" : "10.7.0.2";
     must(unshare(CLONE_NEWNET | (users ? CLONE_NEWUSER : 0)));
     if (users) { FILE *f = fopen("/proc/self/uid_map", "w"); check(f && fprintf(f, "0 0 1\n") > 0 && fclose(f) == 0); }
-    scenario_touch(k ? "entered-1" : "entered-0");
-    scenario_await("linked");
-    snprintf(command, sizeof command, "ip link set lo up; ip addr add %s/24 dev ve%d && ip link set ve%d up", own, k, k);
-    shell(command);
+    shell("ip link set lo up");
+    take_link(k, own);
     // The same names and ports in both networks.
     int listener = named(SOCK_STREAM, "0.0.0.0", 80), datagrams = named(SOCK_DGRAM, own, 81), names = abstract(1), unbound = must(socket(AF_INET, SOCK_STREAM, 0));
     must(listen(listener, 5));
@@ -75,7 +69,7 @@ static void child(int k) {
     scenario_await("go");
     for (int s = 3; s < 32; s++) { struct stat st; if (!fstat(s, &st) && S_ISSOCK(st.st_mode)) here(s); }
     expect(in, other); expect(localServer, "within"); expect(server, "abstract"); expect(pair[1], "pair"); expect(datagrams, other);
-    if (k) { expect(gone, ", and more"); same(0, recv(gone, command, 9, 0)); }
+    if (k) { expect(gone, ", and more"); same(0, recv(gone, rest, 9, 0)); }
     reach(unbound, other, 80);
     must(send(in, "back", 4, 0));
     expect(out, "back");
@@ -84,7 +78,6 @@ static void child(int k) {
     scenario_leave(k);
 }
 int main(int argc, char **argv) {
-    char command[256];
     pid_t children[2];
     users = argc > 1;           // each in a user namespace of its own as well
     scenario_become_root(argv[1]);
@@ -93,13 +86,7 @@ int main(int argc, char **argv) {
     must(socketpair(AF_UNIX, SOCK_STREAM, 0, mine));
     must(fcntl(outside, F_SETFD, FD_CLOEXEC));
     for (int k = 0; k < 2; k++) if (!(children[k] = must(fork()))) { close(outside); close(mine[0]); close(mine[1]); child(k); }
-    scenario_await("entered-0"); scenario_await("entered-1");
-    snprintf(command, sizeof command, "nsenter -t %d -n ip link add ve0 type veth peer name ve1 netns %d", children[0], children[1]);
-    shell(command);
-    scenario_touch("linked");
-    scenario_await("seen-0"); scenario_await("seen-1");
-    scenario_wait();
-    for (int k = 0; k < 2; k++) scenario_child(children[k], k);
+    link_children(children);
     int told = ioctl(outside, 0x894c);      // by root of the machine alone
     if (told >= 0) { close(told); here(outside); here(mine[0]); }
     return scenario_end();

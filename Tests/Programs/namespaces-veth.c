@@ -1,8 +1,5 @@
 // Pairs of virtual network devices: both ends in the network of the whole tree, or each in that of another child; addresses, routes, settings, sockets.
-#include "scenario.h"
-#include <arpa/inet.h>
-#include <sys/socket.h>
-static void shell(const char *command) { if (system(command)) scenario_differs("failed: %s", command); }
+#include "namespaces-links.h"
 static void look(char *text, size_t size) {
     for (int i = 0; i < 100; i++) {       // until nothing is under way any more
         FILE *f = popen("(ip -o link; ip -o addr; ip route show table all; ip -6 route show table all; grep . /proc/sys/net/ipv4/conf/ve*/rp_filter /proc/sys/net/ipv6/conf/ve*/addr_gen_mode)"
@@ -22,7 +19,6 @@ static void compare(const char *before, const char *who) {
     }
     scenario_differs("%s: it is\n%.450s\nwas\n%.450s", who, after, before);
 }
-static struct sockaddr_in place(const char *address, int port) { return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr(address) }; }
 static void whole(void) {
     static char before[16384];
     must(unshare(CLONE_NEWNET));
@@ -51,14 +47,10 @@ static void whole(void) {
 }
 static void parts(void) {
     pid_t children[2];
-    char command[256];
     for (int k = 0; k < 2; k++) if (!(children[k] = must(fork()))) {
         static char before[16384];
         must(unshare(CLONE_NEWNET));
-        scenario_touch(k ? "entered-1" : "entered-0");
-        scenario_await("linked");
-        snprintf(command, sizeof command, "ip addr add 10.7.0.%d/24 dev ve%d && ip link set ve%d up", k + 1, k, k);
-        shell(command);
+        take_link(k, k ? "10.7.0.2" : "10.7.0.1");
         scenario_touch(k ? "up-1" : "up-0");
         scenario_await(k ? "up-0" : "up-1");
         look(before, sizeof before);
@@ -72,13 +64,7 @@ static void parts(void) {
         else { scenario_await("bound"); same(4, sendto(s, "over", 4, 0, (void *)&there, sizeof there)); }
         scenario_leave(k);
     }
-    scenario_await("entered-0"); scenario_await("entered-1");
-    snprintf(command, sizeof command, "nsenter -t %d -n ip link add ve0 type veth peer name ve1 netns %d", children[0], children[1]);
-    shell(command);
-    scenario_touch("linked");
-    scenario_await("seen-0"); scenario_await("seen-1");
-    scenario_wait();
-    for (int k = 0; k < 2; k++) scenario_child(children[k], k);
+    link_children(children);
 }
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "user")) {        // as root in a user namespace of its own

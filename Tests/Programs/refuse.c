@@ -159,6 +159,24 @@ static int hold_fired(const char *kind) {
 }
 static timer_t expired[3];
 static int sleep_on(void *unused) { (void)unused; for (;;) pause(); }
+static void give(int way, int fd) {
+    char room[CMSG_SPACE(4)] = { 0 };
+    struct iovec v = { "x", 1 };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET; c->cmsg_type = SCM_RIGHTS; c->cmsg_len = CMSG_LEN(4);
+    memcpy(CMSG_DATA(c), &fd, 4);
+    must(sendmsg(way, &m, 0));
+}
+static int take(int way) {
+    char room[CMSG_SPACE(4)], b;
+    struct iovec v = { &b, 1 };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+    int fd = -1;
+    must(recvmsg(way, &m, 0));
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), 4);
+    return fd;
+}
 static char dispatch_selector[1];       // 0: let through
 static void *dispatching_thread(void *unused) {
     if (syscall(SYS_prctl, 59, 1, 0, 0, dispatch_selector)) scenario_touch("unsupported");
@@ -305,25 +323,34 @@ static int hold(const char *kind) {
         if (strcmp(kind, "secret")) { close(fd); errno = 0; return -1; }
         return fd;
     }
-    if (!strcmp(kind, "pids-socket")) {              // a socket that was made inside of a pid namespace, and is held outside of it
-        int way[2], pair[2];
-        char room[CMSG_SPACE(4)] = { 0 }, b = 'x';
-        struct iovec v = { &b, 1 };
-        struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET; c->cmsg_type = SCM_RIGHTS; c->cmsg_len = CMSG_LEN(4);
+    if (!strcmp(kind, "pids-socket") || !strcmp(kind, "pids-carried")) {        // made inside of a pid namespace, and held outside of it, or on its way there
+        int way[2], pair[2], held = !strcmp(kind, "pids-socket");
         must(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
         if (unshare(CLONE_NEWPID)) return -2;
         if (!must(fork())) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
-            memcpy(CMSG_DATA(c), pair + 1, 4);
-            must(sendmsg(way[1], &m, 0));
+            give(way[1], pair[1]);
+            scenario_touch("joined");
             for (;;) pause();
         }
-        must(recvmsg(way[0], &m, 0));
-        memcpy(pair, CMSG_DATA(CMSG_FIRSTHDR(&m)), 4);
-        return pair[0];
+        while (!scenario_exists("joined")) usleep(1000);
+        return held ? take(way[0]) : way[0];
+    }
+    if (!strcmp(kind, "ns-elsewhere")) {            // a socket of a network in which nobody is any more, in a tree of several networks
+        int way[2];
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
+        pid_t part = must(fork());
+        if (!part) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (!unshare(CLONE_NEWNET)) scenario_touch("joined"); else scenario_touch("unsupported");
+            for (;;) pause();
+        }
+        pid_t gone = must(fork());
+        if (!gone) { if (!unshare(CLONE_NEWNET)) give(way[1], must(socket(AF_INET, SOCK_DGRAM, 0))); else scenario_touch("unsupported"); _exit(0); }
+        same(gone, waitpid(gone, NULL, 0));
+        while (!scenario_exists("joined") && !scenario_exists("unsupported")) usleep(1000);
+        return scenario_exists("unsupported") ? -2 : take(way[0]);
     }
     if (!strcmp(kind, "ns-mqueue")) {
         pid_t child = must(fork());

@@ -8,6 +8,14 @@ extension Scenario {
     func delta(kill: Bool = false, options: [String] = []) throws -> Output {
         try checkpoint(kill: kill, options: ["--since", statefile] + options)
     }
+    /// Takes the base of a program that then changes its memory in every way.
+    fileprivate func changeSinceBase(_ packing: Packing) throws {
+        try start([try installation.program("delta-memory")])
+        try waitUntilReady()
+        try checkpoint(options: packing.base)
+        touch("change")
+        guard eventually(20, { access(path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(output)") }
+    }
     func touch(_ name: String) { FileManager.default.createFile(atPath: path(name), contents: nil) }
     func expectRefusal(_ arguments: [String], _ status: Int32, _ words: String...) throws {
         let seen = try ckptctl(arguments)
@@ -27,11 +35,7 @@ struct Packing: Sendable, CustomTestStringConvertible {
     @Test(arguments: ["restart", "merge", "warm"], Packing.all) func `memory that changed in any way since the base is in the delta`(way: String, packing: Packing) {
         for user in User.available {
             scenario("delta-memory", as: user) { s in
-                try s.start([try s.installation.program("delta-memory")])
-                try s.waitUntilReady()
-                try s.checkpoint(options: packing.base)
-                s.touch("change")
-                guard eventually(20, { access(s.path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(s.output)") }
+                try s.changeSinceBase(packing)
                 let report = try s.delta(kill: true, options: packing.delta)
                 guard report.text.contains(" since ") else { throw Failure(report.text) }
                 if way == "merge" {
@@ -208,11 +212,7 @@ struct Packing: Sendable, CustomTestStringConvertible {
     @Test(arguments: Packing.mixed) func `memory that changed in any way goes through a pipe as a delta`(packing: Packing) {
         for user in User.available {
             scenario("delta-piped", as: user) { s in
-                try s.start([try s.installation.program("delta-memory")])
-                try s.waitUntilReady()
-                try s.checkpoint(options: packing.base)
-                s.touch("change")
-                guard eventually(20, { access(s.path("changed"), F_OK) == 0 }) else { throw Failure("it does not change: \(s.output)") }
+                try s.changeSinceBase(packing)
                 s.way = .pipe(["--since", s.statefile] + packing.delta)
                 try s.move()
                 s.go()
