@@ -236,11 +236,8 @@ static int hold(const char *kind) {
         return unix_domain ? l : c;
     }
     if (!strcmp(kind, "pidfd-sent")) {
-        char b = 'd', room[CMSG_SPACE(sizeof(int))] = { 0 };
         must(socketpair(AF_UNIX, SOCK_STREAM, 0, p)); q = must(syscall(SYS_pidfd_open, getpid(), 0));
-        struct iovec v = { &b, 1 }; struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m); c->cmsg_level = SOL_SOCKET; c->cmsg_type = SCM_RIGHTS; c->cmsg_len = CMSG_LEN(sizeof q); memcpy(CMSG_DATA(c), &q, sizeof q);
-        must(sendmsg(p[0], &m, 0));
+        give(p[0], q);
         return q;
     }
     if (!strcmp(kind, "pidfd-outside")) return syscall(SYS_pidfd_open, getppid(), 0);
