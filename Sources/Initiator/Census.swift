@@ -193,8 +193,8 @@ final class Census {
             refuse(pid, "it runs under a seccomp filter, which can't be read", "start it without the filter (for example with its --no-sandbox option)")
             return false
         }
-        if let tid = dispatchingTask(pid) {
-            refuse(pid, "tid \(tid): it dispatches its system calls to itself (PR_SET_SYSCALL_USER_DISPATCH), which would end it in the runtime's handler", "let it switch that off before the checkpoint, or start it outside the session")
+        if isDispatching(pid, status) {
+            refuse(pid, "tid \(status.numbers("Pid").first ?? Int(pid)): it dispatches its system calls to itself (PR_SET_SYSCALL_USER_DISPATCH), which would end it in the runtime's handler", "let it switch that off before the checkpoint, or start it outside the session")
             return false
         }
         if let tracer = status["TracerPid"], tracer != "0" {
@@ -213,11 +213,11 @@ final class Census {
     }
 
     /// Tasks have noted that themselves, with the tid that they see.
-    private func dispatchingTask(_ pid: Int32) -> Int32? {
+    private func isDispatching(_ pid: Int32, _ status: ProcStatus) -> Bool {
         let noted = ckpt_dispatching(segment.pointer)
-        if noted.pointee.more != 0 { return pid }
-        guard ckpt_any_noted(noted), let pids = Namespace.number(pid, "pid") else { return nil }
-        return Proc.threads(of: pid).first { tid in ProcStatus(pid: pid, tid: tid).map { ckpt_is_noted(noted, ckpt_note_of(pids, $0.namespacePids.last ?? tid)) } ?? false }
+        if noted.pointee.more != 0 { return true }
+        guard ckpt_any_noted(noted), let pids = Namespace.number(pid, "pid"), let tid = status.namespacePids.last else { return false }
+        return ckpt_is_noted(noted, ckpt_note_of(pids, tid))
     }
 
     /// SIGCKPT stays blocked from before an exec until the new image's constructor has installed the handler.

@@ -86,6 +86,7 @@ struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int3
 
 final class ObservedTree {
     var processes: [ObservedProcess] = []
+    lazy var owners = findOwners()
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in

@@ -121,7 +121,7 @@ extension Operation {
     /// nil: not the tree's.
     private func classify(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
         var o = observed
-        let owners = owners(tree)
+        let owners = tree.owners
         o.reader = reader(of: o, tree)
         if o.kind == CKPT_IPC_SEGMENT {
             let mapped = tree.live.reduce(0) { $0 + $1.mappings.filter { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) }.count }
@@ -141,22 +141,9 @@ extension Operation {
         let inside = !o.adjustments.isEmpty || o.pids.contains { isInside($0.pid, $0.time, tree) }, outside = o.pids.contains { isOutside($0.pid, tree) }
         let isOlder = isOlder(o, tree)
         if inside { if outside || isOlder { o.flags |= CKPT_IPC_OUTSIDE.rawValue }; return o }
-        let owners = owners(tree)
+        let owners = tree.owners
         o.flags |= outside || isOlder || !owners.contains(o.permission.cuid) ? CKPT_IPC_OUTSIDE.rawValue : CKPT_IPC_LOOSE.rawValue
         return o
-    }
-    /// Who the tree's processes are, as they see it themselves: so the objects show their owners to them.
-    private func owners(_ tree: ObservedTree) -> Set<UInt32> {
-        let ours = Namespace.number(Kernel.processID, "user")
-        return Set(tree.live.compactMap { p in
-            guard let id = p.status.numbers("Uid").dropFirst().first.map({ UInt32($0) }) else { return nil }
-            guard Namespace.number(p.view, "user") != ours, let text = try? Path.text("/proc/\(p.view)/uid_map") else { return id }
-            for line in text.split(separator: "\n") {
-                let m = line.split(separator: " ").compactMap { UInt32($0) }
-                if m.count == 3, id >= m[1], id - m[1] < m[2] { return m[0] + (id - m[1]) }
-            }
-            return 65534
-        })
     }
     /// What is older than the tree was made by somebody else.
     private func isOlder(_ o: ObservedIPC, _ tree: ObservedTree) -> Bool { Double(o.changed) + 1 <= since(tree.processes[tree.root]) }
@@ -193,6 +180,22 @@ extension Operation {
         try readAdjustments(tree, barrier)
         tree.systemV = tree.systemV.compactMap { $0.kind == CKPT_IPC_SEMAPHORES ? attribute($0, tree) : $0 }
         try readMessages(tree, barrier)
+    }
+}
+
+extension ObservedTree {
+    /// Who its processes are, as they see it themselves: so the objects show their owners to them.
+    func findOwners() -> Set<UInt32> {
+        let ours = Namespace.number(Kernel.processID, "user")
+        return Set(live.compactMap { p in
+            guard let id = p.status.numbers("Uid").dropFirst().first.map({ UInt32($0) }) else { return nil }
+            guard Namespace.number(p.view, "user") != ours, let text = try? Path.text("/proc/\(p.view)/uid_map") else { return id }
+            for line in text.split(separator: "\n") {
+                let m = line.split(separator: " ").compactMap { UInt32($0) }
+                if m.count == 3, id >= m[1], id - m[1] < m[2] { return m[0] + (id - m[1]) }
+            }
+            return 65534
+        })
     }
 }
 
