@@ -10,6 +10,7 @@ struct ObservedIPC {
     var id: Int32
     var permission: ckpt_ipc_permission
     var flags: UInt32 = 0                       // enum ckpt_ipc_flags
+    var knowledge = CKPT_IPC_UNKNOWN            // whether a member has asked for it
     var size: UInt64
     var creator: Int32 = 0, last: Int32 = 0
     var changed: Int64
@@ -22,6 +23,8 @@ struct ObservedIPC {
     var adjustments: [(process: Int, number: Int, value: Int32)] = []
     var messages: [(type: Int64, bytes: [UInt8])] = []
     var isOutside: Bool { flags & CKPT_IPC_OUTSIDE.rawValue != 0 }
+    /// Others have changed it since a member asked, or made it anew under its id.
+    var isOthers: Bool { knowledge == CKPT_IPC_CHANGED }
     var name: String {
         let what = kind == CKPT_IPC_SEGMENT ? "shared memory" : kind == CKPT_IPC_SEMAPHORES ? "semaphores" : "message queue"
         return "System V \(what) \(id)" + (permission.key == 0 ? "" : " (key 0x\(hex(UInt64(permission.key))))")
@@ -71,7 +74,12 @@ extension Operation {
     func recordSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         guard let first = tree.processes.firstIndex(where: { !$0.isZombie }), mayHaveSystemV(tree, tree.processes[first]) else { return }
         let all = try listSystemV(tree, barrier, asking: tree.processes.firstIndex { !$0.isZombie && $0.status.numbers("Uid").dropFirst().first == 0 } ?? first)
-        tree.systemV = all.compactMap { classify($0, tree) }
+        let place = Namespace.number(tree.processes[first].view, "ipc") ?? 0
+        tree.systemV = all.compactMap { o in
+            var o = o
+            o.knowledge = ckpt_ipc_noted(segment.pointer, o.kind.rawValue, ckpt_ipc_object(place, o.id), ckpt_ipc_what(o.kind.rawValue, o.permission.key, o.size), UInt32(truncatingIfNeeded: o.changed))
+            return classify(o, tree)
+        }
         for o in tree.systemV where o.isOutside { log.debug("\(o.name) is used outside the tree") }
         try readSystemV(tree, barrier)
     }
@@ -126,7 +134,7 @@ extension Operation {
         if o.kind == CKPT_IPC_SEGMENT {
             let mapped = tree.live.reduce(0) { $0 + $1.mappings.filter { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) }.count }
             if mapped == 0 && !isAskedFor(o, anyOf: [(o.creator, o.changed)], tree) { return nil }
-            if o.attachments > UInt64(mapped) || (mapped == 0 && !isInside(o.creator, o.changed, tree) && (isOutside(o.creator, tree) || isOlder(o, tree))) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
+            if o.attachments > UInt64(mapped) || (mapped == 0 && !isInside(o.creator, o.changed, tree) && (isOutside(o.creator, tree) || isOlder(o, tree) || o.isOthers)) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
             return o
         }
         // What semaphores say is known when they have been read; undo values are looked for only where there may be some, since others change the sets meanwhile.
@@ -142,14 +150,14 @@ extension Operation {
         let isOlder = isOlder(o, tree)
         if inside { if outside || isOlder { o.flags |= CKPT_IPC_OUTSIDE.rawValue }; return o }
         let owners = tree.owners
-        o.flags |= outside || isOlder || !owners.contains(o.permission.cuid) ? CKPT_IPC_OUTSIDE.rawValue : CKPT_IPC_LOOSE.rawValue
+        o.flags |= outside || isOlder || o.isOthers || !owners.contains(o.permission.cuid) ? CKPT_IPC_OUTSIDE.rawValue : CKPT_IPC_LOOSE.rawValue
         return o
     }
     /// What is older than the tree was made by somebody else.
     private func isOlder(_ o: ObservedIPC, _ tree: ObservedTree) -> Bool { Double(o.changed) + 1 <= since(tree.processes[tree.root]) }
     /// A member of the session has got its id; or, where one may have done so unseen, the kernel names one.
     private func isAskedFor(_ o: ObservedIPC, anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool {
-        ckpt_has_ipc(segment.pointer, o.kind.rawValue, o.id) || (ckpt_asked_unseen(segment.pointer, o.kind.rawValue) && isInside(anyOf: pids, tree))
+        o.knowledge != CKPT_IPC_UNKNOWN || (ckpt_asked_unseen(segment.pointer, o.kind.rawValue) && isInside(anyOf: pids, tree))
     }
     func isInside(anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0.pid, $0.time, tree) } }
     /// The number may have been another process's at that time, which the kernel keeps in seconds.

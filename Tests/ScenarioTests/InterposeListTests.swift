@@ -33,7 +33,7 @@ import Testing
         "sendmmsg": "restarted", "__sendmmsg": "restarted", "sendfile*": "restarted", "accept": "restarted", "accept4": "restarted", "connect": "restarted", "__connect": "restarted",
         "flock": "restarted", "lockf*": "restarted", "fcntl*": "restarted", "__fcntl*": "restarted", "__libc_fcntl64": "restarted",
         "mq_*": "restarted: absolute time-outs", "__mq_open_2": "restarted", "sem_wait": "restarted", "sem_timedwait": "repeated by the handler: absolute time-out", "sem_clockwait": "sem_timedwait",
-        "sem_*": "does not wait", "semctl": "does not wait", "msgctl": "does not wait",
+        "sem_*": "does not wait",
         "pthread_cond_*": "libc repeats it itself", "cnd_*": "libc repeats it itself", "mtx_*": "libc repeats it itself", "pthread_mutex_*": "libc repeats it itself",
         "__libc_msg*": "private to libc", "aio_suspend*": "an absolute futex, repeated by the handler", "aio_*": "does not wait", "gai_suspend": "aio_suspend", "gai_*": "does not wait",
         "lio_listio*": "libc repeats it itself",

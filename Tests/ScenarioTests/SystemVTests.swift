@@ -70,6 +70,27 @@ import Testing
         }
     }
 
+    /// A restart of another tree chooses ids.  By the tree: removed by itself, or else by a stranger; alike: nothing but its date tells the new one from the old.
+    @Test(.enabled(if: User.available.contains(.root)), arguments: [(byTree: true, alike: true, isTaken: false), (false, false, false), (false, true, true)])
+    func `an object that has the id of a removed one is another, unless it looks like that one changed`(_ variant: (byTree: Bool, alike: Bool, isTaken: Bool)) {
+        scenario("systemv-again", as: .root) { s in
+            try s.start([try s.installation.program("systemv-forgets")] + (variant.byTree ? ["remove"] : []))
+            try s.waitUntilReady()
+            let ids = read(s.path("ids")).split(separator: " ").map(String.init)
+            let remove = ["/usr/bin/ipcrm", "-m", ids[0], "-s", ids[1], "-q", ids[2]]
+            if !variant.byTree { _ = try run(remove, in: s.folder) }
+            usleep(1_100_000)       // the kernel dates by seconds
+            let made = try run([try s.installation.program("systemv-again")] + ids + (variant.alike ? ["2", "0"] : ["3", "\(0x4800_0000 | getpid())"]), in: s.folder)
+            defer { _ = try? run(remove, in: s.folder) }
+            if made.status != .exited(0) { throw Failure("\(made.status): \(made.errors)") }
+            try s.checkpoint()
+            let text = try s.ckptctl(["inspect", s.statefile]).text
+            if text.contains("IPC\n") != variant.isTaken || text.contains("used outside") != variant.isTaken { throw Failure(text) }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `a copy beside the original has the same ids, in namespaces of its own`() {
         for user in User.available {
             scenario("systemv-copy", as: user) { s in

@@ -117,7 +117,6 @@ func fillSegment() {
     s.pointee.header_size = UInt32(CKPT_SESSION_HEADER)
     s.pointee.size = ckpt_session_size()
     s.pointee.ipc_unseen = tree.pointee.ipc_unseen
-    for i in 0..<ipc.count where !ckpt_note_ipc(s, ipc[i].pointee.kind, ipc[i].pointee.id) { s.pointee.ipc_unseen |= 1 << ipc[i].pointee.kind }
     var name = Text(engine_segment_path())
     var p = name
     while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }

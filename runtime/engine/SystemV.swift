@@ -192,6 +192,7 @@ private func spendId(_ kind: UInt32) {
 
 /// When every process has attached what it had: owner, mode and what else might have stood in the way.
 func finishSystemV() {
+    defer { noteSystemV() }
     for i in 0..<ipc.count where (isMade(i) || isAdopted(i)) && !isPosix(i) {
         let r = ipc[i], isSegment = r.pointee.kind == CKPT_IPC_SEGMENT.rawValue
         setOwner(i)
@@ -203,6 +204,22 @@ func finishSystemV() {
             _ = control(i, IPCCommand.remove)
             _ = system(CKPT_SYS_shmdt, int(objectStaging[r.pointee.object].pointee))
         }
+    }
+}
+
+/// The session knows them as its own, as they are from now on.
+private func noteSystemV() {
+    let place = UInt32(truncatingIfNeeded: status(path: StaticString("/proc/self/ns/ipc").cString).status.inode)
+    for i in 0..<ipc.count where !isPosix(i) {
+        let r = ipc[i].pointee
+        var s = InlineArray<128, UInt8>(repeating: 0), what: UInt32 = 0, changed: Int64 = 0
+        withUnsafeMutableBytes(of: &s) { b in
+            guard control(i, IPCCommand.status, int(b.baseAddress!)) == 0 else { return }
+            what = ckpt_ipc_what(r.kind, r.key, r.size)
+            changed = r.kind == CKPT_IPC_SEGMENT.rawValue ? field(b.baseAddress!, 0, ckpt_segment_state.self).changed
+                : r.kind == CKPT_IPC_SEMAPHORES.rawValue ? field(b.baseAddress!, 0, ckpt_semaphores_state.self).changed : field(b.baseAddress!, 0, ckpt_queue_state.self).changed
+        }
+        if !ckpt_note_ipc(session, r.kind, ckpt_ipc_object(place, r.id), what, UInt32(truncatingIfNeeded: changed)) { session.pointee.ipc_unseen |= 1 << r.kind }
     }
 }
 

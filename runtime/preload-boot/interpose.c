@@ -80,29 +80,28 @@ long interpose_with_memory(size_t size, void *request) {
     return result;
 }
 
-// Rings are noted as they are made (interpose_rings.c), and System V IPC that is asked for past the wrappers may be anybody's.  syscall(3) is left by
-// a jump, so that it does for its caller what it always did.
+// syscall(3) goes to the wrappers that note what nothing shows later (interpose_{rings,ipc,notes}.c), or is left by a jump, so that it does for its caller
+// what it always did.
 extern uint64_t interpose_real(int entry);
 extern int interpose_fail(int code);
 enum { NR_io_submit = 209, NR_io_uring_setup = 425, NR_io_uring_enter = 426, NR_io_uring_register = 427, NR_prctl = 157, SET_DISPATCH = 59 };
-__attribute__((visibility("hidden"))) void interpose_note_call(void) {
-    struct ckpt_session *s = ckpt_runtime()->session;
-    if (s) s->ipc_unseen = 1;
-}
 #define ASIDE(call) "\tpushq %%rdi\n\tpushq %%rsi\n\tpushq %%rdx\n\tpushq %%rcx\n\tpushq %%r8\n\tpushq %%r9\n\tsubq $8, %%rsp\n" call \
     "\taddq $8, %%rsp\n\tpopq %%r9\n\tpopq %%r8\n\tpopq %%rcx\n\tpopq %%rdx\n\tpopq %%rsi\n\tpopq %%rdi\n"
 #define FORWARD(function) "\tmovq %%rsi, %%rdi\n\tmovq %%rdx, %%rsi\n\tmovq %%rcx, %%rdx\n\tmovq %%r8, %%rcx\n\tmovq %%r9, %%r8\n\tmovq 8(%%rsp), %%r9\n\tjmp " function "\n"
 EXPORT __attribute__((naked)) long syscall(long number, ...) {
     __asm__("cmpq %[make], %%rdi\n\tje 5f\n\tcmpq %[submit], %%rdi\n\tje 6f\n\tcmpq %[ring], %%rdi\n\tje 7f\n\tcmpq %[entering], %%rdi\n\tje 9f\n\tcmpq %[registration], %%rdi\n\tje 8f\n"
-            "\tcmpq %[restriction], %%rdi\n\tje 11f\n\tcmpq %[control], %%rdi\n\tje 10f\n\tcmpq %[segment], %%rdi\n\tje 4f\n\tcmpq %[semaphores], %%rdi\n\tje 4f\n\tcmpq %[queue], %%rdi\n\tje 4f\n"
+            "\tcmpq %[restriction], %%rdi\n\tje 11f\n\tcmpq %[control], %%rdi\n\tje 10f\n"
+            "\tcmpq %[shmget], %%rdi\n\tje 20f\n\tcmpq %[shmat], %%rdi\n\tje 21f\n\tcmpq %[shmctl], %%rdi\n\tje 22f\n\tcmpq %[semget], %%rdi\n\tje 23f\n\tcmpq %[semctl], %%rdi\n\tje 24f\n\tcmpq %[msgget], %%rdi\n\tje 25f\n\tcmpq %[msgctl], %%rdi\n\tje 26f\n"
             "1:\tmovq interpose_state_+%c[entry](%%rip), %%rax\n\ttestq %%rax, %%rax\n\tjz 2f\n\tjmpq *%%rax\n"
             "2:\n" ASIDE("\tmovl %[index], %%edi\n\tcallq interpose_real\n") "\ttestq %%rax, %%rax\n\tjz 3f\n\tjmpq *%%rax\n"
             "3:\tsubq $8, %%rsp\n\tmovl $38, %%edi\n\tcallq interpose_fail\n\tcltq\n\taddq $8, %%rsp\n\tretq\n"       // ENOSYS
-            "4:\n" ASIDE("\tcallq interpose_note_call\n") "\tjmp 1b\n"
+            "20:\n" FORWARD("interpose_shmget") "21:\n" FORWARD("interpose_shmat") "22:\n" FORWARD("interpose_shmctl") "23:\n" FORWARD("interpose_semget") "24:\n" FORWARD("interpose_semctl")
+            "25:\n" FORWARD("interpose_msgget") "26:\n" FORWARD("interpose_msgctl")
             "5:\n" FORWARD("interpose_context_setup") "6:\n" FORWARD("interpose_context_submit") "7:\n" FORWARD("interpose_ring_setup") "8:\n" FORWARD("interpose_ring_register") "9:\n" FORWARD("interpose_ring_enter")
             "10:\tcmpl %[dispatch], %%esi\n\tjne 1b\n" FORWARD("interpose_dispatch") "11:\n" FORWARD("interpose_confine")
-            :: [restriction] "i"(CKPT_SYS_landlock_restrict_self), [control] "i"(NR_prctl), [dispatch] "i"(SET_DISPATCH), [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register), [entering] "i"(NR_io_uring_enter),
-               [segment] "i"(CKPT_SYS_shmget), [semaphores] "i"(CKPT_SYS_semget), [queue] "i"(CKPT_SYS_msgget), [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
+            :: [restriction] "i"(CKPT_SYS_landlock_restrict_self), [control] "i"(NR_prctl), [dispatch] "i"(SET_DISPATCH), [shmget] "i"(CKPT_SYS_shmget), [shmat] "i"(CKPT_SYS_shmat), [shmctl] "i"(CKPT_SYS_shmctl), [semget] "i"(CKPT_SYS_semget), [semctl] "i"(CKPT_SYS_semctl),
+               [msgget] "i"(CKPT_SYS_msgget), [msgctl] "i"(CKPT_SYS_msgctl), [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register), [entering] "i"(NR_io_uring_enter),
+               [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
 }
 
 // The same for one of the calls that prctl(2) is.

@@ -238,6 +238,8 @@ _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 
 // Who has made a call of which nothing shows that it has been made: tids or pids as they see themselves, behind the number of their pid namespace.
 struct ckpt_noted { uint64_t ids[CKPT_SESSION_NOTED]; uint32_t more, pad; };     // atomic; 0: none; more: there was no room
+// One System V object, and what tells it from a later one with its id.  A note outlives its object, which another process may remove.
+struct ckpt_ipc_note { uint64_t object; uint32_t what, changed; };      // object: atomic; the number of the IPC namespace, 0: unknown, then 1 + id; 0: free
 CKPT_INLINE uint64_t ckpt_note_of(uint32_t pids, int32_t id) { return (uint64_t)pids << 32 | (uint32_t)id; }
 
 struct ckpt_session {
@@ -279,18 +281,17 @@ struct ckpt_session {
     uint32_t undo_count;            // atomic: entries that are written
     uint32_t ask_keyrings;          // the tree's user has keys: each task says which are its own
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
-    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now: 1 + id, by enum ckpt_ipc_kind; kept until it is
-    // gone and the place is needed.
-    uint32_t ipc_unseen;            // atomic: nobody knows.  1: a member has asked by syscall(3); 1 << kind: for more of a kind than there is room for
+    uint32_t ipc_unseen;            // atomic: 1 << kind: members have asked for more System V IPC of a kind than there is room for
     uint32_t ipc_next;              // atomic: where a place is looked for when all are taken
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
     struct ckpt_noted dispatching;  // tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler
     struct ckpt_noted confined;     // processes that have restricted themselves by Landlock: what they execute is, too
     uint64_t spare[2];
-    int32_t  ipc_ids[3][CKPT_SESSION_IPC];  // atomic
+    // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now; by enum ckpt_ipc_kind.
+    struct ckpt_ipc_note ipc_notes[3][CKPT_SESSION_IPC];
 };
 enum {
-    CKPT_SESSION_HEADER = 8192,
+    CKPT_SESSION_HEADER = 24576,
     CKPT_OFFSET_PROCESSES = CKPT_SESSION_HEADER,
     CKPT_OFFSET_TASKS = CKPT_OFFSET_PROCESSES + CKPT_MAX_PROCESSES * 4096,
     CKPT_OFFSET_ARENA = (CKPT_OFFSET_TASKS + CKPT_MAX_TASKS * 256 + 4095) & ~4095,
@@ -364,24 +365,38 @@ CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int e
     s->failure.pid = ckpt_getpid(); s->failure.tid = ckpt_gettid(); s->failure.detail = detail;
     ckpt_store(&s->failure.code, code);
 }
-// false: there is no room.
-CKPT_INLINE _Bool ckpt_note_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
-    for (int i = 0; kind >= 1 && kind <= 3 && i < CKPT_SESSION_IPC; i++) {
-        int32_t known = 0, *at = &s->ipc_ids[kind - 1][i];
-        if (__atomic_compare_exchange_n(at, &known, id + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) || known == id + 1) return 1;
+// What stays as it is while the object lives, whoever looks; 0 stands for unknown.  A segment loses its key when it is removed, a queue may get another capacity.
+CKPT_INLINE uint32_t ckpt_ipc_what(uint32_t kind, uint32_t key, uint64_t size) { return kind == 1 ? (uint32_t)(size ^ size >> 32) | 1u << 31 : kind == 2 ? (key * 31 + (uint32_t)size) | 1 : key | 1; }
+CKPT_INLINE uint64_t ckpt_ipc_object(uint32_t name_space, int32_t id) { return (uint64_t)name_space << 32 | ((uint32_t)id + 1); }
+CKPT_INLINE struct ckpt_ipc_note *_Nonnull ckpt_ipc_notes(struct ckpt_session *_Nonnull s, uint32_t kind) { return s->ipc_notes[kind - 1]; }
+// false: there is no room.  `changed`: when it was made, or changed by the session (shm_ctime, sem_ctime, msg_ctime).
+CKPT_INLINE _Bool ckpt_note_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, uint64_t object, uint32_t what, uint32_t changed) {
+    struct ckpt_ipc_note *n = ckpt_ipc_notes(s, kind), *free = 0;
+    for (int i = 0; i < CKPT_SESSION_IPC; i++) {
+        uint64_t known = ckpt_load64(&n[i].object);
+        if (known == 0 && !free) free = &n[i];
+        if (known == object) { n[i].what = what; n[i].changed = changed; return 1; }
     }
+    for (; free && free < n + CKPT_SESSION_IPC; free++) if (ckpt_cas64(&free->object, 0, object)) { free->what = what; free->changed = changed; return 1; }
     return 0;
 }
-CKPT_INLINE _Bool ckpt_has_ipc(struct ckpt_session *_Nonnull s, uint32_t kind, int32_t id) {
-    for (int i = 0; kind >= 1 && kind <= 3 && i < CKPT_SESSION_IPC; i++) {
-        int32_t known = __atomic_load_n(&s->ipc_ids[kind - 1][i], __ATOMIC_RELAXED);
-        if (known == 0 || known == id + 1) return known != 0;
+enum ckpt_ipc_knowledge { CKPT_IPC_UNKNOWN = 0, CKPT_IPC_NOTED = 1, CKPT_IPC_CHANGED = 2 };      // CHANGED: by others, since; or they have made it anew
+CKPT_INLINE enum ckpt_ipc_knowledge ckpt_ipc_noted(struct ckpt_session *_Nonnull s, uint32_t kind, uint64_t object, uint32_t what, uint32_t changed) {
+    struct ckpt_ipc_note *n = ckpt_ipc_notes(s, kind);
+    for (int i = 0; i < CKPT_SESSION_IPC; i++) {
+        uint64_t known = ckpt_load64(&n[i].object);
+        if (known != object && known != (uint32_t)object) continue;
+        if (n[i].what == 0) return CKPT_IPC_NOTED;
+        return n[i].what != what || changed < n[i].changed ? CKPT_IPC_UNKNOWN : changed > n[i].changed ? CKPT_IPC_CHANGED : CKPT_IPC_NOTED;
     }
-    return 0;
+    return CKPT_IPC_UNKNOWN;
 }
-CKPT_INLINE _Bool ckpt_asked_unseen(struct ckpt_session *_Nonnull s, uint32_t kind) { return __atomic_load_n(&s->ipc_unseen, __ATOMIC_RELAXED) & (1 | 1u << kind); }
-CKPT_INLINE _Bool ckpt_asked_for_kind(struct ckpt_session *_Nonnull s, uint32_t kind) { return s->ipc_ids[kind - 1][0] || ckpt_asked_unseen(s, kind); }
-CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return s->ipc_unseen || s->ipc_ids[0][0] || s->ipc_ids[1][0] || s->ipc_ids[2][0]; }
+CKPT_INLINE _Bool ckpt_asked_unseen(struct ckpt_session *_Nonnull s, uint32_t kind) { return __atomic_load_n(&s->ipc_unseen, __ATOMIC_RELAXED) & 1u << kind; }
+CKPT_INLINE _Bool ckpt_asked_for_kind(struct ckpt_session *_Nonnull s, uint32_t kind) {
+    for (int i = 0; i < CKPT_SESSION_IPC; i++) if (ckpt_load64(&ckpt_ipc_notes(s, kind)[i].object)) return 1;
+    return ckpt_asked_unseen(s, kind);
+}
+CKPT_INLINE _Bool ckpt_asked_for_ipc(struct ckpt_session *_Nonnull s) { return ckpt_asked_for_kind(s, 1) || ckpt_asked_for_kind(s, 2) || ckpt_asked_for_kind(s, 3); }
 CKPT_INLINE _Bool ckpt_is_noted(struct ckpt_noted *_Nonnull n, uint64_t id) {
     for (int i = 0; i < CKPT_SESSION_NOTED; i++) if (__atomic_load_n(&n->ids[i], __ATOMIC_RELAXED) == id) return 1;
     return 0;

@@ -1,0 +1,17 @@
+// Asks for one System V object of each kind, tells their ids, and with an argument removes them.
+#include "systemv.h"
+int main(int argc, char **argv) {
+    (void)argv;
+    int segment = must(shmget(IPC_PRIVATE, 8192, 0600)), set = must(semget(IPC_PRIVATE, 2, 0600)), queue = must(msgget(IPC_PRIVATE, 0600));
+    FILE *f = fopen(scenario_path("ids"), "w");
+    fprintf(f, "%d %d %d", segment, set, queue);
+    fclose(f);
+    if (argc > 1) {
+        must(shmat(segment, NULL, 0));
+        must(shmctl(segment, IPC_RMID, NULL)); must(syscall(SYS_semctl, set, 0, IPC_RMID)); must(msgctl(queue, IPC_RMID, NULL));
+        if (!must(fork())) { execl("/bin/true", "true", NULL); _exit(97); }
+        must(wait(NULL));
+    }
+    scenario_wait();
+    return scenario_end();
+}
