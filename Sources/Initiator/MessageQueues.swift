@@ -7,6 +7,7 @@ import CkptSystem
 
 struct ObservedQueue {
     var device: UInt64, inode: UInt64, link: String
+    var place: UInt32 = 0                               // the number of a part's ipc namespace; 0: the tree's
     var holder: Int, number: Int32                      // process and descriptor that it is looked at through
     var attributes: ckpt_posix_attributes, bytes: UInt64
     var notified: Int? = nil                            // index of the process
@@ -21,8 +22,10 @@ extension FileSystem { static let messageQueues: UInt64 = 0x19800202, secretMemo
 extension Operation {
     func recordQueues(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         let refusals = Refusals(session: segment.name)
+        tree.placeIPC(ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_IPC.rawValue) - 1])
         findQueues(tree, refusals)
         if tree.queues.isEmpty { return try refusals.check() }
+        placeQueues(tree, refusals)
         findOutsiders(tree, refusals)
         try refusals.check()
         let asked = try askQueues(tree)
@@ -79,6 +82,9 @@ extension Operation {
         for q in tree.queues where q.isOutside && q.isRemoved {
             refusals.add(pid: tree.processes[q.holder].pid, fd: q.number, "\(q.link): POSIX message queue that a program outside the tree has open, and that has no name", "start the other program under the same ckrun")
         }
+        for q in tree.queues where q.isOutside && q.place != 0 {
+            refusals.add(pid: tree.processes[q.holder].pid, fd: q.number, "\(q.link): POSIX message queue in an ipc namespace of a part of the tree, that a program outside the tree has open", "start the other program under the same ckrun")
+        }
     }
 
     private func askQueues(_ tree: ObservedTree) throws(CheckpointFailure) -> [Int: [Int]] {
@@ -132,6 +138,7 @@ extension SystemContent {
             r.creator = Int32(q.notified ?? -1); r.last = q.signal; r.cuid = q.notification
             withUnsafeMutablePointer(to: &r) { ckpt_ipc_spare($0)[0] = UInt64(q.attributes.largest); ckpt_ipc_spare($0)[1] = q.value }
             place(&r, tree)
+            r.place = ipcRecord(q.place)
             o.kind = CKPT_OBJECT_QUEUE.rawValue; o.mode = d.mode; o.device = q.device; o.inode = q.inode; o.path = tables.text(path); o.detail = UInt32(tables.ipc.count)
             r.object = append(o, queueKey(d))
             r.first = UInt32(tables.queued.count); r.count = UInt32(q.messages.count)

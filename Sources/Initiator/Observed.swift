@@ -24,6 +24,7 @@ final class ObservedProcess {
     var ownPid: Int32                   // as the tree sees it, in the namespace where that was started
     var slotPid: Int32 = 0              // as it sees itself
     var pids: UInt32 = 0                // its pid namespace, if it is one of the tree's own
+    var ipc: UInt32 = 0                 // its IPC namespace, if it is one of a part of the tree
     var childrenPids = ObservedChildren.own
     var childrenTimes: Int?             // the time namespace of its children, in the tree's list, if it is another than its own
     var stat: ProcStat

@@ -86,17 +86,7 @@ extension Operation {
             if let value = mine[name], value.utf8.count < 1000, writable.contains(name) { n.settings.append((name, value)); continue }
             refuse("\(name) is \(mine[name] ?? "not there") in its \(kind.name) namespace, in a new one it is \(fresh[name] ?? "not there")", "set it back")
         }
-        if n.kind == CKPT_NAMESPACE_IPC {
-            if !n.isWhole && members.contains(where: { segment.process($0.slot).pointee.ipc_objects != 0 }) {
-                refuse("System V IPC in an ipc namespace that only a part of the tree lives in", "start the whole tree in one ipc namespace")
-            }
-            for p in n.isWhole ? [] : members {
-                for d in p.descriptors where tree.queues.contains(where: { $0.inode == d.inode && $0.device == d.device }) {
-                    tree.refusals.add(pid: p.pid, fd: d.number, "\(d.link): a POSIX message queue, held in an ipc namespace that only a part of the tree lives in", "start the whole tree in one ipc namespace")
-                }
-            }
-            return
-        }
+        if n.kind == CKPT_NAMESPACE_IPC { return }
         if hasFilter { refuse("its network namespace has rules of a packet filter", "start ckrun inside of the namespace") }
         if let network = try own.network?.get(), let fresh = try new.network?.get() { try lookAtNetwork(&n, network, fresh, place, tree, refuse) }
     }

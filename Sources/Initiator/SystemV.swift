@@ -7,6 +7,8 @@ import CkptSystem
 
 struct ObservedIPC {
     var kind: ckpt_ipc_kind
+    var place: UInt32 = 0                       // the number of a part's namespace; 0: the tree's
+    var viewedFrom: UInt32 = 0                  // a part's: the pid namespace whose numbers these are
     var id: Int32
     var permission: ckpt_ipc_permission
     var flags: UInt32 = 0                       // enum ckpt_ipc_flags
@@ -18,6 +20,7 @@ struct ObservedIPC {
     var operated: Int64 = 0                     // semaphores: the last operation or change
     var attachments: UInt64 = 0                 // segment
     var bytes: UInt64 = 0, count: UInt64 = 0    // queue: what is in it
+    var lister = 0                              // index of the process that sees the users as they are called here
     var reader = 0                              // index of the process that may look into it
     var values: [Int32] = [], lastPids: [Int32] = []
     var adjustments: [(process: Int, number: Int, value: Int32)] = []
@@ -29,6 +32,7 @@ struct ObservedIPC {
         let what = kind == CKPT_IPC_SEGMENT ? "shared memory" : kind == CKPT_IPC_SEMAPHORES ? "semaphores" : "message queue"
         return "System V \(what) \(id)" + (permission.key == 0 ? "" : " (key 0x\(hex(UInt64(permission.key))))")
     }
+    func isAttached(_ m: ProcMapping, _ p: ObservedProcess) -> Bool { m.isSegment && m.inode == UInt64(UInt32(bitPattern: id)) && p.ipc == place }
 }
 
 /// The numbers that a kind of object has in its system calls.
@@ -72,27 +76,16 @@ extension Operation {
     func arena<T>(_ offset: UInt64, _ type: T.Type) -> UnsafeMutablePointer<T> { ckpt_arena(segment.pointer, offset).assumingMemoryBound(to: T.self) }
 
     func recordSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        guard let first = tree.processes.firstIndex(where: { !$0.isZombie }), mayHaveSystemV(tree, tree.processes[first]) else { return }
-        let all = try listSystemV(tree, barrier, asking: tree.processes.firstIndex { !$0.isZombie && $0.status.numbers("Uid").dropFirst().first == 0 } ?? first)
-        let place = Namespace.number(tree.processes[first].view, "ipc") ?? 0
-        tree.systemV = all.compactMap { o in
-            var o = o
-            o.knowledge = ckpt_ipc_noted(segment.pointer, o.kind.rawValue, ckpt_ipc_object(place, o.id), ckpt_ipc_what(o.kind.rawValue, o.permission.key, o.size), UInt32(truncatingIfNeeded: o.changed))
-            return classify(o, tree)
+        for place in tree.ipcPlaces where mayHaveSystemV(tree, place) {
+            tree.systemV += try listSystemV(tree, barrier, place).compactMap { place.number == 0 ? classify($0, tree) : inPart($0, tree) }
         }
+        if tree.systemV.isEmpty { return }
         for o in tree.systemV where o.isOutside { log.debug("\(o.name) is used outside the tree") }
         try readSystemV(tree, barrier)
     }
 
-    /// A tree that has never asked for any costs nobody a phase; nor does an empty list, where we are in the tree's IPC namespace.
-    private func mayHaveSystemV(_ tree: ObservedTree, _ p: ObservedProcess) -> Bool {
-        guard ckpt_asked_for_ipc(segment.pointer) || tree.live.contains(where: { $0.mappings.contains(where: \.isSegment) }) else { return false }
-        guard let ours = try? Path.link("/proc/self/ns/ipc"), (try? Path.link("/proc/\(p.view)/ns/ipc")) == ours else { return true }
-        return ["shm", "sem", "msg"].contains { ((try? Path.text("/proc/sysvipc/\($0)"))?.split(separator: "\n").count ?? 2) > 1 }
-    }
-
-    private func listSystemV(_ tree: ObservedTree, _ barrier: Barrier, asking i: Int) throws(CheckpointFailure) -> [ObservedIPC] {
-        let p = tree.processes[i], size = 128, scratch = try room(p, size)
+    private func listSystemV(_ tree: ObservedTree, _ barrier: Barrier, _ place: IPCPlace) throws(CheckpointFailure) -> [ObservedIPC] {
+        let i = tree.lister(place), p = tree.processes[i], number = Namespace.number(p.view, "ipc") ?? 0, size = 128, scratch = try room(p, size)
         let highest = try ask(tree, barrier, [i: IPCCalls.all.map { $0.call(0, $0.highest, buffer: scratch) }])[i]!
         var questions: [Ask] = [], about: [(calls: IPCCalls, buffer: UInt64)] = []
         for (calls, top) in zip(IPCCalls.all, highest) where top >= 0 {
@@ -102,7 +95,12 @@ extension Operation {
             }
         }
         let ids = questions.isEmpty ? [] : try ask(tree, barrier, [i: questions])[i]!
-        return zip(about, ids).filter { $0.1 >= 0 }.map { observed($0.0.calls.kind, Int32($0.1), at: $0.0.buffer) }
+        return zip(about, ids).filter { $0.1 >= 0 }.map { about, id in
+            var o = observed(about.calls.kind, Int32(id), at: about.buffer)
+            o.knowledge = ckpt_ipc_noted(segment.pointer, o.kind.rawValue, ckpt_ipc_object(number, o.id), ckpt_ipc_what(o.kind.rawValue, o.permission.key, o.size), UInt32(truncatingIfNeeded: o.changed))
+            o.place = place.number; o.viewedFrom = place.pids; o.lister = i; o.reader = tree.reader(of: o.permission, place)
+            return o
+        }
     }
 
     private func observed(_ kind: ckpt_ipc_kind, _ id: Int32, at buffer: UInt64) -> ObservedIPC {
@@ -130,11 +128,10 @@ extension Operation {
     private func classify(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
         var o = observed
         let owners = tree.owners
-        o.reader = reader(of: o, tree)
         if o.kind == CKPT_IPC_SEGMENT {
-            let mapped = tree.live.reduce(0) { $0 + $1.mappings.filter { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) }.count }
+            let mapped = tree.attachments(of: o)
             if mapped == 0 && !isAskedFor(o, anyOf: [(o.creator, o.changed)], tree) { return nil }
-            if o.attachments > UInt64(mapped) || (mapped == 0 && !isInside(o.creator, o.changed, tree) && (isOutside(o.creator, tree) || isOlder(o, tree) || o.isOthers)) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
+            if o.attachments > mapped || (mapped == 0 && !isInside(o.creator, o.changed, tree) && (isOutside(o.creator, tree) || isOlder(o, tree) || o.isOthers)) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
             return o
         }
         // What semaphores say is known when they have been read; undo values are looked for only where there may be some, since others change the sets meanwhile.
@@ -142,8 +139,17 @@ extension Operation {
         return attribute(o, tree)
     }
 
+    /// In a namespace of a part all is the tree's; who has a segment attached must live there.
+    private func inPart(_ o: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
+        if o.kind == CKPT_IPC_SEGMENT && o.attachments != tree.attachments(of: o) {
+            tree.refusals.add(pid: tree.processes[o.reader].pid, "\(o.name): in an ipc namespace of a part of the tree, attached by a process that does not live there", "detach it (shmdt) before the checkpoint")
+        }
+        return o
+    }
+
     /// By the pids that the kernel names: inside, outside, or nobody's who lives; that may be the tree's when it has been made since it runs.
     private func attribute(_ observed: ObservedIPC, _ tree: ObservedTree) -> ObservedIPC? {
+        if observed.place != 0 { return observed }
         var o = observed
         guard !o.adjustments.isEmpty || isAskedFor(o, anyOf: o.pids, tree) else { return nil }
         let inside = !o.adjustments.isEmpty || o.pids.contains { isInside($0.pid, $0.time, tree) }, outside = o.pids.contains { isOutside($0.pid, tree) }
@@ -175,36 +181,35 @@ extension Operation {
         guard !tree.processes.contains(where: { $0.ownPid == pid }), let first = tree.live.first, first.ownPid == first.pid else { return false }
         return ProcStat(pid: pid).map { !$0.isDead } ?? false
     }
-    private func reader(of o: ObservedIPC, _ tree: ObservedTree) -> Int {
-        func user(_ i: Int) -> UInt32? { tree.processes[i].isZombie ? nil : tree.processes[i].status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
-        let all = tree.processes.indices.filter { user($0) != nil }
-        return all.first { user($0) == 0 } ?? all.first { user($0) == o.permission.uid || user($0) == o.permission.cuid } ?? all[0]
-    }
 
     /// Values of semaphores and messages of queues; then the undo values, of those sets that are the tree's.
     private func readSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         try readSemaphores(tree, barrier)
+        for o in tree.systemV where o.kind == CKPT_IPC_SEMAPHORES && o.values.isEmpty && o.place != 0 {
+            tree.refusals.add(pid: tree.processes[o.reader].pid, "\(o.name): its values can't be read", "let its owner read it (IPC_SET)")
+        }
         tree.systemV.removeAll { $0.kind == CKPT_IPC_SEMAPHORES && $0.values.isEmpty }
         try readAdjustments(tree, barrier)
         tree.systemV = tree.systemV.compactMap { $0.kind == CKPT_IPC_SEMAPHORES ? attribute($0, tree) : $0 }
         try readMessages(tree, barrier)
+        for place in tree.ipcPlaces { for o in tree.systemV where o.place == place.number { tree.refuseUnseen(o, place) } }
     }
 }
 
 extension ObservedTree {
     /// Who its processes are, as they see it themselves: so the objects show their owners to them.
-    func findOwners() -> Set<UInt32> {
-        let ours = Namespace.number(Kernel.processID, "user")
-        return Set(live.compactMap { p in
-            guard let id = p.status.numbers("Uid").dropFirst().first.map({ UInt32($0) }) else { return nil }
-            guard Namespace.number(p.view, "user") != ours, let text = try? Path.text("/proc/\(p.view)/uid_map") else { return id }
-            for line in text.split(separator: "\n") {
-                let m = line.split(separator: " ").compactMap { UInt32($0) }
-                if m.count == 3, id >= m[1], id - m[1] < m[2] { return m[0] + (id - m[1]) }
-            }
-            return 65534
-        })
+    func findOwners() -> Set<UInt32> { Set(live.compactMap { ownUser($0) }) }
+    func ownUser(_ p: ObservedProcess) -> UInt32? {
+        guard let id = p.status.numbers("Uid").dropFirst().first.map({ UInt32($0) }) else { return nil }
+        guard Namespace.number(p.view, "user") != Namespace.number(Kernel.processID, "user"), let text = try? Path.text("/proc/\(p.view)/uid_map") else { return id }
+        for line in text.split(separator: "\n") {
+            let m = line.split(separator: " ").compactMap { UInt32($0) }
+            if m.count == 3, id >= m[1], id - m[1] < m[2] { return m[0] + (id - m[1]) }
+        }
+        return 65534
     }
+    /// How often processes of its place have a segment attached.
+    func attachments(of o: ObservedIPC) -> UInt64 { live.reduce(0) { n, p in n + UInt64(p.mappings.count { o.isAttached($0, p) }) } }
 }
 
 extension ProcMapping {

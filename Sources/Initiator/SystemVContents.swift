@@ -36,20 +36,21 @@ extension Operation {
         if sets.isEmpty { return }
         var questions: [Int: [Ask]] = [:]
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
-            questions[i] = sets.flatMap { s in (0..<Int64(tree.systemV[s].size)).map { Ask(Int(CKPT_ASK_ADJUSTMENT), [Int64(tree.systemV[s].id), $0]) } }
+            let own = sets.filter { tree.systemV[$0].place == p.ipc }
+            if !own.isEmpty { questions[i] = own.flatMap { s in (0..<Int64(tree.systemV[s].size)).map { Ask(Int(CKPT_ASK_ADJUSTMENT), [Int64(tree.systemV[s].id), $0]) } } }
         }
         let results = try ask(tree, barrier, questions), lowest: Int64 = -32768, mayNot: Set<Int64> = [13, 22, 43]      // EACCES, EINVAL, EIDRM: no operation of it was permitted
         let busy: Int64 = 16
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             var at = 0
-            for s in sets {
+            for s in sets where tree.systemV[s].place == p.ipc {
                 for number in 0..<Int32(tree.systemV[s].size) {
                     let value = results[i]![at]
                     at += 1
                     if value == 0 { continue }
                     if value >= lowest { tree.systemV[s].adjustments.append((process: i, number: Int(number), value: Int32(value))); continue }
                     let e = -(value + 65536)
-                    if e == busy, !isInside(anyOf: tree.systemV[s].pids, tree) { continue }
+                    if e == busy, tree.systemV[s].place == 0, !isInside(anyOf: tree.systemV[s].pids, tree) { continue }
                     if !mayNot.contains(e) { tree.refusals.add(pid: p.pid, "\(tree.systemV[s].name): its undo value can't be found out: \(SystemError("semop", errno: Int32(truncatingIfNeeded: e)).text)", "try again") }
                 }
             }
@@ -92,9 +93,12 @@ extension SystemContent {
         for o in tree.systemV {
             var r = ckpt_ipc_record(), p = o.permission
             p.mode &= 0o777
+            let lister = tree.processes[o.lister]
+            (p.uid, p.gid) = inTree(lister, p.uid, p.gid); (p.cuid, p.cgid) = inTree(lister, p.cuid, p.cgid)
             r.kind = o.kind.rawValue; r.flags = o.flags; r.id = o.id; r.key = p.key; r.mode = p.mode; r.uid = p.uid; r.gid = p.gid; r.cuid = p.cuid; r.cgid = p.cgid
             r.creator = o.creator; r.last = o.last; r.size = o.size; r.object = ckpt_no_index()
             place(&r, tree)
+            r.place = ipcRecord(o.place); r.pids = pidsRecord(of: o)
             if o.kind == CKPT_IPC_SEGMENT { r.object = addSegment(o) }
             if o.kind == CKPT_IPC_SEMAPHORES { addSemaphores(o, &r) }
             if o.kind == CKPT_IPC_QUEUE { addMessages(o, &r) }
@@ -104,22 +108,22 @@ extension SystemContent {
 
     /// In which namespace and boot an id or name was this object's.
     func place(_ r: inout ckpt_ipc_record, _ tree: ObservedTree) {
-        r.name_space = tree.live.first.flatMap { try? Path.status("/proc/\($0.view)/ns/ipc") }?.inodeNumber ?? 0
+        r.name_space = tree.live.first { $0.ipc == 0 }.flatMap { try? Path.status("/proc/\($0.view)/ns/ipc") }?.inodeNumber ?? 0
         let digits = ((try? Path.text("/proc/sys/kernel/random/boot_id")) ?? "").utf8.compactMap { Character(UnicodeScalar($0)).hexDigitValue }
         withUnsafeMutablePointer(to: &r) { let b = ckpt_ipc_boot($0); for (i, d) in digits.prefix(32).enumerated() { b[i / 2] = b[i / 2] << 4 | UInt8(d) } }
     }
 
     private func addSegment(_ o: ObservedIPC) -> UInt32 {
         var s = ckpt_object_record()
-        s.kind = CKPT_OBJECT_SEGMENT.rawValue; s.size = o.size; s.inode = UInt64(UInt32(bitPattern: o.id)); s.flags = CKPT_OBJECT_MAPPED.rawValue
+        s.kind = CKPT_OBJECT_SEGMENT.rawValue; s.size = o.size; s.device = UInt64(o.place); s.inode = UInt64(UInt32(bitPattern: o.id)); s.flags = CKPT_OBJECT_MAPPED.rawValue
         s.path = tables.text(o.name); s.detail = UInt32(tables.ipc.count)
-        return append(s, segmentKey(s.inode))
+        return append(s, segmentKey(s.inode, o.place))
     }
-    private func segmentKey(_ id: UInt64) -> ObjectKey { ObjectKey(kind: CKPT_OBJECT_SEGMENT.rawValue, device: 0, inode: id, path: "") }
+    private func segmentKey(_ id: UInt64, _ place: UInt32) -> ObjectKey { ObjectKey(kind: CKPT_OBJECT_SEGMENT.rawValue, device: UInt64(place), inode: id, path: "") }
     /// The object of an attachment.
     func attachedSegment(_ m: ProcMapping, _ p: ObservedProcess) -> UInt32? {
-        if let index = known(segmentKey(m.inode)) { return index }
-        refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): System V shared memory \(m.inode): it is of another IPC namespace", "attach it in the tree's namespace")
+        if let index = known(segmentKey(m.inode, p.ipc)) { return index }
+        refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): System V shared memory \(m.inode): it is of another ipc namespace than the process lives in", "detach it (shmdt) before the checkpoint")
         return nil
     }
 
@@ -161,7 +165,7 @@ extension MemoryPlan {
         var ranges: [ckpt_range] = []
         for (i, o) in tree.systemV.enumerated() where o.kind == CKPT_IPC_SEGMENT && !o.isOutside && o.reader == process {
             let object = content.tables.ipc[i].object, size = (o.size + 4095) & ~4095
-            if tree.live.contains(where: { p in hasRoom(p) && p.mappings.contains { $0.isSegment && $0.inode == UInt64(UInt32(bitPattern: o.id)) && $0.coversSegment(o.size) } }) { continue }
+            if tree.live.contains(where: { p in hasRoom(p) && p.mappings.contains { o.isAttached($0, p) && $0.coversSegment(o.size) } }) { continue }
             guard hasRoom(tree.processes[process]) else {
                 content.refusals.add(pid: tree.processes[process].pid, "\(o.name): no process with a free descriptor has all of it attached", "close a descriptor")
                 continue

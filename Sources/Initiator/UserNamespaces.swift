@@ -20,6 +20,14 @@ struct IdMaps {
         return 65534
     }
 
+    /// How an inner id is called outside.
+    func outerUser(_ id: UInt32) -> UInt32 { Self.outside(id, users) }
+    func outerGroup(_ id: UInt32) -> UInt32 { Self.outside(id, groups) }
+    private static func outside(_ id: UInt32, _ ranges: [Range]) -> UInt32 {
+        for r in ranges where id >= r.inside && id - r.inside < r.count { return r.outside + (id - r.inside) }
+        return 65534
+    }
+
     /// The same, where outside is what these show inside.
     func within(_ outer: IdMaps?) -> IdMaps {
         guard let outer else { return self }

@@ -168,6 +168,7 @@ extension Statefile {
     private func checkIPC() throws(Problem) {
         for i in ipc.indices {
             let r = ipc[i], name = "IPC \(i)", at = ipc.offset(of: i)
+            try check(Int(r.place) <= namespaces.count && Int(r.pids) <= namespaces.count, name, at, "its namespaces are out of range")
             switch ckpt_ipc_kind(rawValue: r.kind) {
             case CKPT_IPC_SEGMENT: try check(index(r.object, objects), name, at, "its object is out of range")
             case CKPT_IPC_SEMAPHORES: try check(slice(r.first, r.count, semaphores) && UInt64(r.count) == r.size, name, at, "its semaphores are out of range")

@@ -19,6 +19,20 @@ extension Namespace {
         return try maps.get()
     }
 
+    /// The device of an IPC namespace's POSIX message queues, which is nobody else's; nil: we may not know.  It is mounted nowhere.
+    public static func queuesDevice(_ path: String) -> UInt64? {
+        if let device = (try? inside(path, ipc, { MessageQueues.device })) ?? nil { return device }
+        // Who becomes the namespace's owner has no power over the mounts here.
+        guard let there = try? File(path), let owner = try? ownerFile(there) else { return nil }
+        var device: UInt64?
+        let newMounts = 0x2_0000
+        _ = try? Visitor(owner: owner, enter: {
+            let r = ckpt_syscall(CKPT_SYS_unshare, newMounts, 0, 0, 0, 0, 0)
+            return r == 0 ? enter(there, ipc, false) : r
+        }) { device = MessageQueues.device }.run()
+        return device
+    }
+
     private static func visit<T>(_ path: String, _ kind: Kind, isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
         let there = try File(path), home = try File("/proc/thread-self/ns/\(kind.name)")
         let r = enter(there, kind, isNew)

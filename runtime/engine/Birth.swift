@@ -117,7 +117,7 @@ func runNode(_ n: Int) -> Never {
     // A dead parent takes its children along while nothing has been released.
     let borneByMidwife = s.pointee.warm != 0 && me.creator < 0
     if me.way != Birth.adopted && !parentLeaves && !borneByMidwife { _ = ckpt_prctl(1, 9, 0, 0, 0) }
-    if isFirst(n) { makeInnerSockets() }
+    if isFirst(n) { makeInnerSockets(); makeInnerSystemV() }
     nodePids[n].pointee = me.place == 0 ? ckpt_getpid() : me.pid
     startNumbering(n)
     if me.record >= 0 { s.pointee.process = UInt32(me.record); makeTimesOfChildren(Int(me.record)) }

@@ -7,6 +7,7 @@ import Freestanding
 
 enum CreatorCall { static let pair: UInt32 = 1, listen: UInt32 = 2, connect: UInt32 = 3, send: UInt32 = 4, any: UInt32 = 5 }
 
+/// `uid`: 4294967295: as it is.
 struct Creator { var pid: Int32, uid: UInt32, gid: UInt32 }
 func creator(of s: UnsafeMutablePointer<ckpt_socket_record>) -> Creator { Creator(pid: s.pointee.creator_pid, uid: s.pointee.creator_uid, gid: s.pointee.creator_gid) }
 
@@ -37,12 +38,16 @@ func socket(_ family: Int, _ type: Int, _ number: Int, in network: UInt8) -> Int
     return call(as: Creator(pid: 0, uid: currentIds(false)[1], gid: currentIds(true)[1]), CreatorCall.any, 0, in: network)
 }
 
-/// Any system call with up to five arguments.
+/// Any system call with up to five arguments, in the IPC namespace that is being made.
 func call(as who: Creator, _ number: Int, _ a: Int, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0) -> Int {
     let list = engine_creator_arguments()
     state.pointee.creator_number = Int64(number)
     list[0] = Int64(a); list[1] = Int64(b); list[2] = Int64(c); list[3] = Int64(d); list[4] = Int64(e)
-    return call(as: who, CreatorCall.any, 0)
+    return call(as: who, CreatorCall.any, 0, in: UInt8(state.pointee.ipc_place))
+}
+/// The same by nobody in particular: by this process, if it can be.
+func there(_ number: Int, _ a: Int, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0, _ e: Int = 0) -> Int {
+    state.pointee.ipc_place == 0 ? system(number, a, b, c, d, e) : call(as: Creator(pid: 0, uid: UInt32.max, gid: UInt32.max), number, a, b, c, d, e)
 }
 
 /// The child shares memory and descriptors, on a stack of its own; the builder waits until it has exited.
@@ -81,12 +86,13 @@ private let taskEntry: @convention(c) (UInt64) -> Void = { _ in
     ckpt_exit_thread(0)
 }
 private func perform() {
-    let s = state
+    let s = state, users = s.pointee.entered_users
+    defer { s.pointee.entered_users = users }
     if s.pointee.creator_network != 0 {
-        let r = enterPart(Int(s.pointee.creator_network) - 1)
-        if r != 0 { s.pointee.creator_result = Int32(truncatingIfNeeded: r); return }
+        let r = goThere(Int(s.pointee.creator_network) - 1)
+        if r != 0 { s.pointee.creator_result = Int64(r); return }
     }
-    takeIds(idHere(s.pointee.creator_uid, isGroup: 0), idHere(s.pointee.creator_gid, isGroup: 1))
+    if s.pointee.creator_uid != UInt32.max { takeIds(idHere(s.pointee.creator_uid, isGroup: 0), idHere(s.pointee.creator_gid, isGroup: 1)) }
     let fd = Int(s.pointee.creator_fd.0), address = int(s.pointee.creator_address), length = int(s.pointee.creator_length)
     let r: Int
     switch s.pointee.creator_call {
@@ -98,7 +104,19 @@ private func perform() {
         r = system(Int(s.pointee.creator_number), Int(a[0]), Int(a[1]), Int(a[2]), Int(a[3]), Int(a[4]))
     default: r = system(CKPT_SYS_sendmsg, fd, address, 0x4040)
     }
-    s.pointee.creator_result = Int32(truncatingIfNeeded: r)
+    s.pointee.creator_result = Int64(r)
+}
+/// Into a namespace of a part; for IPC, of which what belongs to a user namespace obeys who is in that.
+private func goThere(_ i: Int) -> Int {
+    let n = namespaces[i].pointee, shared = 0x200
+    if n.kind == CKPT_NAMESPACE_IPC.rawValue && n.owner != state.pointee.entered_users && n.owner != 0 && !isWhole(Int(n.owner) - 1) {
+        var r = system(CKPT_SYS_unshare, shared)
+        if r == 0 { r = enterPart(Int(n.owner) - 1) }
+        if r != 0 { return r }
+        showOwnFiles()
+        state.pointee.entered_users = n.owner
+    }
+    return enterPart(i)
 }
 
 /// The effective ids are what is noted; those of the file system stay, so that paths are reached as before.

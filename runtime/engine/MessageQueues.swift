@@ -23,12 +23,12 @@ func makePosixQueue(_ i: Int) {
     let r = ipc[i]
     var a = ckpt_posix_attributes()
     a.most = Int64(r.pointee.size); a.largest = Int64(ckpt_ipc_spare(r)[0])
-    let fd = withUnsafeMutablePointer(to: &a) { system(CKPT_SYS_mq_open, name(i), readWrite | create | exclusive | noWait | closeOnExec, 0o600, int($0)) }
+    let fd = withUnsafeMutablePointer(to: &a) { there(CKPT_SYS_mq_open, name(i), readWrite | create | exclusive | noWait | closeOnExec, 0o600, int($0)) }
     guard fd >= 0 else { refuseIPC(i, fd, "cannot be made; raise the limits (ulimit -q, fs.mqueue.msg_max, fs.mqueue.msgsize_max)") }
     keep(i, fd)
     if isRemoved(i) { unlinkQueue(i) }
 }
-func unlinkQueue(_ i: Int) { _ = system(CKPT_SYS_mq_unlink, name(i)) }
+func unlinkQueue(_ i: Int) { _ = there(CKPT_SYS_mq_unlink, name(i)) }
 
 /// Left by the tree's end: it has the messages of the checkpoint again.
 func adoptQueue(_ i: Int) {
@@ -65,10 +65,10 @@ private func keep(_ i: Int, _ fd: Int) {
 
 /// Descriptions that several processes hold must be one; the mode, which may forbid to open it, comes last.
 func openQueueDescriptions() {
-    for d in 0..<descriptions.count where objects[descriptions[d].pointee.object].pointee.kind == CKPT_OBJECT_QUEUE.rawValue && descriptionFd[d].pointee < 0 {
+    for d in 0..<descriptions.count where objects[descriptions[d].pointee.object].pointee.kind == CKPT_OBJECT_QUEUE.rawValue && isThere(Int(objects[descriptions[d].pointee.object].pointee.detail)) && descriptionFd[d].pointee < 0 {
         descriptionFd[d].pointee = lift(openDescription(d), "message queue")
     }
-    for i in 0..<ipc.count where isPosix(i) && !isShared(i) { _ = system(CKPT_SYS_fchmod, Int(objectFd[object(i)].pointee), Int(ipc[i].pointee.mode & 0o777)) }
+    for i in 0..<ipc.count where isThere(i) && isPosix(i) && !isShared(i) { _ = system(CKPT_SYS_fchmod, Int(objectFd[object(i)].pointee), Int(ipc[i].pointee.mode & 0o777)) }
 }
 
 /// Another attempt makes its own, in another namespace.

@@ -39,7 +39,7 @@ private enum Namespace {
     }
 }
 
-private func isWhole(_ i: Int) -> Bool { namespaces[i].pointee.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0 }
+func isWhole(_ i: Int) -> Bool { namespaces[i].pointee.flags & CKPT_NAMESPACE_WHOLE.rawValue != 0 }
 
 func refuseNamespace(_ i: Int, _ r: Int) -> Never {
     refuse(r) { l in

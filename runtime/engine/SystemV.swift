@@ -15,16 +15,19 @@ private let adopted: UInt32 = 1 << 30
 /// Where an id stands here and now.
 enum Standing { case free, left, taken }
 
+/// In the namespace whose objects are being looked at or made.
+func isThere(_ i: Int) -> Bool { ipc[i].pointee.place == state.pointee.ipc_place }
 func isShared(_ i: Int) -> Bool { ipc[i].pointee.flags & CKPT_IPC_OUTSIDE.rawValue != 0 }
 private func isAdopted(_ i: Int) -> Bool { ipc[i].pointee.flags & adopted != 0 }
-func isMade(_ i: Int) -> Bool { ipc[i].pointee.flags & made != 0 }
+/// In a namespace of a part everything is, perhaps by another process.
+func isMade(_ i: Int) -> Bool { ipc[i].pointee.flags & made != 0 || ipc[i].pointee.place != 0 }
 
-func control(_ i: Int, _ command: Int, _ buffer: Int = 0) -> Int {
-    let id = Int(ipc[i].pointee.id)
-    switch ipc[i].pointee.kind {
-    case CKPT_IPC_SEGMENT.rawValue: return system(CKPT_SYS_shmctl, id, command, buffer)
-    case CKPT_IPC_SEMAPHORES.rawValue: return system(CKPT_SYS_semctl, id, 0, command, buffer)
-    default: return system(CKPT_SYS_msgctl, id, command, buffer)
+func control(_ i: Int, _ command: Int, _ buffer: Int = 0) -> Int { control(ipc[i].pointee.kind, Int(ipc[i].pointee.id), command, buffer) }
+private func control(_ kind: UInt32, _ id: Int, _ command: Int, _ buffer: Int = 0) -> Int {
+    switch kind {
+    case CKPT_IPC_SEGMENT.rawValue: there(CKPT_SYS_shmctl, id, command, buffer)
+    case CKPT_IPC_SEMAPHORES.rawValue: there(CKPT_SYS_semctl, id, 0, command, buffer)
+    default: there(CKPT_SYS_msgctl, id, command, buffer)
     }
 }
 
@@ -77,15 +80,15 @@ private func isFree(key i: Int) -> Bool { get(i, 0, flags: 0) == -2 }
 private func get(_ i: Int, _ size: Int, flags: Int) -> Int {
     let key = Int(ipc[i].pointee.key)
     switch ipc[i].pointee.kind {
-    case CKPT_IPC_SEGMENT.rawValue: return system(CKPT_SYS_shmget, key, size, flags)
-    case CKPT_IPC_SEMAPHORES.rawValue: return system(CKPT_SYS_semget, key, size, flags)
-    default: return system(CKPT_SYS_msgget, key, flags)
+    case CKPT_IPC_SEGMENT.rawValue: return there(CKPT_SYS_shmget, key, size, flags)
+    case CKPT_IPC_SEMAPHORES.rawValue: return there(CKPT_SYS_semget, key, size, flags)
+    default: return there(CKPT_SYS_msgget, key, flags)
     }
 }
 
 /// What others use too, before anything is made.
 func checkSystemV() {
-    for i in 0..<ipc.count where isShared(i) {
+    for i in 0..<ipc.count where isThere(i) && isShared(i) {
         guard state.pointee.ipc == ENGINE_IPC_ATTACH.rawValue else {
             refuse(.lacks) { l in putIPC(i, &l); l.put("programs outside the tree use it as well; to go on with it as it is now, use --ipc attach") }
         }
@@ -100,30 +103,52 @@ private func mustMake(_ i: Int) -> Bool {
 
 /// An object whose id or key belongs to another here; −1: none.
 func takenIPC() -> Int {
-    for i in 0..<ipc.count where mustMake(i) && standing(i) == .taken { return i }
+    for i in 0..<ipc.count where isThere(i) && mustMake(i) && standing(i) == .taken { return i }
     return -1
 }
 /// In a pid namespace the tree gets an IPC namespace of its own, if it has what needs one.
 func needsIPCNamespace() -> Bool {
     var own = -1, outside = -1
-    for i in 0..<ipc.count { if isShared(i) { outside = i } else if mustMake(i) { own = i } }
+    for i in 0..<ipc.count where isThere(i) { if isShared(i) { outside = i } else if mustMake(i) { own = i } }
     if own >= 0 && outside >= 0 {
         refuse(.lacks) { l in putIPC(own, &l); l.put("needs an IPC namespace of its own in a new pid namespace, while the tree uses "); putIPC(outside, &l); l.put("restart it with --pids keep, as root") }
     }
     return own >= 0
 }
 
-/// In the builder, where the tree's ids are given.
+/// In the builder, where the tree's ids are given; what shows pids of an inner pid namespace that one's first process makes.
 func makeSystemV() {
-    for i in 0..<ipc.count where isShared(i) && isPosix(i) { openOutsideQueue(i) }
-    for i in 0..<ipc.count where !isShared(i) {
+    makeTrees()
+    inParts { makePart(in: 0) }
+}
+/// In the first process of a pid namespace, before it has children.
+func makeInnerSystemV() { inParts { makePart(in: here) } }
+
+/// In each namespace of a part that has objects.
+private func inParts(_ body: () -> Void) {
+    for n in 0..<namespaces.count where namespaces[n].pointee.kind == CKPT_NAMESPACE_IPC.rawValue && !isWhole(n) {
+        state.pointee.ipc_place = UInt32(n) + 1
+        body()
+    }
+    state.pointee.ipc_place = 0
+}
+private func makePart(in pids: UInt32) {
+    var any = false
+    for i in 0..<ipc.count where isThere(i) && ipc[i].pointee.pids == pids { make(i); any = true }
+    if !any { return }
+    fillSegments(in: pids)
+    openQueueDescriptions()
+}
+private func makeTrees() {
+    for i in 0..<ipc.count where isThere(i) && isShared(i) && isPosix(i) { openOutsideQueue(i) }
+    for i in 0..<ipc.count where isThere(i) && !isShared(i) {
         switch standing(i) {
         case .taken: refuseTakenIPC(i)
         case .left: adopt(i)
         case .free: make(i)
         }
     }
-    fillSegments()
+    fillSegments(in: 0)
     openQueueDescriptions()
 }
 
@@ -159,7 +184,7 @@ private func make(_ i: Int) {
         }
         guard id >= 0 else { break }
         if id == Int(r.pointee.id) { r.pointee.flags |= made; break }
-        remove(r.pointee.kind, id)
+        _ = control(r.pointee.kind, id, IPCCommand.remove)
         tries += 1
     }
     if id < 0 { spendId(r.pointee.kind) }
@@ -170,30 +195,33 @@ private func make(_ i: Int) {
 
 private func chooseId(_ kind: UInt32, _ id: Int32) -> Int {
     let path: StaticString = kind == CKPT_IPC_SEGMENT.rawValue ? "/proc/sys/kernel/shm_next_id" : kind == CKPT_IPC_SEMAPHORES.rawValue ? "/proc/sys/kernel/sem_next_id" : "/proc/sys/kernel/msg_next_id"
-    return writeText(path) { $0.put(signed: Int64(id)) }
-}
-private func remove(_ kind: UInt32, _ id: Int) {
-    switch kind {
-    case CKPT_IPC_SEGMENT.rawValue: _ = system(CKPT_SYS_shmctl, id, IPCCommand.remove, 0)
-    case CKPT_IPC_SEMAPHORES.rawValue: _ = system(CKPT_SYS_semctl, id, 0, IPCCommand.remove, 0)
-    default: _ = system(CKPT_SYS_msgctl, id, IPCCommand.remove, 0)
-    }
+    let fd = there(CKPT_SYS_open, int(path.cString), 0o2000001)
+    if fd < 0 { return fd }
+    var l = Line()
+    l.put(signed: Int64(id))
+    let n = l.count, r = l.withCString { there(CKPT_SYS_write, fd, int($0), n) }
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+    return r
 }
 /// The number that we asked for must not go to a stranger.
 private func spendId(_ kind: UInt32) {
     let id: Int
     switch kind {
-    case CKPT_IPC_SEGMENT.rawValue: id = system(CKPT_SYS_shmget, 0, 4096, 0o600 | create)
-    case CKPT_IPC_SEMAPHORES.rawValue: id = system(CKPT_SYS_semget, 0, 1, 0o600 | create)
-    default: id = system(CKPT_SYS_msgget, 0, 0o600 | create)
+    case CKPT_IPC_SEGMENT.rawValue: id = there(CKPT_SYS_shmget, 0, 4096, 0o600 | create)
+    case CKPT_IPC_SEMAPHORES.rawValue: id = there(CKPT_SYS_semget, 0, 1, 0o600 | create)
+    default: id = there(CKPT_SYS_msgget, 0, 0o600 | create)
     }
-    if id >= 0 { remove(kind, id) }
+    if id >= 0 { _ = control(kind, id, IPCCommand.remove) }
 }
 
 /// When every process has attached what it had: owner, mode and what else might have stood in the way.
 func finishSystemV() {
+    finishThere()
+    inParts(finishThere)
+}
+private func finishThere() {
     defer { noteSystemV() }
-    for i in 0..<ipc.count where (isMade(i) || isAdopted(i)) && !isPosix(i) {
+    for i in 0..<ipc.count where isThere(i) && (isMade(i) || isAdopted(i)) && !isPosix(i) {
         let r = ipc[i], isSegment = r.pointee.kind == CKPT_IPC_SEGMENT.rawValue
         setOwner(i)
         if r.pointee.flags & CKPT_IPC_LOCKED.rawValue != 0 {
@@ -202,15 +230,16 @@ func finishSystemV() {
         }
         if isSegment && r.pointee.flags & CKPT_IPC_REMOVED.rawValue != 0 {
             _ = control(i, IPCCommand.remove)
-            _ = system(CKPT_SYS_shmdt, int(objectStaging[r.pointee.object].pointee))
+            if r.pointee.place == 0 { _ = system(CKPT_SYS_shmdt, int(objectStaging[r.pointee.object].pointee)) }
         }
     }
 }
 
 /// The session knows them as its own, as they are from now on.
 private func noteSystemV() {
-    let place = UInt32(truncatingIfNeeded: status(path: StaticString("/proc/self/ns/ipc").cString).status.inode)
-    for i in 0..<ipc.count where !isPosix(i) {
+    let part = Int(state.pointee.ipc_place) - 1
+    let place = UInt32(truncatingIfNeeded: part < 0 ? status(path: StaticString("/proc/self/ns/ipc").cString).status.inode : status(fd: engine_namespace_fd(UInt32(part)).pointee).inode)
+    for i in 0..<ipc.count where isThere(i) && !isPosix(i) {
         let r = ipc[i].pointee
         var s = InlineArray<128, UInt8>(repeating: 0), what: UInt32 = 0, changed: Int64 = 0
         withUnsafeMutableBytes(of: &s) { b in
@@ -223,17 +252,28 @@ private func noteSystemV() {
     }
 }
 
+/// As an id of the records is called where the objects are.
+private func idThere(_ id: UInt32, isGroup: UInt32) -> UInt32 {
+    let before = state.pointee.entered_users
+    defer { state.pointee.entered_users = before }
+    if state.pointee.ipc_place != 0 {
+        let owner = namespaces[state.pointee.ipc_place - 1].pointee.owner
+        if owner != 0 && !isWhole(Int(owner) - 1) { state.pointee.entered_users = owner }
+    }
+    return idHere(id, isGroup: isGroup)
+}
+
 /// IPC_SET of what the maker's ids and the call did not give.
 private func setOwner(_ i: Int) {
-    let r = ipc[i]
+    let r = ipc[i], uid = idThere(r.pointee.uid, isGroup: 0), gid = idThere(r.pointee.gid, isGroup: 1)
     var s = InlineArray<128, UInt8>(repeating: 0)
     withUnsafeMutableBytes(of: &s) { b in
         guard control(i, IPCCommand.status, int(b.baseAddress!)) == 0 else { return }
         var p = field(b.baseAddress!, 0, ckpt_ipc_permission.self)
         let q = field(b.baseAddress!, 0, ckpt_queue_state.self), isQueue = r.pointee.kind == CKPT_IPC_QUEUE.rawValue
         // IPC_SET also dates it: semaphores and queues that are older than the tree count as somebody else's.
-        if r.pointee.kind == CKPT_IPC_SEGMENT.rawValue && p.uid == r.pointee.uid && p.gid == r.pointee.gid && p.mode & 0o777 == r.pointee.mode && (!isQueue || q.capacity == r.pointee.size) { return }
-        p.uid = r.pointee.uid; p.gid = r.pointee.gid; p.mode = r.pointee.mode
+        if r.pointee.kind == CKPT_IPC_SEGMENT.rawValue && p.uid == uid && p.gid == gid && p.mode & 0o777 == r.pointee.mode && (!isQueue || q.capacity == r.pointee.size) { return }
+        p.uid = uid; p.gid = gid; p.mode = r.pointee.mode
         b.storeBytes(of: p, as: ckpt_ipc_permission.self)
         if isQueue { setCapacity(b, r.pointee.size) }
         let e = control(i, IPCCommand.set, int(b.baseAddress!))
@@ -247,7 +287,7 @@ func setCapacity(_ state: UnsafeMutableRawBufferPointer, _ bytes: UInt64) {
 /// In the engine: a restart that has failed leaves nothing behind.
 func removeSystemV() {
     for i in 0..<ipc.count {
-        if isMade(i) && state.pointee.ipc_namespace == 0 { if isPosix(i) { unlinkQueue(i) } else { _ = control(i, IPCCommand.remove) } }
+        if isMade(i) && ipc[i].pointee.place == 0 && state.pointee.ipc_namespace == 0 { if isPosix(i) { unlinkQueue(i) } else { _ = control(i, IPCCommand.remove) } }
         ipc[i].pointee.flags &= ~(made | adopted)
         if isPosix(i) { forgetQueue(i) }
     }

@@ -106,7 +106,7 @@ private func send(_ i: Int, _ m: ckpt_queued_record, _ who: Creator) -> Int {
     let b = anonymous(m.size + 8), id = Int(ipc[i].pointee.id)
     b.storeBytes(of: m.type, as: Int64.self)
     if m.size > 0 { readStatefile(b + 8, m.size, at: m.content) }
-    let e = who.pid == 0 ? system(CKPT_SYS_msgsnd, id, int(b), int(m.size), Int(CKPT_IPC_NOWAIT)) : call(as: who, CKPT_SYS_msgsnd, id, int(b), int(m.size), Int(CKPT_IPC_NOWAIT))
+    let e = who.pid == 0 ? there(CKPT_SYS_msgsnd, id, int(b), int(m.size), Int(CKPT_IPC_NOWAIT)) : call(as: who, CKPT_SYS_msgsnd, id, int(b), int(m.size), Int(CKPT_IPC_NOWAIT))
     _ = ckpt_munmap(UInt64(UInt(bitPattern: b)), m.size + 8)
     return e
 }

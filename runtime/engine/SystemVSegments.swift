@@ -6,11 +6,15 @@ import Freestanding
 
 private func isSegment(_ o: Int) -> Bool { objects[o].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue }
 
-func attach(_ i: Int, at address: UInt64 = 0, readOnly: Bool = false) -> Int { system(CKPT_SYS_shmat, Int(ipc[i].pointee.id), int(address), readOnly ? 0o10000 : 0) }
+func attach(_ i: Int, at address: UInt64 = 0, readOnly: Bool = false) -> Int { there(CKPT_SYS_shmat, Int(ipc[i].pointee.id), int(address), readOnly ? 0o10000 : 0) }
 
 /// Those that were removed stay attached until the tree has them: the last attachment takes them along.
-func fillSegments() {
-    for o in 0..<objects.count where isSegment(o) && isMade(Int(objects[o].pointee.detail)) {
+func fillSegments(in pids: UInt32) {
+    func isFilled(_ o: Int) -> Bool {
+        let i = Int(objects[o].pointee.detail)
+        return isSegment(o) && isThere(i) && isMade(i) && ipc[i].pointee.pids == pids
+    }
+    for o in 0..<objects.count where isFilled(o) {
         let r = attach(Int(objects[o].pointee.detail))
         guard !failed(r) else { refuseIPC(Int(objects[o].pointee.detail), r, "cannot be attached") }
         objectStaging[o].pointee = UInt64(r)
@@ -18,15 +22,16 @@ func fillSegments() {
     for p in 0..<processes.count where processes[p].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 {
         forEachRun(from: processes[p].pointee.shared_runs) { run in
             let o = Int(run.object)
-            guard o < objects.count, isSegment(o), isMade(Int(objects[o].pointee.detail)) else { return }
+            guard o < objects.count, isFilled(o) else { return }
             let size = UInt64(run.pages) * 4096
             guard run.address <= sharedSize(o), size <= sharedSize(o) - run.address else { refuseStatefile("run", at: run.file_offset, "lies outside its shared object") }
             readRun(run, to: objectStaging[o].pointee + run.address, frames: state.pointee.frames)
         }
     }
-    for o in 0..<objects.count where isSegment(o) {
-        let i = Int(objects[o].pointee.detail)
-        if isMade(i) && ipc[i].pointee.flags & CKPT_IPC_REMOVED.rawValue == 0 { _ = system(CKPT_SYS_shmdt, int(objectStaging[o].pointee)) }
+    for o in 0..<objects.count where isFilled(o) {
+        let r = ipc[objects[o].pointee.detail].pointee
+        // In a namespace of a part it is removed when it is attached.
+        if r.place != 0 || r.flags & CKPT_IPC_REMOVED.rawValue == 0 { _ = system(CKPT_SYS_shmdt, int(objectStaging[o].pointee)) }
     }
 }
 

@@ -191,6 +191,8 @@ private func verifyIPC(_ file: UInt64) {
     for i in 0..<ipc.count {
         let r = ipc[i].pointee
         guard r.id >= 0, r.flags < 16 else { bad("IPC", i, "its id or flags") }
+        guard r.place == 0 || (r.place <= namespaces.count && namespaces[r.place - 1].pointee.kind == CKPT_NAMESPACE_IPC.rawValue && !isWhole(Int(r.place) - 1) && !isShared(i)),
+              r.pids == 0 || (r.place != 0 && r.pids <= namespaces.count && isPid(Int(r.pids) - 1)) else { bad("IPC", i, "its namespaces") }
         switch r.kind {
         case CKPT_IPC_SEGMENT.rawValue: guard r.object < objects.count, objects[r.object].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue, objects[r.object].pointee.detail == i else { bad("IPC", i, "names no shared memory") }
         case CKPT_IPC_SEMAPHORES.rawValue: guard within(r.first, r.count, semaphores.count), UInt64(r.count) == r.size, r.count > 0, r.count <= 32767 else { bad("IPC", i, "its semaphores") }

@@ -63,9 +63,10 @@ struct ckpt_ipc_record {
     uint32_t first, count;          // SEMAPHORE or QUEUED
     uint64_t name_space;            // inode of the IPC namespace …
     uint8_t  boot[16];              // … and the boot in which this id was its own
+    uint32_t place, pids;           // 1 + NAMESPACE: of a part of the tree, in which it is; of the pids, whose first process makes it; 0: the tree's
     uint64_t spare[2];
 };
-_Static_assert(sizeof(struct ckpt_ipc_record) == 104, "ipc_record");
+_Static_assert(sizeof(struct ckpt_ipc_record) == 112, "ipc_record");
 
 struct ckpt_semaphore_record { int32_t value, last; };      // last: sempid
 _Static_assert(sizeof(struct ckpt_semaphore_record) == 8, "semaphore_record");

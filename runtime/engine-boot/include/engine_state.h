@@ -118,10 +118,11 @@ struct engine_state {
     int64_t  own_monotonic, own_boottime;   // offsets of the time namespace that the engine was started in
     uint32_t clock_offsets_known, tcp;
     // what a short-lived child does so that the kernel takes down its pid (Creators.swift)
-    uint32_t creator_call; int32_t creator_fd[2]; int32_t creator_result;
+    uint32_t creator_call; int32_t creator_fd[2]; int64_t creator_result;
     uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid, creator_network;
     int64_t  creator_number, creator_arguments[5];
     uint32_t ipc, ipc_namespace;        // enum engine_ipc; whether the tree gets an IPC namespace of its own
+    uint32_t ipc_place;                 // 1 + NAMESPACE: that of a part, whose IPC is being made (SystemV.swift)
     // filling memory (Fill.swift)
     uint64_t fill;                      // rooms of the fillers
     uint32_t fillers, huge_pages;       // cores that the engine may use; whether the kernel gives huge pages
