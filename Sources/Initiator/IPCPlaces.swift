@@ -80,7 +80,6 @@ extension Operation {
     /// A queue stays where it was made, whoever has it; its device is its namespace's.
     func placeQueues(_ tree: ObservedTree, _ refusals: Refusals) {
         let places = tree.ipcPlaces
-        if tree.queues.isEmpty || !places.contains(where: { $0.number != 0 }) { return }
         var devices: [UInt64: UInt32] = [:], isSure = true
         for place in places {
             let path = "/proc/\(tree.processes[place.members[0]].view)/ns/ipc"

@@ -349,20 +349,24 @@ static int hold(const char *kind) {
         while (!scenario_exists("joined") && !scenario_exists("unsupported")) usleep(1000);
         return scenario_exists("unsupported") ? -2 : take(way[0]);
     }
-    if (!strcmp(kind, "ns-mqueue")) {
+    if (!strcmp(kind, "ns-mqueue")) {               // a message queue of an ipc namespace in which nobody is any more
+        int way[2];
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
+        pid_t gone = must(fork());
+        if (!gone) { if (!unshare(CLONE_NEWIPC)) give(way[1], must(mq_open("/ckpt-inside", O_RDWR | O_CREAT | O_EXCL, 0600, NULL))); else scenario_touch("unsupported"); _exit(0); }
+        same(gone, waitpid(gone, NULL, 0));
+        return scenario_exists("unsupported") ? -2 : take(way[0]);
+    }
+    if (!strcmp(kind, "ns-segment")) {              // attached by a process that has gone to another ipc namespace
+        int id = must(shmget(IPC_PRIVATE, 4096, 0600));
+        must(shmat(id, NULL, 0)); must(shmctl(id, IPC_RMID, NULL));
         pid_t child = must(fork());
-        if (!child) {
-            if (unshare(CLONE_NEWIPC)) { scenario_touch("unsupported"); _exit(0); }
-            int q = must(mq_open("/ckpt-inside", O_RDWR | O_CREAT | O_EXCL, 0600, NULL));
-            dup2(q, 9);
-            scenario_touch("joined");
-            scenario_await("go");
-            _exit(0);
-        }
+        if (!child) { scenario_touch(unshare(CLONE_NEWIPC) ? "unsupported" : "joined"); scenario_await("go"); _exit(0); }
         while (!scenario_exists("joined") && !scenario_exists("unsupported")) usleep(1000);
         if (scenario_exists("unsupported")) return -2;
         holder = child;
-        return 9;
+        errno = 0;
+        return -1;
     }
     if (!strcmp(kind, "segments")) {
         struct { unsigned entry, base, limit, flags; } own = { 0, 0, 0xfffff, 0x51 };

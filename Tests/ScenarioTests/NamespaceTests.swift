@@ -34,6 +34,12 @@ import Testing
         feature("namespaces-peers", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `sockets of a pid namespace show whose they are in a network that only its processes have`() { feature("namespaces-peers", ["network"]) }
+    @Test func `System V IPC and message queues of a part are there again, beside others with the same ids and names`() {
+        feature("namespaces-ipc", users: Self.privileged)
+        feature("namespaces-ipc", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+        feature("namespaces-ipc", ["users"])
+        feature("namespaces-ipc", ["users"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {

@@ -11,7 +11,7 @@ struct IPCView {
         rows = s.ipc.enumerated().map { i, r in
             let names: [(UInt32, String)] = [(CKPT_IPC_OUTSIDE.rawValue, "used outside"), (CKPT_IPC_LOOSE.rawValue, "perhaps the tree's"), (CKPT_IPC_REMOVED.rawValue, "removed"), (CKPT_IPC_LOCKED.rawValue, "locked")]
             var row = Row(kind: "", name: "\(r.id)", key: r.key, detail: "", flags: flagNames(r.flags, names), adjustments: [])
-            if r.place != 0 { row.flags.append("in " + s.namespace(Int(r.place) - 1)) }
+            if r.place != 0 { row.flags.append("in the ipc namespace of pid \(s.processes.first { UInt32($0.ipc) == r.place }?.pid ?? 0)") }
             switch ckpt_ipc_kind(rawValue: r.kind) {
             case CKPT_IPC_SEGMENT: row.kind = "shared memory"; row.detail = sizeText(r.size)
             case CKPT_IPC_SEMAPHORES:

@@ -28,7 +28,7 @@ struct IdentityView: ProcessView {
 }
 
 extension Statefile {
-    func namespace(_ i: Int) -> String {
+    fileprivate func namespace(_ i: Int) -> String {
         let n = namespaces[i], mine = mounts.filter { Int($0.namespaces) == i }.map { string($0.target) }, set = settings.filter { Int($0.namespaces) == i }.count
         let detail = switch ckpt_namespace_kind(rawValue: n.kind) {
         case CKPT_NAMESPACE_UTS: "uts (\(string(n.host)))"
