@@ -368,6 +368,23 @@ static int hold(const char *kind) {
         errno = 0;
         return -1;
     }
+    if (!strcmp(kind, "ns-creator")) {              // in an ipc namespace, and a pid namespace that its maker is outside of
+        int told[2];
+        must(pipe(told));
+        if (!must(fork())) {
+            if (unshare(CLONE_NEWIPC | CLONE_NEWPID)) _exit(0);
+            must(shmget(IPC_PRIVATE, 4096, 0600));
+            pid_t first = must(fork());
+            if (!first) { scenario_await("go"); _exit(0); }
+            must(write(told[1], &first, sizeof first));
+            _exit(waitpid(first, NULL, 0) != first);
+        }
+        close(told[1]);
+        int told_us = read(told[0], &holder, sizeof holder);
+        close(told[0]);
+        errno = 0;
+        return told_us > 0 ? -1 : -2;
+    }
     if (!strcmp(kind, "segments")) {
         struct { unsigned entry, base, limit, flags; } own = { 0, 0, 0xfffff, 0x51 };
         if (syscall(SYS_modify_ldt, 1, &own, sizeof own)) return -2;

@@ -40,6 +40,12 @@ import Testing
         feature("namespaces-ipc", ["users"])
         feature("namespaces-ipc", ["users"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test func `System V IPC inside of a pid namespace shows the pids there`() {
+        feature("namespaces-ipc", ["pids"], users: Self.privileged)
+        feature("namespaces-ipc", ["pids"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
+        feature("namespaces-ipc", ["users-pids"])
+        feature("namespaces-ipc", ["users-pids"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {
