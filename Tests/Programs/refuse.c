@@ -351,8 +351,7 @@ static int hold(const char *kind) {
     }
     if (!strcmp(kind, "ns-mqueue")) {               // a message queue of an ipc namespace in which nobody is any more
         int way[2];
-        must(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
-        pid_t gone = must(fork());
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, way)); pid_t gone = must(fork());
         if (!gone) { if (!unshare(CLONE_NEWIPC)) give(way[1], must(mq_open("/ckpt-inside", O_RDWR | O_CREAT | O_EXCL, 0600, NULL))); else scenario_touch("unsupported"); _exit(0); }
         same(gone, waitpid(gone, NULL, 0));
         return scenario_exists("unsupported") ? -2 : take(way[0]);
@@ -369,8 +368,7 @@ static int hold(const char *kind) {
         return -1;
     }
     if (!strcmp(kind, "ns-creator")) {              // in an ipc namespace, and a pid namespace that its maker is outside of
-        int told[2];
-        must(pipe(told));
+        int told[2]; must(pipe(told));
         if (!must(fork())) {
             if (unshare(CLONE_NEWIPC | CLONE_NEWPID)) _exit(0);
             must(shmget(IPC_PRIVATE, 4096, 0600));
@@ -381,8 +379,7 @@ static int hold(const char *kind) {
         }
         close(told[1]);
         int told_us = read(told[0], &holder, sizeof holder);
-        close(told[0]);
-        errno = 0;
+        close(told[0]); errno = 0;
         return told_us > 0 ? -1 : -2;
     }
     if (!strcmp(kind, "segments")) {
