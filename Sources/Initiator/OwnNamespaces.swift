@@ -68,7 +68,6 @@ extension Operation {
         n.owner = try owner("/proc/\(view)/ns/\(kindName(n.kind.rawValue))", members[0], tree)
         if n.isWhole ? !tree.isWhole(n.owner) : !tree.canMake(in: n.owner) { refuse("its \(kindName(n.kind.rawValue)) namespace belongs to a user namespace that the tree has left", "start ckrun inside of the namespace") }
         if n.kind == CKPT_NAMESPACE_UTS { return }
-        if n.kind == CKPT_NAMESPACE_TIME && !tree.isWhole(n.owner) { return refuse("its time namespace belongs to a user namespace that only a part of the tree lives in", "start ckrun inside of the namespace") }
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
         if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
         if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }

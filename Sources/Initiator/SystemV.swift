@@ -18,6 +18,7 @@ struct ObservedIPC {
     var changed: Int64
     var pids: [(pid: Int32, time: Int64)] = []  // whoever the kernel names, as the tree sees them (0: in another pid namespace), and when it was
     var operated: Int64 = 0                     // semaphores: the last operation or change
+    var mayBeUndone = false                     // semaphores: nobody has an undo value before there has been an operation
     var attachments: UInt64 = 0                 // segment
     var bytes: UInt64 = 0, count: UInt64 = 0    // queue: what is in it
     var lister = 0                              // index of the process that sees the users as they are called here
@@ -114,7 +115,7 @@ extension Operation {
             return o
         case CKPT_IPC_SEMAPHORES:
             let s = arena(buffer, ckpt_semaphores_state.self).pointee
-            return ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.count, changed: s.changed, operated: max(s.operated, s.changed))
+            return ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.count, changed: s.changed, operated: max(s.operated, s.changed), mayBeUndone: s.operated != 0)
         default:
             let s = arena(buffer, ckpt_queue_state.self).pointee
             var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.capacity, creator: s.sender, last: s.receiver, changed: s.changed)

@@ -32,7 +32,7 @@ extension Operation {
 
     /// An undo value says that its process uses the set, whoever used it last.
     func readAdjustments(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        let sets = tree.systemV.indices.filter { tree.systemV[$0].kind == CKPT_IPC_SEMAPHORES }
+        let sets = tree.systemV.indices.filter { tree.systemV[$0].mayBeUndone }
         if sets.isEmpty { return }
         var questions: [Int: [Ask]] = [:]
         for (i, p) in tree.processes.enumerated() where !p.isZombie {

@@ -53,6 +53,11 @@ extension Operation {
                 refuse("its children are to be born in a time namespace that it has not made alone", "start ckrun inside of the namespace")
                 continue
             }
+            // Before they are born it is not in its user namespace yet.
+            if let users = try? owner("/proc/\(p.view)/ns/time_for_children", p, tree), !tree.isWhole(users) {
+                refuse("its children are to be born in a time namespace that belongs to a user namespace of a part of the tree", "start ckrun inside of the namespace")
+                continue
+            }
             if let known = tree.namespaces.firstIndex(where: { $0.kind == CKPT_NAMESPACE_TIME && $0.number == children }) { p.childrenTimes = known; continue }
             var n = ObservedNamespace(kind: CKPT_NAMESPACE_TIME, number: children, isWhole: false, sample: p)
             lookAtClocks(&n, p.view, refuse)

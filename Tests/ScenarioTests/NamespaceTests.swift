@@ -86,6 +86,10 @@ import Testing
         feature("namespaces-time", users: Self.privileged)
         feature("namespaces-time", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test func `clocks of time namespaces that belong to user namespaces of children are ahead by as much as before`() {
+        feature("namespaces-user-time")
+        feature("namespaces-user-time", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `a tree in a time namespace of its own has clocks that go on`() { feature("namespaces-time", ["whole"]) }
     @Test func `what is in a tmpfs that only the tree sees is there again`() { feature("namespaces-memory") }
     @Test func `a tree that was started in another network than ckptctl has its sockets again`() {

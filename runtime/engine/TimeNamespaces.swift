@@ -36,6 +36,9 @@ func makeTimeNamespaces() {
     }
 }
 private let makeAsChild: @convention(c) (UInt64) -> Void = { i in
+    beChild()
+    enterOwner(Int(i))
+    showOwnFiles()
     _ = ckpt_prctl(1, 9, 0, 0, 0)
     let r = make(Int(i)), sigstop = 19
     if r == 0 { _ = system(CKPT_SYS_kill, Int(ckpt_getpid()), sigstop) }
