@@ -161,15 +161,17 @@ extension Operation {
         return o
     }
     /// What is older than the tree was made by somebody else.
-    private func isOlder(_ o: ObservedIPC, _ tree: ObservedTree) -> Bool { Double(o.changed) + 1 <= since(tree.processes[tree.root]) }
+    private func isOlder(_ o: ObservedIPC, _ tree: ObservedTree) -> Bool { Double(o.changed) + span <= since(tree.processes[tree.root]) }
     /// A member of the session has got its id; or, where one may have done so unseen, the kernel names one.
     private func isAskedFor(_ o: ObservedIPC, anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool {
         o.knowledge != CKPT_IPC_UNKNOWN || (ckpt_asked_unseen(segment.pointer, o.kind.rawValue) && isInside(anyOf: pids, tree))
     }
     func isInside(anyOf pids: [(pid: Int32, time: Int64)], _ tree: ObservedTree) -> Bool { pids.contains { isInside($0.pid, $0.time, tree) } }
-    /// The number may have been another process's at that time, which the kernel keeps in seconds.
+    /// How long after such a date it may have been: the kernel keeps seconds, of a clock that is behind by up to a tick.
+    private var span: Double { 1.02 }
+    /// The number may have been another process's at that time.
     private func isInside(_ pid: Int32, _ time: Int64, _ tree: ObservedTree) -> Bool {
-        pid > 0 && tree.processes.contains { $0.ownPid == pid && Double(time) + 1 > since($0) }
+        pid > 0 && tree.processes.contains { $0.ownPid == pid && Double(time) + span > since($0) }
     }
     /// From when on a process was there; a restart makes objects before processes.
     private func since(_ p: ObservedProcess) -> Double {

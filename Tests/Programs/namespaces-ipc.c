@@ -26,7 +26,7 @@ static struct objects make(int seed, const struct objects *like) {
     o.set = must(semget(IPC_PRIVATE, 3, 0600));
     if (like) choose("msg", like->queue);
     o.queue = must(msgget(IPC_PRIVATE, 0600));
-    if (!like) { systemv_noted('m', o.memory); systemv_noted('m', o.spare); systemv_noted('s', o.set); systemv_noted('q', o.queue); }
+    if (!like) { systemv_note('p', queue); systemv_noted('m', o.memory); systemv_noted('m', o.spare); systemv_noted('s', o.set); systemv_noted('q', o.queue); }
     else { same(like->memory, o.memory); same(like->set, o.set); same(like->queue, o.queue); }
     char *spare = must(shmat(o.spare, NULL, 0));
     o.at = must(shmat(o.memory, NULL, 0)); o.last = must(shmat(o.removed, NULL, 0));

@@ -1,8 +1,8 @@
 // POSIX message queues: messages in their order with their priorities, attributes, flags, modes, sharing, and whom they notify.
-#include "scenario.h"
+#include "systemv.h"
 #include <mqueue.h>
 static char name[4][64];
-static const char *named(int n) { snprintf(name[n], sizeof name[n], "/ckpt-queue-%d-%d", getpid(), n); return name[n]; }
+static const char *named(int n) { snprintf(name[n], sizeof name[n], "/ckpt-queue-%d-%d", getpid(), n); systemv_note('p', name[n]); return name[n]; }
 static void expect(mqd_t q, const char *text, unsigned priority) {
     char b[200]; unsigned p = 99;
     long n = mq_receive(q, b, sizeof b, &p);

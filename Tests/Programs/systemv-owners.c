@@ -12,6 +12,7 @@ int main(void) {
     struct ids *i = must(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     char name[64];
     snprintf(name, sizeof name, "/ckpt-owner-%d", getpid());
+    systemv_note('p', name);
     pid_t child = must(fork());
     if (!child) {
         must(setresgid(65534, 65534, 65534)); must(setresuid(65534, 65534, 65534));

@@ -183,10 +183,10 @@ final class Scenario {
 
     /// What a program has noted (systemv.h): nothing ends it but its removal.
     private func removeIPC() {
-        for line in Set(read(path("ipc")).split(separator: "\n")) {
-            let words = line.split(separator: " ")
-            if words.count == 2 { _ = try? run(["/usr/bin/ipcrm", "-\(words[0])", String(words[1])], in: folder) }
-        }
+        let noted = Set(read(path("ipc")).split(separator: "\n")).map { $0.split(separator: " ").map(String.init) }.filter { $0.count == 2 }
+        let objects = noted.filter { $0[0] != "p" }.flatMap { ["-" + $0[0], $0[1]] }, queues = noted.filter { $0[0] == "p" }.map { $0[1] }
+        if !objects.isEmpty { _ = try? run(["/usr/bin/ipcrm"] + objects, in: folder) }
+        if !queues.isEmpty, let unlink = try? installation.program("posix-unlink", flags: ["-lrt"]) { _ = try? run([unlink] + queues, in: folder) }
     }
 
     /// Ends whatever is left; the folder stays when the scenario failed.
@@ -194,7 +194,7 @@ final class Scenario {
         if pid != 0, Children.wait(pid, limit: 0) == nil { Glibc.kill(pid, SIGKILL) }
         Children.kill(tagged: tag)
         if pid != 0 { _ = Children.wait(pid, limit: 5) }
-        if failed { removeIPC() }
+        removeIPC()
         if failed { Children.kept.add(1, ordering: .relaxed) } else { try? FileManager.default.removeItem(atPath: folder) }
     }
 }
