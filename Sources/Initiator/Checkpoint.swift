@@ -177,12 +177,10 @@ final class Operation {
                 barrier.release(except: census.stoppedTasks)
                 report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
-                do throws(CheckpointFailure) { try proveMappings(tree, writtenInPlace: false) } catch {
-                    try awaitSnapshots(tree, plan, barrier, server)
-                    reapSnapshots(tree, barrier)
+                do throws(CheckpointFailure) { try awaitSnapshots(tree, plan, barrier, server) } catch {
+                    if error.mappingsChanged { reapSnapshots(tree, barrier) }
                     throw error
                 }
-                try awaitSnapshots(tree, plan, barrier, server)
             }
             phase("commit")
             try commit(tree, content, plan, draft, try packed(intake, tree, draft))

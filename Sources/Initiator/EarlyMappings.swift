@@ -62,23 +62,33 @@ extension ProcMapping {
 }
 
 extension Operation {
-    /// Compares what was taken for true with the snapshots; their guards are the processes'.
-    func proveMappings(_ tree: ObservedTree, writtenInPlace: Bool) throws(CheckpointFailure) {
+    /// Compares what was taken for true with those that write their memory themselves.
+    func proveMappings(_ tree: ObservedTree) throws(CheckpointFailure) {
         var allHold = true
-        for p in tree.live where !p.areMappingsProven && (segment.process(p.slot).pointee.snapshot_pid == 0) == writtenInPlace {
-            let view = writtenInPlace ? p.view : snapshotPid(p)
-            var holds = false
-            if let view, let there = try? ProcMapping.all(of: view, withFlags: true), let guards = try? observeGuards(view, there) {
-                p.guards = guards
-                holds = agree(p.mappings, there, leftOut: writtenInPlace ? [] : leftOut(p))
-            }
-            p.areMappingsProven = true
-            let slot = segment.process(p.slot)
-            ckpt_store(&slot.pointee.hold, 0)
-            Kernel.wakeAll(&slot.pointee.hold)
-            allHold = allHold && holds
-        }
+        for p in tree.live where segment.process(p.slot).pointee.snapshot_pid == 0 { allHold = areProven(p, view: p.view, leftOut: []) && allHold }
         if !allHold { throw CheckpointFailure.mappingsChanged }
+    }
+
+    /// The same with a snapshot that has written its memory and let go of most: a walk over that is short.
+    func isSnapshotProven(_ p: ObservedProcess) -> Bool { areProven(p, view: snapshotPid(p), leftOut: leftOut(p)) }
+
+    /// A snapshot's guards are the process's.
+    private func areProven(_ p: ObservedProcess, view: Int32?, leftOut: [PageRange]) -> Bool {
+        if p.areMappingsProven { return true }
+        var holds = false
+        if let view, let there = try? ProcMapping.all(of: view, withFlags: true), let guards = try? observeGuards(view, there) {
+            p.guards = guards
+            holds = agree(p.mappings, there, leftOut: leftOut)
+        }
+        p.areMappingsProven = true
+        letSnapshotGo(p)
+        return holds
+    }
+
+    func letSnapshotGo(_ p: ObservedProcess) {
+        let slot = segment.process(p.slot)
+        ckpt_store(&slot.pointee.hold, 0)
+        Kernel.wakeAll(&slot.pointee.hold)
     }
 
     /// What the leader has made its snapshot have without the pages (--pre-copy).

@@ -30,7 +30,7 @@ extension Operation {
             let e = SystemError("clone", errno: segment.process(p.slot).pointee.snapshot_clone_errno)
             report.remarks.append("pid \(p.pid): no snapshot could be cloned (\(e.text)); its memory was written while it waited")
         }
-        try proveMappings(tree, writtenInPlace: true)
+        try proveMappings(tree)
         if options.afterwards != .run { try awaitSnapshots(tree, plan, barrier, server) }
     }
 
@@ -85,11 +85,13 @@ extension Operation {
     /// Ends when every writer has said that it is done.  One that died is named.
     func awaitSnapshots(_ tree: ObservedTree, _ plan: MemoryPlan, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
         let slots = tree.live.map { segment.process($0.slot) }
-        var lastBytes: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000
+        var lastBytes: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000, allHold = true
+        defer { for p in tree.live where !p.areMappingsProven { letSnapshotGo(p) } }        // one that failed
         while true {
             let done = ckpt_load(&segment.pointer.pointee.snapshots_done)
             if barrier.failed { throw CheckpointFailure([problem(.system, words(for: segment.pointer.pointee.failure), remedy: "free space, or choose another place with -o")]) }
-            if Int(done) >= slots.count { return }
+            for p in tree.live where ckpt_load(&segment.process(p.slot).pointee.snapshot_state) == CKPT_SNAPSHOT_DONE.rawValue { allHold = isSnapshotProven(p) && allHold }
+            if Int(done) >= slots.count { if allHold { return }; throw CheckpointFailure.mappingsChanged }
             let bytes = written(slots, plan)
             let now = Kernel.clock(1)
             if bytes != lastBytes { lastBytes = bytes; deadline = now + 60_000_000_000 }

@@ -10,13 +10,19 @@ public struct Member: Sendable, Hashable {
 
 public enum Sessions {
     /// All sessions with a live member, oldest first.  Segments that nobody maps any more are removed.
-    public static func all() throws(SystemError) -> [(segment: Segment, members: [Member])] {
+    public static func all() throws(SystemError) -> [(segment: Segment, members: [Member])] { try live(try segments()) }
+
+    private static func segments() throws(SystemError) -> [Segment] {
         var segments: [Segment] = []
         for folder in SessionFolder.all {
             for name in try names(in: folder) where name.count == 16 {
                 do throws(Segment.Rejection) { segments.append(try Segment(path: folder + "/" + name)) } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
             }
         }
+        return segments
+    }
+
+    private static func live(_ segments: [Segment]) throws(SystemError) -> [(segment: Segment, members: [Member])] {
         // Each of them is a descriptor of ours: without one more, nobody would be found.
         _ = try names(in: "/proc")
         var members = members(of: segments)
@@ -34,11 +40,12 @@ public enum Sessions {
 
     /// By name, id or any pid in it.
     public static func find(_ what: String) throws(SystemError) -> [(segment: Segment, members: [Member])] {
-        let all = try all()
-        let byName = all.filter { $0.segment.name == what || $0.segment.id == what }
-        if !byName.isEmpty { return byName }
+        let segments = try segments()
+        // Others need not be looked for: one that has just ended would cost us a look or two.
+        let named = try live(segments.filter { $0.name == what || $0.id == what })
+        if !named.isEmpty { return named }
         guard let pid = Int32(what) else { return [] }
-        return all.filter { $0.members.contains { $0.pid == pid } }
+        return try live(segments).filter { $0.members.contains { $0.pid == pid } }
     }
 
     public static func members(of segment: Segment) -> [Member] { members(of: [segment])[0] }

@@ -68,6 +68,7 @@ struct ckpt_buffers {
 #pragma GCC visibility push(hidden)
 extern struct ckpt_runtime ckpt_runtime_;
 extern struct ckpt_buffers ckpt_buffers_;
+extern char __ehdr_start[], _end[];     // where this library lies (ld)
 uint64_t ckpt_restorer_address(void);
 uint64_t ckpt_handler_address(void);
 // Calls fn(argument) on the stack that ends at `top`; returns its result.
@@ -82,6 +83,8 @@ CKPT_INLINE struct ckpt_runtime *_Nonnull ckpt_runtime(void) { return &ckpt_runt
 CKPT_INLINE void *_Nonnull ckpt_leader_stack_top(void) { return ckpt_buffers_.leader_stack + CKPT_STACK_SIZE; }
 CKPT_INLINE uint64_t ckpt_scratch_start(void) { return (uint64_t)ckpt_buffers_.writer_stack; }
 CKPT_INLINE uint64_t ckpt_scratch_end(void) { return (uint64_t)(&ckpt_buffers_ + 1); }
+CKPT_INLINE uint64_t ckpt_library_start(void) { return (uint64_t)__ehdr_start; }
+CKPT_INLINE uint64_t ckpt_library_end(void) { return (uint64_t)_end; }
 CKPT_INLINE void *_Nonnull ckpt_writer_stack_top(void) { return ckpt_buffers_.writer_stack + CKPT_STACK_SIZE; }
 CKPT_INLINE struct ckpt_workspace *_Nonnull ckpt_own_workspace(void) { return &ckpt_buffers_.space; }
 CKPT_INLINE uint8_t *_Nonnull ckpt_chunk_buffer(struct ckpt_workspace *_Nonnull w) { return w->chunk; }
