@@ -119,10 +119,10 @@ int main(int argc, char **argv) {
         on_all_cores(m, n << 20, fd, 1);
         if (!strcmp(argv[4], "fsync")) fsync(fd);
         printf("%.6f\n", now(CLOCK_MONOTONIC) - t);
-    } else if (!strcmp(mode, "read")) {                     // MiB FILE: the same bytes into fresh memory, on huge pages
+    } else if (!strcmp(mode, "read")) {                     // MiB FILE huge|small: the same bytes into fresh memory, on such pages
         int fd = open(argv[3], O_RDONLY);
         double t = now(CLOCK_MONOTONIC);
-        on_all_cores(memory(n << 20, MADV_HUGEPAGE), n << 20, fd, 0);
+        on_all_cores(memory(n << 20, !strcmp(argv[4], "huge") ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), n << 20, fd, 0);
         printf("%.6f\n", now(CLOCK_MONOTONIC) - t);
     } else if (!strcmp(mode, "loop")) {                     // what a session costs: KIND COUNT
         const char *kind = argv[2]; size_t count = strtoul(argv[3], NULL, 10); double t = now(CLOCK_MONOTONIC);
