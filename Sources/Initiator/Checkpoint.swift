@@ -120,10 +120,12 @@ final class Operation {
     func run(behind sent: Draft?) throws(CheckpointFailure) -> CheckpointReport {
         Kernel.permitOpenFiles()            // a copy of what shows its state only through a descriptor; two per writer
         do throws(Problem) { base = try options.since.map { path throws(Problem) in try DeltaBase(path, output: options.output) } } catch { throw CheckpointFailure([error]) }
-        if options.direct && base?.hasFrames ?? false { throw CheckpointFailure([problem(.usage, "--direct does not go with a base that is compressed", remedy: "leave it out")]) }
+        // Where writers can't compare, and of what is read while the tree runs, pages are compared here.
+        let isSent = base.map { $0.hasFrames || options.preCopy } ?? false
+        if options.direct && isSent { throw CheckpointFailure([problem(.usage, "--direct does not go with a base that is compressed, nor with --pre-copy and --since", remedy: "leave it out")]) }
         tracker = options.track.flatMap { ends in (try? File(of: Kernel.processID, number: ends.from)).map { WriteTracker(into: ends.into, from: $0) } }
         let draft: Draft
-        if let sent { draft = sent } else { draft = try Draft(options.output, name: segment.name, compression: options.compression, isPacked: base?.hasFrames ?? false) }
+        if let sent { draft = sent } else { draft = try Draft(options.output, name: segment.name, compression: options.compression, isPacked: isSent) }
         self.draft = draft
         let lock = try SessionLock(segment)
         if options.preCopy { phase("early"); preCopy = try copyEarly(draft, lock) }

@@ -62,7 +62,7 @@ final class PageIntake: @unchecked Sendable {
             var first: [Chain: UInt64] = [:]
             for (process, runs) in early.runs {
                 s.chains[Chain(process: process, isShared: false), default: []] += runs
-                s.pages += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 }
+                for r in runs { if ckpt_run_base(r) == 0 { s.pages += UInt64(r.pages) * 4096 } else { s.unchanged += UInt64(r.pages) * 4096 } }
             }
             s.stored += early.stored
             for (chain, runs) in s.chains.sorted(by: { ($0.key.process, $0.key.isShared ? 1 : 0) < ($1.key.process, $1.key.isShared ? 1 : 0) }) {

@@ -18,9 +18,9 @@ final class PreCopy {
         var late: [PageRange] = []          // written since, and read in the pause
         var sums: [UInt64: Run] = [:]       // by address: of what was there before the pause
         let packed: EarlyPages?             // where its pages have no place of their own
-        init(_ start: UInt64, _ end: UInt64, _ draft: Draft) {
+        init(_ process: Int32, _ start: UInt64, _ end: UInt64, _ draft: Draft) {
             self.start = start; self.end = end; place = draft.claimPages(end - start)
-            packed = draft.isPacked ? EarlyPages(start, count: Int((end - start) / 4096)) : nil
+            packed = draft.isPacked ? EarlyPages(UInt32(process), start, count: Int((end - start) / 4096)) : nil
             pages = .allocate(capacity: Int((end - start) / 4096))
             pages.initialize(repeating: [])
         }
@@ -43,6 +43,7 @@ final class PreCopy {
         init(_ p: ObservedProcess, _ tracking: WriteTracking) throws(SystemError) { pid = p.view; startTime = p.startTime; self.tracking = tracking; map = try PageMap(of: p.view) }
     }
     var members: [Int32: Member] = [:]
+    var base: KnownRuns?                    // what a delta is taken since, by pid as in `members`
     var report = EarlyReport()
 
     func member(_ p: ObservedProcess) -> Member? { members[p.view].flatMap { $0.startTime == p.startTime ? $0 : nil } }
@@ -126,6 +127,7 @@ extension Operation {
         for (i, tracking) in try openTracking(tree, barrier, where: { !hasOwnTransfers($0) }) {
             copy.members[tree.processes[i].view] = try? PreCopy.Member(tree.processes[i], tracking)
         }
+        if let base { copy.base = KnownRuns(files: base.files, own: Dictionary(uniqueKeysWithValues: tree.live.map { (UInt32($0.view), base.runs(ofPid: $0.ownPid) ?? []) })) }
         let untracked = tree.live.count - copy.members.count
         if untracked > 0 { report.remarks.append("--pre-copy: writes cannot be tracked in \(untracked) of \(tree.live.count) processes (ckptctl check); their memory is written as always") }
     }
@@ -139,7 +141,7 @@ extension Operation {
     private func choose(_ member: PreCopy.Member, _ draft: Draft) {
         for m in (try? ProcMapping.all(of: member.pid, withFlags: true)) ?? [] where m.isTrackable(atLeast: smallest) && !m.flags.contains("uw") {
             guard member.tracking.add(m.start, m.end), member.tracking.clear(m.start, m.end) else { continue }
-            member.stretches.append(PreCopy.Stretch(m.start, m.end, draft))
+            member.stretches.append(PreCopy.Stretch(member.pid, m.start, m.end, draft))
         }
     }
 
@@ -167,11 +169,11 @@ extension Operation {
 
     /// Pages that are protected: whatever is written to them after this shows.
     private func copyPages(_ copy: PreCopy, _ draft: Draft, _ file: File, _ parts: [Part]) throws(CheckpointFailure) {
-        let writers = max(1, min(Machine.cores, parts.count))
+        let writers = max(1, min(Machine.cores, parts.count)), base = copy.base
         // A buffer each: touching memory for the first time costs more than copying.
         let failures = inParallel(writers, atLeast: 2) { k -> SystemError? in
             guard let buffer = PageBuffer(size: Int(piece)) else { return nil }
-            let output = EarlyOutput(draft, file)
+            let output = EarlyOutput(draft, file, since: base)
             for i in stride(from: k, to: parts.count, by: writers) {
                 let part = parts[i], got = buffer.read(pid: part.member.pid, part.ranges[...], at: 0)
                 do throws(SystemError) { try part.stretch.take(part.ranges[...], buffer, at: 0, count: got, output) } catch { return error }
@@ -272,6 +274,6 @@ extension PreCopy.Stretch {
         }
     }
     private func put(_ bytes: UnsafeRawBufferPointer, _ address: UInt64, _ output: EarlyOutput) throws(SystemError) {
-        if let packed, let packer = output.packer { try packed.take(bytes, address, packer) } else { try output.file.write(bytes, at: place + (address - start)) }
+        if let packed, let packer = output.packer { try packed.take(bytes, address, packer, output.differences) } else { try output.file.write(bytes, at: place + (address - start)) }
     }
 }

@@ -118,7 +118,7 @@ extension PreCopy.Member {
     }
 
     /// After the pause: what was read in it.
-    fileprivate func finish(_ draft: Draft) throws(SystemError) {
+    fileprivate func finish(_ draft: Draft, since base: KnownRuns?) throws(SystemError) {
         var parts: [(stretch: PreCopy.Stretch, ranges: ArraySlice<PageRange>, at: Int, bytes: Int)] = [], at = 0
         for s in stretches where s.isLive {
             var first = 0, bytes = 0
@@ -131,7 +131,7 @@ extension PreCopy.Member {
         guard let contents, !parts.isEmpty else { return }
         let writers = min(Machine.cores, parts.count), all = parts
         let failures = inParallel(writers, atLeast: 2) { k -> SystemError? in
-            let output = EarlyOutput(draft, draft.file)
+            let output = EarlyOutput(draft, draft.file, since: base)
             for i in stride(from: k, to: all.count, by: writers) {
                 do throws(SystemError) { try all[i].stretch.take(all[i].ranges, contents, at: all[i].at, count: all[i].bytes, output) } catch { return error }
             }
@@ -173,7 +173,7 @@ extension Operation {
     /// With the process that each is, if that still lives.
     private func finishEarly(_ tree: ObservedTree, _ copy: PreCopy, _ draft: Draft) throws(SystemError) -> [(PreCopy.Member, ObservedProcess?)] {
         report.early = copy.report
-        for m in copy.members.values { try m.finish(draft) }
+        for m in copy.members.values { try m.finish(draft, since: copy.base) }
         return copy.members.values.map { m in (m, tree.live.first { copy.member($0) === m }) }
     }
     private func count(_ runs: [ckpt_run], _ slot: UnsafeMutablePointer<ckpt_process>) { slot.pointee.bytes_done += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 } }

@@ -26,13 +26,17 @@ extension Scenario {
 /// How a base and what is taken since it are written.
 struct Packing: Sendable, CustomTestStringConvertible {
     let base: [String], delta: [String]
-    init(_ base: String?, _ delta: String?) { self.base = base.map { ["--compress", $0] } ?? []; self.delta = delta.map { ["--compress", $0] } ?? [] }
-    var testDescription: String { "\(delta.last ?? "plain") since \(base.last ?? "plain")" }
+    init(_ base: String?, _ delta: String?, early: Bool = false) { self.base = base.map { ["--compress", $0] } ?? []; self.delta = (delta.map { ["--compress", $0] } ?? []) + (early ? ["--pre-copy"] : []) }
+    var testDescription: String { "\(delta.isEmpty ? "plain" : delta.joined(separator: " ")) since \(base.last ?? "plain")" }
     static let mixed = [Packing(nil, "zstd"), Packing("lz4", nil), Packing("zstd", "lz4")], all = [Packing(nil, nil)] + mixed
+    static let early = [Packing(nil, nil, early: true), Packing("zstd", "lz4", early: true)]
 }
 
 @Suite(.serialized) struct DeltaTests {
-    @Test(arguments: ["restart", "merge", "warm"], Packing.all) func `memory that changed in any way since the base is in the delta`(way: String, packing: Packing) {
+    @Test(arguments: ["restart", "merge", "warm"], Packing.all) func `memory that changed in any way since the base is in the delta`(way: String, packing: Packing) { memoryThatChanged(way, packing) }
+    @Test(arguments: ["restart", "merge"], Packing.early) func `it is, too, where most was read before the pause`(way: String, packing: Packing) { memoryThatChanged(way, packing) }
+
+    private func memoryThatChanged(_ way: String, _ packing: Packing) {
         for user in User.available {
             scenario("delta-memory", as: user) { s in
                 try s.changeSinceBase(packing)
@@ -61,6 +65,10 @@ struct Packing: Sendable, CustomTestStringConvertible {
     }
     @Test(arguments: subjects) func `a program restarted from chains of deltas, compressed or not, writes what it writes undisturbed`(subject: Subject) {
         for user in User.available { #expect(deltaOracle(subject, as: user, [[], ["--compress", "zstd:1"], ["--compress", "lz4"]]) >= 2) }
+    }
+
+    @Test func `a program restarted from chains of deltas that were read early writes what it writes undisturbed`() {
+        for user in User.available { #expect(deltaOracle(Self.subjects[0], as: user, [["--pre-copy"], [], ["--pre-copy", "--compress", "lz4"]]) >= 2) }
     }
 
     /// Deltas since deltas, over restarts, written in one of these ways; every third one is merged.
@@ -101,7 +109,7 @@ struct Packing: Sendable, CustomTestStringConvertible {
         return restarts
     }
 
-    @Test(arguments: Packing.all) func `a delta holds only what changed`(packing: Packing) {
+    @Test(arguments: Packing.all + Packing.early) func `a delta holds only what changed`(packing: Packing) {
         scenario("delta-size") { s in
             try s.start([try s.installation.program("behaviour-heartbeat"), "64"])
             try s.waitUntilReady()
@@ -279,7 +287,7 @@ struct Packing: Sendable, CustomTestStringConvertible {
         }
     }
 
-    @Test(arguments: [[], ["--compress", "zstd:1"]]) func `a supervisor keeps deltas, merges them, and each that it keeps goes on from its instant`(options: [String]) {
+    @Test(arguments: [[], ["--compress", "zstd:1", "--pre-copy"]]) func `a supervisor keeps deltas, merges them, and each that it keeps goes on from its instant`(options: [String]) {
         scenario("delta-supervision") { s in
             let subject = Subject.compiled("churner-long", "churner.c", [], "20000"), reference = try reference(of: subject)
             try s.start(try subject.argv(), options: ["--every", "100ms", "--keep", "3", "-o", s.path("job.ckpt")] + options)

@@ -112,7 +112,8 @@ import Testing
             try s.start([try s.installation.program("behaviour-heartbeat")])
             try s.waitUntilReady()
             try s.checkpoint()
-            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy", "--since", s.statefile], 64, "--since", "--pre-copy")
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy", "--since", s.statefile, "--direct"], 64, "--direct", "--pre-copy")
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy", "--track", "3,4"], 64, "--track", "--pre-copy")
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

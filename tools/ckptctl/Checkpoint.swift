@@ -58,7 +58,7 @@ struct Checkpoint: ParsableCommand {
         if direct && (compress != .none || output == "-") { throw ValidationError("--direct goes with neither --compress nor -o -.") }
         if output == "-" && json { throw ValidationError("--json and -o - exclude each other: both take stdout.") }
         if since != nil && face == .core { throw ValidationError("--face core: a delta has no face for debuggers; ckptctl gdb opens it, and ckptctl merge makes one file.") }
-        if preCopy && (since != nil || track != nil) { throw ValidationError("--pre-copy makes a whole statefile; a delta (--since, ckrun --track) is small by itself: leave one of them out.") }
+        if preCopy && track != nil { throw ValidationError("--pre-copy and --track exclude each other: both note writes.") }
         if timeout < 1 || timeout > 86_400 { throw ValidationError("--timeout takes 1 to 86400 seconds.") }
     }
 

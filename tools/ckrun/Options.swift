@@ -100,6 +100,7 @@ func printHelp() -> Never {
           --track          note writes between two checkpoints, so that a delta reads only
                            what may have changed.  Costs APP a fault per page that it writes
                            and its huge pages; Linux 6.7 or later, else all is compared
+          --pre-copy       write most memory while APP runs: short pauses (not with --track)
 
         A job that outlives its machine:
           ckrun --every 10m --resume job.ckpt --files truncate ./job

@@ -9,6 +9,7 @@ struct Supervision {
     var keep = 1                                    // statefiles: FILE, FILE.1 …
     var whole = false                               // no deltas
     var track = false                               // writes are noted between two checkpoints
+    var preCopy = false                             // most memory is written while the job runs
     var output: UnsafePointer<CChar>?
     var resume: UnsafePointer<CChar>?
     var changedFiles: UnsafePointer<CChar>?         // --files: what a restart does with files that have grown since
@@ -28,6 +29,7 @@ struct Supervision {
         if let v = Options.value("--compress", word, argv, &i) { compress = v; return true }
         if equal(word, "--whole") { whole = true; return true }
         if equal(word, "--track") { track = true; return true }
+        if equal(word, "--pre-copy") { preCopy = true; return true }
         if equal(word, "--save-files") || prefix(word, "--save-files=") { saveFiles = word; return true }
         return false
     }
@@ -35,6 +37,8 @@ struct Supervision {
     func check() {
         if !stays && (output != nil || keep != 1 || whole) { fail(ExitCode.usage, nil, "-o, --keep and --whole need --every or --on-signal") }
         if track && (!stays || keep == 1 || whole) { fail(ExitCode.usage, nil, "--track is for deltas: --every or --on-signal, and --keep from 2 on without --whole") }
+        if preCopy && !stays { fail(ExitCode.usage, nil, "--pre-copy needs --every or --on-signal") }
+        if preCopy && track { fail(ExitCode.usage, nil, "--pre-copy and --track exclude each other: both note writes") }
         if !stays && saveFiles != nil { fail(ExitCode.usage, nil, "--save-files needs --every or --on-signal") }
         if let method = compress {
             if !stays { fail(ExitCode.usage, nil, "--compress needs --every or --on-signal") }

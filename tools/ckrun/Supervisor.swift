@@ -14,6 +14,7 @@ struct Supervisor: ~Copyable {
     private let program: UnsafePointer<CChar>
     private let every: UInt64
     private let saveFiles: UnsafePointer<CChar>?, compress: UnsafePointer<CChar>?
+    private let preCopy: Bool
     private let track: UnsafePointer<CChar>?        // both ends of the socket, as ckptctl takes them
     private let trigger: Int32
     private let environment: Strings
@@ -37,6 +38,7 @@ struct Supervisor: ~Copyable {
         every = options.supervision.every
         saveFiles = options.supervision.saveFiles
         compress = options.supervision.compress
+        preCopy = options.supervision.preCopy
         track = options.supervision.track ? keepingSocket(&text) : nil
         trigger = options.supervision.signal
         deadline = now() + options.supervision.every
@@ -137,8 +139,8 @@ struct Supervisor: ~Copyable {
     private mutating func start() {
         wanted = false
         isDelta = files.takesDelta
-        let mark = text.mark, argv = text.pointers(14)
-        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since", tracking: StaticString = "--track", compression: StaticString = "--compress"
+        let mark = text.mark, argv = text.pointers(15)
+        let verb: StaticString = "checkpoint", option: StaticString = "-o", since: StaticString = "--since", tracking: StaticString = "--track", compression: StaticString = "--compress", early: StaticString = "--pre-copy"
         argv[0] = UnsafeMutablePointer(mutating: program)
         argv[1] = UnsafeMutablePointer(mutating: verb.cString)
         argv[2] = UnsafeMutablePointer(mutating: session)
@@ -159,6 +161,10 @@ struct Supervisor: ~Copyable {
             argv[n] = UnsafeMutablePointer(mutating: compression.cString)
             argv[n + 1] = UnsafeMutablePointer(mutating: compress)
             n += 2
+        }
+        if preCopy {
+            argv[n] = UnsafeMutablePointer(mutating: early.cString)
+            n += 1
         }
         if let saveFiles { argv[n] = UnsafeMutablePointer(mutating: saveFiles) }
         let pid = forkProcess()
