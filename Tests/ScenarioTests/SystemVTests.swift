@@ -53,6 +53,16 @@ import Testing
         feature("systemv-owners", treatments: [.twice], users: [.root], pids: ["ns"], flags: ["-lrt"])
     }
 
+    @Test func `more than a session has room for is refused with what fills it, and stays as it was`() {
+        scenario("systemv-full") { s in
+            try s.start([try s.installation.program("systemv-full")])
+            try s.waitUntilReady()
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, "queued messages", "MiB", "let it read")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `what somebody else made while the tree ran, and left behind, is none of its business`() {
         scenario("systemv-stranger") { s in
             try s.start([try s.installation.program("behaviour-heartbeat")])
