@@ -62,6 +62,7 @@ func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refu
         let process = segment.process(p.slot).pointee
         if process.confined != 0 { refusals.add(pid: p.pid, "it has restricted itself by Landlock, and nobody can read how", "start it outside the session, or without that") }
         if process.has_segments != 0 { refusals.add(pid: p.pid, "it has a table of segments of its own (modify_ldt)", "run it in 64-bit mode") }
+        if process.has_moved != 0 { refuseThreadsElsewhere(p, refusals) }
         for t in p.tasks {
             let s = segment.task(t.slot).pointee
             func refuse(_ what: String, _ remedy: String) { refusals.add(pid: p.pid, "tid \(t.tid): \(what)", remedy) }
@@ -69,6 +70,16 @@ func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refu
             if s.keyrings & CKPT_KEYRING_PROCESS.rawValue != 0 { refuse("it has a process keyring, which can't be made again", "let it keep its keys in the user's keyring") }
             if s.session_keyring != common { refuse("it has joined a session keyring of its own, which can't be made again", "start the whole tree in one keyctl session") }
             else if s.keyrings & CKPT_KEYRING_SESSION_KEYS.rawValue != 0 { refuse("its session keyring holds keys, which a restart would not have", "let it keep its keys in the user's keyring") }
+        }
+    }
+}
+
+/// A restart has one of each kind for a process.
+private func refuseThreadsElsewhere(_ p: ObservedProcess, _ refusals: Refusals) {
+    for kind in ["uts", "ipc", "net", "mnt", "cgroup", "time"] {
+        let own = Namespace.number(p.view, kind)
+        for t in p.tasks where Namespace.number(p.pid, task: t.view, kind) != own {
+            refusals.add(pid: p.pid, "tid \(t.tid): it lives in another \(kind) namespace than the main thread", "let a process of its own do what it does there")
         }
     }
 }

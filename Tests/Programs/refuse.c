@@ -523,9 +523,9 @@ static int hold(const char *kind) {
         scenario_await("go");
         _exit(0);
     }
-    if (!strcmp(kind, "pids-thread") || !strcmp(kind, "times-thread")) {
+    if (!strcmp(kind, "pids-thread") || !strcmp(kind, "times-thread") || !strcmp(kind, "ipc-thread")) {
         pthread_t t;
-        must0(pthread_create(&t, NULL, unsharing_thread, (void *)(long)(*kind == 'p' ? CLONE_NEWPID : 0x80)));
+        must0(pthread_create(&t, NULL, unsharing_thread, (void *)(long)(*kind == 'p' ? CLONE_NEWPID : *kind == 'i' ? CLONE_NEWIPC : 0x80)));
         while (!scenario_exists("born") && !scenario_exists("forbidden")) usleep(1000);
         if (scenario_exists("forbidden")) { errno = EPERM; return -2; }
         errno = 0;

@@ -91,16 +91,16 @@ enum { NR_io_submit = 209, NR_io_uring_setup = 425, NR_io_uring_enter = 426, NR_
 EXPORT __attribute__((naked)) long syscall(long number, ...) {
     __asm__("cmpq %[make], %%rdi\n\tje 5f\n\tcmpq %[submit], %%rdi\n\tje 6f\n\tcmpq %[ring], %%rdi\n\tje 7f\n\tcmpq %[entering], %%rdi\n\tje 9f\n\tcmpq %[registration], %%rdi\n\tje 8f\n"
             "\tcmpq %[restriction], %%rdi\n\tje 11f\n\tcmpq %[control], %%rdi\n\tje 10f\n"
-            "\tcmpq %[shmget], %%rdi\n\tje 20f\n\tcmpq %[shmat], %%rdi\n\tje 21f\n\tcmpq %[shmctl], %%rdi\n\tje 22f\n\tcmpq %[semget], %%rdi\n\tje 23f\n\tcmpq %[semctl], %%rdi\n\tje 24f\n\tcmpq %[msgget], %%rdi\n\tje 25f\n\tcmpq %[msgctl], %%rdi\n\tje 26f\n"
+            "\tcmpq %[shmget], %%rdi\n\tje 20f\n\tcmpq %[shmat], %%rdi\n\tje 21f\n\tcmpq %[shmctl], %%rdi\n\tje 22f\n\tcmpq %[semget], %%rdi\n\tje 23f\n\tcmpq %[semctl], %%rdi\n\tje 24f\n\tcmpq %[msgget], %%rdi\n\tje 25f\n\tcmpq %[msgctl], %%rdi\n\tje 26f\n\tcmpq %[unshare], %%rdi\n\tje 27f\n\tcmpq %[setns], %%rdi\n\tje 28f\n"
             "1:\tmovq interpose_state_+%c[entry](%%rip), %%rax\n\ttestq %%rax, %%rax\n\tjz 2f\n\tjmpq *%%rax\n"
             "2:\n" ASIDE("\tmovl %[index], %%edi\n\tcallq interpose_real\n") "\ttestq %%rax, %%rax\n\tjz 3f\n\tjmpq *%%rax\n"
             "3:\tsubq $8, %%rsp\n\tmovl $38, %%edi\n\tcallq interpose_fail\n\tcltq\n\taddq $8, %%rsp\n\tretq\n"       // ENOSYS
             "20:\n" FORWARD("interpose_shmget") "21:\n" FORWARD("interpose_shmat") "22:\n" FORWARD("interpose_shmctl") "23:\n" FORWARD("interpose_semget") "24:\n" FORWARD("interpose_semctl")
-            "25:\n" FORWARD("interpose_msgget") "26:\n" FORWARD("interpose_msgctl")
+            "25:\n" FORWARD("interpose_msgget") "26:\n" FORWARD("interpose_msgctl") "27:\n" FORWARD("interpose_unshare") "28:\n" FORWARD("interpose_setns")
             "5:\n" FORWARD("interpose_context_setup") "6:\n" FORWARD("interpose_context_submit") "7:\n" FORWARD("interpose_ring_setup") "8:\n" FORWARD("interpose_ring_register") "9:\n" FORWARD("interpose_ring_enter")
             "10:\tcmpl %[dispatch], %%esi\n\tjne 1b\n" FORWARD("interpose_dispatch") "11:\n" FORWARD("interpose_confine")
             :: [restriction] "i"(CKPT_SYS_landlock_restrict_self), [control] "i"(NR_prctl), [dispatch] "i"(SET_DISPATCH), [shmget] "i"(CKPT_SYS_shmget), [shmat] "i"(CKPT_SYS_shmat), [shmctl] "i"(CKPT_SYS_shmctl), [semget] "i"(CKPT_SYS_semget), [semctl] "i"(CKPT_SYS_semctl),
-               [msgget] "i"(CKPT_SYS_msgget), [msgctl] "i"(CKPT_SYS_msgctl), [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register), [entering] "i"(NR_io_uring_enter),
+               [msgget] "i"(CKPT_SYS_msgget), [msgctl] "i"(CKPT_SYS_msgctl), [unshare] "i"(CKPT_SYS_unshare), [setns] "i"(CKPT_SYS_setns), [make] "i"(CKPT_SYS_io_setup), [submit] "i"(NR_io_submit), [ring] "i"(NR_io_uring_setup), [registration] "i"(NR_io_uring_register), [entering] "i"(NR_io_uring_enter),
                [entry] "i"(__builtin_offsetof(struct interpose_state, entries) + 8 * INTERPOSE_syscall), [index] "i"(INTERPOSE_syscall));
 }
 

@@ -1,6 +1,7 @@
 // Runs inside applications, on the caller's stack: no libc but the functions gone on to, no lock, no allocation.
 // Calls of which nothing shows afterwards that they have been made: who dispatches its system calls to itself (PR_SET_SYSCALL_USER_DISPATCH), since the
-// kernel would kill it for the handler's calls, and who has restricted itself by Landlock.
+// kernel would kill it for the handler's calls, and who has restricted itself by Landlock; or which it would take time to find: threads that have gone to
+// other namespaces than their process's.
 #include "interpose.h"
 #include "preload_boot.h"
 
@@ -51,3 +52,17 @@ __attribute__((visibility("hidden"))) long interpose_confine(long ruleset, long 
     if (r != 0) runtime->is_confined = was; else if (runtime->session) note(&runtime->session->confined, ckpt_note_of(own_pids(), ckpt_getpid()));
     return r;
 }
+
+__attribute__((visibility("hidden"))) long interpose_unshare(int flags) {
+    enum { TABLES = 0x200 | 0x400 | 0x40000 };          // CLONE_FS, CLONE_FILES, CLONE_SYSVSEM
+    if (flags & ~TABLES) ckpt_runtime()->has_moved = 1;
+    long r = ckpt_syscall(CKPT_SYS_unshare, flags, 0, 0, 0, 0, 0);
+    return r < 0 ? interpose_fail((int)-r) : r;
+}
+__attribute__((visibility("hidden"))) long interpose_setns(int fd, int kinds) {
+    ckpt_runtime()->has_moved = 1;
+    long r = ckpt_syscall(CKPT_SYS_setns, fd, kinds, 0, 0, 0, 0);
+    return r < 0 ? interpose_fail((int)-r) : r;
+}
+#define ENTRY(name) __attribute__((visibility("default"))) __typeof__(interpose_##name) name __attribute__((alias("interpose_" #name)));
+ENTRY(unshare) ENTRY(setns)

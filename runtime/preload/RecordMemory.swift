@@ -75,6 +75,7 @@ func recordMemoryRules(_ process: UnsafeMutablePointer<ckpt_process>) {
     process.pointee.membarrier = UInt32(truncatingIfNeeded: max(0, ckpt_syscall(CKPT_SYS_membarrier, registrations, 0, 0, 0, 0, 0)))
     process.pointee.no_exec_gain = UInt8(truncatingIfNeeded: max(0, ckpt_prctl(Prctl.getExecGain, 0, 0, 0, 0)))
     process.pointee.confined = ckpt_runtime().pointee.is_confined != 0 || ckpt_runtime().pointee.session.map { ckpt_confined($0).pointee.more != 0 } == true ? 1 : 0
+    process.pointee.has_moved = ckpt_runtime().pointee.has_moved != 0 ? 1 : 0
     var entry: UInt64 = 0
     process.pointee.has_segments = ckpt_syscall(CKPT_SYS_modify_ldt, 0, withUnsafeMutablePointer(to: &entry) { Int(bitPattern: $0) }, 8, 0, 0, 0) > 0 ? 1 : 0
     process.pointee.future_locks = futureLocks()

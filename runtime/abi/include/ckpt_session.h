@@ -222,7 +222,7 @@ struct ckpt_process {
     uint32_t stop_signal;           // restart: what stops this process again then; 0: it is not stopped, or by SIGSTOP
     uint64_t asks_offset, asks_count;               // arena: struct ckpt_ask[]
     char     host[65], domain[65];  // uname(2)
-    uint8_t  pad7[2];
+    uint8_t  has_moved, pad7;       // a thread may be in another namespace than the main one
     uint32_t ipc_objects;           // System V segments, semaphore sets and queues in its ipc namespace
     uint64_t queues_offset, queues_count;           // arena: struct ckpt_posix_query[]
     uint32_t writers;               // how many write its memory, at most CKPT_MAX_WRITERS

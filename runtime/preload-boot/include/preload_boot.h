@@ -19,6 +19,7 @@ struct ckpt_runtime {
     uint32_t is_snapshot;           // this process is the snapshot
     int32_t  tracking;              // 1 + the userfaultfd that was made for the initiator and is open here; 0: none
     uint32_t is_confined;           // by Landlock
+    uint32_t has_moved;             // a thread has gone to another namespace, or has tried
     uint32_t timers_run;            // after a restart: a futex; 1 once the leader has armed this process's timers
     ckpt_hook _Nullable hook;       // the application's, in this image
     void *_Nullable hook_argument;
