@@ -122,13 +122,18 @@ extension Operation {
     /// A finished snapshot is a zombie child of its process, which takes it away in its handler: one more SIGCKPT, outside of any phase.
     func reapSnapshots(_ tree: ObservedTree, _ barrier: Barrier) {
         barrier.idle()
+        var asked: [Int32] = []
         for p in tree.live where segment.process(p.slot).pointee.snapshot_pid != 0 {
             let deadline = Kernel.clock(1) + 1_000_000_000
             while Kernel.clock(1) < deadline, let outer = snapshotPid(p), let s = ProcStat(pid: outer), !s.isZombie { Kernel.sleep(microseconds: 100) }
             guard p.stillLives, let status = ProcStatus(pid: p.pid), status.hex("SigCgt") & ckpt_sigckpt_bit() != 0 else { continue }
             if p.isStopped { continue }         // it reaps at the next checkpoint or when it runs and is called again
             let tid = Proc.threads(of: p.pid).first { ProcStat(pid: p.pid, tid: $0).map { !$0.isDead } ?? false } ?? p.pid
+            if let outer = snapshotPid(p) { asked.append(outer) }
             try? Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32)
         }
+        // Whoever sees the checkpoint end finds no snapshot any more.
+        let deadline = Kernel.clock(1) + 1_000_000_000
+        while Kernel.clock(1) < deadline, asked.contains(where: { ProcStat(pid: $0)?.isZombie ?? false }) { Kernel.sleep(microseconds: 100) }
     }
 }
