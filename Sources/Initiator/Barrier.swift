@@ -130,7 +130,7 @@ final class Barrier {
         count &+= 1
         switch phase {
         case CKPT_PHASE_STOPPED: break          // nobody has anything to do
-        case CKPT_PHASE_RECORD, CKPT_PHASE_TERMINALS, CKPT_PHASE_TERMINALS_BACK, CKPT_PHASE_ASK, CKPT_PHASE_QUEUES, CKPT_PHASE_UNREAD, CKPT_PHASE_MEMORY:
+        case CKPT_PHASE_RECORD, CKPT_PHASE_TERMINALS, CKPT_PHASE_TERMINALS_BACK, CKPT_PHASE_ASK, CKPT_PHASE_QUEUES, CKPT_PHASE_MEMORY:
             Kernel.wake(ckpt_phase_word(session), CKPT_WAITS_AS_LEADER)
         default: Kernel.wakeAll(ckpt_phase_word(session))
         }

@@ -23,7 +23,7 @@ public struct CheckpointOptions: Sendable {
     public var direct = false
     public var outside = OutsideConnections.auto
     /// What becomes of unread events of inotify queues.
-    public var unreadEvents = UnreadEvents.keep
+    public var unreadEvents = UnreadEvents.refuse
     /// A delta: pages that this statefile has as they are now are not written.
     public var since: String?
     /// Two ends of a socket that keeps what --track needs between two checkpoints.
@@ -158,7 +158,6 @@ final class Operation {
             let visit = enterWholeMounts(tree)
             defer { visit?.end() }
             let content = try gatherSystem(tree, segment, options, draft, fetch)
-            try keepUnreadEvents(tree, content, barrier)
             if content.refusals.problems.isEmpty {
                 if options.saveFiles != nil { phase("files") }
                 try saveFiles(tree, content, limit: options.saveFiles)

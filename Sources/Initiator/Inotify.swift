@@ -5,8 +5,8 @@ import CkptSession
 import CkptStatefile
 import CkptSystem
 
-/// What becomes of events that nobody has read (UnreadEvents.swift).
-public enum UnreadEvents: String, Sendable, CaseIterable { case keep, refuse, overflow }
+/// What becomes of events that nobody has read: they can't be read and queued again.
+public enum UnreadEvents: String, Sendable, CaseIterable { case refuse, overflow }
 
 extension SystemContent {
     /// Before anything else is looked at: what we read and write may itself be an event.
@@ -14,17 +14,30 @@ extension SystemContent {
         for f in files.all where f.sample.isInotify {
             do throws(SystemError) {
                 for w in InotifyWatch.all(try DescriptorInfo(f.samplePid, f.sample.number)) where w.seesReaders { noisyInodes.insert(w.inode) }
-                guard options.unreadEvents == .refuse, try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 else { continue }
-                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read", "try again when the program has read them, or leave --inotify refuse out", status: .temporary)
+                if try !hasUnread(f) { continue }
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read, which can't be queued again",
+                             "try again when the program has read them, or use --inotify overflow", status: .temporary)
             } catch {
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or close it before the checkpoint")
             }
         }
     }
 
+    private func hasUnread(_ f: OpenFile) throws(SystemError) -> Bool {
+        if options.unreadEvents == .overflow { return false }
+        return try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0
+    }
+
     /// false: refused.
     func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
         e.first_item = UInt32(tables.watches.count)
+        if try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 {
+            e.flags = CKPT_EVENT_OVERFLOW.rawValue
+            if f.holders.isEmpty && options.unreadEvents == .refuse {
+                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it is in a message, and holds unread events", "receive it before the checkpoint", status: .temporary)
+                return false
+            }
+        }
         // In their order: the next one that the program adds gets the number after the last.
         for w in InotifyWatch.all(info).sorted(by: { $0.wd < $1.wd }) {
             guard let path = watchedPath(w, f) else {
@@ -35,8 +48,6 @@ extension SystemContent {
             tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(path), pad: 0))
         }
         e.item_count = UInt32(tables.watches.count) - e.first_item
-        let unread = try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes()
-        if unread > 0 { noteUnread(unread, f, InotifyWatch.all(info), &e) }
         return true
     }
 

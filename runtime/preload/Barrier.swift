@@ -43,8 +43,6 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
             if let process { answerAsks(session, process); arrive(part, now) }
         case CKPT_PHASE_QUEUES:
             if let process, process.pointee.queues_count > 0 { recordQueues(session, process); arrive(part, now) }
-        case CKPT_PHASE_UNREAD:
-            if let process, process.pointee.unread_count > 0 { keepUnreadEvents(session, process); arrive(part, now) }
         case CKPT_PHASE_MEMORY:
             if let process { saveMemory(session, process); arrive(part, now) }
         case CKPT_PHASE_END:

@@ -8,14 +8,13 @@ enum ckpt_event_flags {
     CKPT_EVENT_SEMAPHORE = 1,       // eventfd: EFD_SEMAPHORE
     CKPT_EVENT_REAPED = 2,          // pidfd: its process has ended and been waited for
     CKPT_EVENT_OVERFLOW = 4,        // inotify: IN_Q_OVERFLOW stands for what was unread
-    CKPT_EVENT_UNREAD = 8,          // inotify: what was unread is stored
 };
 struct ckpt_event_record {
     uint32_t object;                // OBJECT that it belongs to
     uint32_t flags;                 // enum ckpt_event_flags
-    uint64_t value;                 // eventfd: the count; timerfd: expirations not yet read; signalfd: the set; pidfd: the pid, or the wait status; inotify: offset of unread events
-    int32_t  clock;                 // timerfd; inotify with unread events: number of the next watch
-    uint32_t set_flags;             // timerfd: flags of timerfd_settime(2); inotify: bytes of unread events
+    uint64_t value;                 // eventfd: the count; timerfd: expirations not yet read; signalfd: the set; pidfd: the pid, or the wait status
+    int32_t  clock;                 // timerfd
+    uint32_t set_flags;             // timerfd: flags of timerfd_settime(2)
     struct ckpt_itimerspec left;    // timerfd: it_value 0: disarmed, or expired
     uint32_t first_item, item_count;// epoll: WATCHED; inotify: WATCH
 };
@@ -39,30 +38,5 @@ struct ckpt_watch_record {
     uint32_t pad;
 };
 _Static_assert(sizeof(struct ckpt_watch_record) == 16, "watch_record");
-
-// An inotify queue with unread events: its leader takes them, and puts them back at once.
-enum ckpt_unread_outcome {
-    CKPT_UNREAD_KEPT = 0,
-    CKPT_UNREAD_NO_STAGE = 1,       // no file system in no folder can be made
-    CKPT_UNREAD_WATCH = 2,          // a watched file can't be watched a second time
-    CKPT_UNREAD_OTHERS = 3,         // another file is at the path
-    CKPT_UNREAD_BUSY = 4,           // watched files are being changed
-    CKPT_UNREAD_LOST = 5,           // of all these the only one after which something has changed: the events, or watches, are not as they were
-};
-struct ckpt_unread_query {
-    int32_t  fd;                    // of this process
-    uint32_t outcome;               // enum ckpt_unread_outcome
-    int32_t  error;                 // positive errno, where there is one
-    int32_t  next;                  // the number that the next watch gets
-    uint64_t watches, count;        // in the arena: struct ckpt_unread_watch[], the oldest first
-    uint64_t events, room, used;    // in the arena: as read(2) gives them
-};
-_Static_assert(sizeof(struct ckpt_unread_query) == 56, "unread_query");
-struct ckpt_unread_watch {
-    int32_t  wd;
-    uint32_t mask;
-    uint64_t path;                  // in the arena
-    int64_t  file;                  // the leader's descriptor
-};
 
 #endif

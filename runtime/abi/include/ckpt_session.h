@@ -41,7 +41,6 @@ enum ckpt_phase {
     CKPT_PHASE_TERMINALS_BACK = 17, // and put it back
     CKPT_PHASE_ASK = 20,        // leaders make the system calls that the initiator asks for; all arrive, since the next question is in the same place
     CKPT_PHASE_QUEUES = 21,     // leaders take what is in POSIX message queues, and put it back
-    CKPT_PHASE_UNREAD = 22,     // leaders take what is unread in inotify queues, and put it back
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
@@ -232,8 +231,7 @@ struct ckpt_process {
     uint64_t known_offset, shared_known_offset;     // arena: struct ckpt_run[]
     uint32_t known_count, shared_known_count;
     uint64_t pages_kept, pages_unread;      // atomic: that stay in the base; those of them that nobody had to read there
-    uint64_t unread_offset, unread_count;           // arena: struct ckpt_unread_query[]
-    uint64_t spare[182];
+    uint64_t spare[184];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 
