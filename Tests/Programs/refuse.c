@@ -267,7 +267,7 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "mqueue-thread")) {
         char name[64]; snprintf(name, sizeof name, "/ckpt-scenario-%d", getpid());
         struct mq_attr a = { .mq_maxmsg = 2, .mq_msgsize = 8 };
-        int fd = mq_open(name, O_RDWR | O_CREAT, 0600, &a); mq_unlink(name);
+        int fd = must(mq_open(name, O_RDWR | O_CREAT, 0600, &a)); mq_unlink(name);
         struct sigevent e = { .sigev_notify = 2, .sigev_value.sival_ptr = name };
         int s = must(socket(AF_NETLINK, SOCK_RAW, 0));
         e.sigev_signo = s;               // as glibc does it: a cookie comes through a netlink socket
