@@ -65,16 +65,15 @@ extension Operation {
     /// Compares what was taken for true with those that write their memory themselves.
     func proveMappings(_ tree: ObservedTree) throws(CheckpointFailure) {
         var allHold = true
-        for p in tree.live where segment.process(p.slot).pointee.snapshot_pid == 0 { allHold = areProven(p, view: p.view, leftOut: []) && allHold }
+        for p in tree.live where !p.areMappingsProven && segment.process(p.slot).pointee.snapshot_pid == 0 { allHold = areProven(p, view: p.view, leftOut: []) && allHold }
         if !allHold { throw CheckpointFailure.mappingsChanged }
     }
 
     /// The same with a snapshot that has written its memory and let go of most: a walk over that is short.
-    func isSnapshotProven(_ p: ObservedProcess) -> Bool { areProven(p, view: snapshotPid(p), leftOut: leftOut(p)) }
+    func isSnapshotProven(_ p: ObservedProcess) -> Bool { p.areMappingsProven || areProven(p, view: snapshotPid(p), leftOut: leftOut(p)) }
 
     /// A snapshot's guards are the process's.
     private func areProven(_ p: ObservedProcess, view: Int32?, leftOut: [PageRange]) -> Bool {
-        if p.areMappingsProven { return true }
         var holds = false
         if let view, let there = try? ProcMapping.all(of: view, withFlags: true), let guards = try? observeGuards(view, there) {
             p.guards = guards

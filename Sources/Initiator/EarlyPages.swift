@@ -37,15 +37,7 @@ final class EarlyPages: @unchecked Sendable {
             // None reaches over the border of a huge page.
             let border = UInt64(CKPT_RUN_PAGES) * 4096, size = Int(min(UInt64(bytes.count - at), border - run.address % border))
             let pages = UnsafeRawBufferPointer(rebasing: bytes[at..<at + size]), message = ckpt_page_message(run: run, process: process, shared: 0)
-            for piece in differences?.split(message, pages) ?? [.changed(first: 0, count: size / 4096)] {
-                switch piece {
-                case .kept(let kept): note(kept, pages, from: Int((kept.address - run.address) / 4096))
-                case .changed(let first, let count):
-                    var part = run
-                    part.address += UInt64(first) * 4096
-                    note(try packer.pack(part, UnsafeRawBufferPointer(rebasing: pages[first * 4096..<(first + count) * 4096])), pages, from: first)
-                }
-            }
+            for part in try packer.pack(message, pages, since: differences) { note(part, pages, from: Int((part.address - run.address) / 4096)) }
             at += size
         }
     }
@@ -59,7 +51,7 @@ final class EarlyPages: @unchecked Sendable {
     }
 
     /// Bytes that all of it takes, whether it counts or not.
-    var stored: UInt64 { runs.withLock { $0.reduce(0) { $0 + (ckpt_run_base($1) == 0 ? ckpt_run_stored($1) : 0) } } }
+    var stored: UInt64 { runs.withLock { $0.reduce(0) { $0 + $1.written.stored } } }
 
     /// What has these pages.
     func runs(of ranges: [PageRange]) -> [ckpt_run] {

@@ -17,9 +17,9 @@ struct IPCPlace {
 extension ObservedTree {
     /// Where each process lives; before anybody looks at objects.  `started`: where the tree was started, 0: unknown.
     func placeIPC(_ started: UInt32) {
-        let numbers = live.map { Namespace.number($0.view, "ipc") ?? 0 }
+        let numbers = live.map { $0.namespace("ipc") ?? 0 }
         guard Set(numbers).count > 1 else { return }
-        let outer = started != 0 ? started : Namespace.number(processes[root].view, "ipc") ?? 0
+        let outer = started != 0 ? started : processes[root].namespace("ipc") ?? 0
         for (p, n) in zip(live, numbers) where n != outer { p.ipc = n }
     }
 
@@ -39,17 +39,16 @@ extension ObservedTree {
 
     /// Who lists the objects of a place, and reads one that is somebody's: best one who may read all.
     func lister(_ place: IPCPlace) -> Int {
-        place.number == 0 ? place.members.first { effectiveUser($0) == 0 } ?? place.members[0] : place.viewers.first { rules(place, $0) } ?? place.viewers[0]
+        place.number == 0 ? place.members.first { processes[$0].effectiveUser == 0 } ?? place.members[0] : place.viewers.first { rules(place, $0) } ?? place.viewers[0]
     }
     func reader(of permission: ckpt_ipc_permission, _ place: IPCPlace) -> Int {
         func isOwner(_ user: UInt32?) -> Bool { user == permission.uid || user == permission.cuid }
-        if place.number == 0 { return place.members.first { effectiveUser($0) == 0 } ?? place.members.first { isOwner(effectiveUser($0)) } ?? place.members[0] }
+        if place.number == 0 { return place.members.first { processes[$0].effectiveUser == 0 } ?? place.members.first { isOwner(processes[$0].effectiveUser) } ?? place.members[0] }
         return place.viewers.first { rules(place, $0) } ?? place.viewers.first { isOwner(ownUser(processes[$0])) } ?? place.viewers[0]
     }
-    private func effectiveUser(_ i: Int) -> UInt32? { processes[i].status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
     private func rules(_ place: IPCPlace, _ i: Int) -> Bool {
         let ipcOwner: UInt64 = 1 << 15
-        return processes[i].status.hex("CapEff") & ipcOwner != 0 && Namespace.number(processes[i].view, "user") == place.owner
+        return processes[i].status.hex("CapEff") & ipcOwner != 0 && processes[i].namespace("user") == place.owner
     }
 
     /// Pids that do not show further in can't be made again there.

@@ -74,10 +74,14 @@ func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refu
     }
 }
 
+extension ObservedProcess {
+    var effectiveUser: UInt32? { status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
+}
+
 /// A restart has one of each kind for a process.
 private func refuseThreadsElsewhere(_ p: ObservedProcess, _ refusals: Refusals) {
     for kind in ["uts", "ipc", "net", "mnt", "cgroup", "time"] {
-        let own = Namespace.number(p.view, kind)
+        let own = p.namespace(kind)
         for t in p.tasks where Namespace.number(p.pid, task: t.view, kind) != own {
             refusals.add(pid: p.pid, "tid \(t.tid): it lives in another \(kind) namespace than the main thread", "let a process of its own do what it does there")
         }

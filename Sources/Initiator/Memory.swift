@@ -124,12 +124,12 @@ extension Operation {
         barrier.idle()
         var asked: [Int32] = []
         for p in tree.live where segment.process(p.slot).pointee.snapshot_pid != 0 {
-            let deadline = Kernel.clock(1) + 1_000_000_000
-            while Kernel.clock(1) < deadline, let outer = snapshotPid(p), let s = ProcStat(pid: outer), !s.isZombie { Kernel.sleep(microseconds: 100) }
+            let snapshot = snapshotPid(p), deadline = Kernel.clock(1) + 1_000_000_000
+            while Kernel.clock(1) < deadline, let snapshot, let s = ProcStat(pid: snapshot), !s.isZombie { Kernel.sleep(microseconds: 100) }
             guard p.stillLives, let status = ProcStatus(pid: p.pid), status.hex("SigCgt") & ckpt_sigckpt_bit() != 0 else { continue }
             if p.isStopped { continue }         // it reaps at the next checkpoint or when it runs and is called again
             let tid = Proc.threads(of: p.pid).first { ProcStat(pid: p.pid, tid: $0).map { !$0.isDead } ?? false } ?? p.pid
-            if let outer = snapshotPid(p) { asked.append(outer) }
+            if let snapshot { asked.append(snapshot) }
             try? Kernel.signal(pid: p.pid, tid: tid, CKPT_SIGCKPT.int32)
         }
         // Whoever sees the checkpoint end finds no snapshot any more.

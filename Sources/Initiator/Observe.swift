@@ -82,7 +82,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
     // Where /proc shows another namespace a task can't say; one among them all may be found by that.
     let said = Set((0..<Int(ckpt_tasks_used(segment.pointer))).map { Owner(pid: segment.task($0).pointee.pid, pids: segment.task($0).pointee.pids) })
     let silent = shared.compactMapValues { same in
-        let rest = Set(same.compactMap { Namespace.number($0.view, "pid") }).filter { !said.contains(Owner(pid: same[0].slotPid, pids: $0)) }
+        let rest = Set(same.compactMap { $0.namespace("pid") }).filter { !said.contains(Owner(pid: same[0].slotPid, pids: $0)) }
         return rest.count == 1 ? rest.first : nil
     }
     func owner(_ pid: Int32, _ pids: UInt32) -> Owner { Owner(pid: pid, pids: shared[pid] == nil ? 0 : pids != 0 ? pids : silent[pid] ?? 0) }
@@ -103,7 +103,7 @@ private func attachSlots(_ tree: ObservedTree, _ segment: Segment, _ refusals: R
         if leader < tasks { processSlots[owner(segment.process(i).pointee.pid, segment.task(leader).pointee.pids)] = i }
     }
     for p in tree.live {
-        let me = owner(p.slotPid, Namespace.number(p.view, "pid") ?? 0)
+        let me = owner(p.slotPid, p.namespace("pid") ?? 0)
         p.slot = processSlots[me] ?? -1
         for i in p.tasks.indices { p.tasks[i].slot = slots[Key(owner: me, tid: p.tasks[i].slotTid)] ?? -1 }
         p.tasks.removeAll { $0.slot < 0 }

@@ -2,6 +2,7 @@
 import CkptABI
 import CkptReport
 import CkptSession
+import CkptSystem
 
 struct ObservedTask {
     var tid: Int32                      // as the tree sees it, in the namespace where that was started
@@ -38,6 +39,7 @@ final class ObservedProcess {
     var group: Int32 = 0, terminalSession: Int32 = 0    // as the tree sees them; 0: outside
     var isOrphan = false
     var namespaces: [UInt32: Int] = [:]                 // by kind: its own, in the tree's list
+    var namespaceNumbers: [String: UInt32] = [:]        // those that have been asked for, by name
     var uncollected: (code: Int32, signal: Int32) = (0, 0)      // what its parent has not collected yet: CLD_STOPPED or CLD_CONTINUED
     var mappings: [ProcMapping] = []
     var policies: [UInt64: ckpt_policy_query] = [:]     // by address; only mappings that have a memory policy
@@ -88,6 +90,7 @@ struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int3
 final class ObservedTree {
     var processes: [ObservedProcess] = []
     lazy var owners = findOwners()
+    lazy var ourUsers = Namespace.number(Kernel.processID, "user")      // the initiator's user namespace
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in

@@ -9,7 +9,7 @@ extension Operation {
     func lookAtMounts(_ n: inout ObservedNamespace, _ view: Int32, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
         // Somebody who is where the tree was started: one of it, or we.
-        let there = tree.live.first { Namespace.number($0.view, "mnt") == outer }?.view ?? Kernel.processID
+        let there = tree.live.first { $0.namespace("mnt") == outer }?.view ?? Kernel.processID
         guard Namespace.number(there, "mnt") == outer else {
             return refuse("it lives in a mnt namespace of its own, which can only be compared with the one that it was started in", "run ckptctl where ckrun was started")
         }

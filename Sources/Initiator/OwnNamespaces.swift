@@ -24,6 +24,16 @@ private let kinds: [(kind: ckpt_namespace_kind, name: String)] = [
     (CKPT_NAMESPACE_MOUNT, "mnt"), (CKPT_NAMESPACE_PID, "pid"), (CKPT_NAMESPACE_TIME, "time"),
 ]
 
+extension ObservedProcess {
+    /// The number of one of its namespaces, by the name in /proc/PID/ns: read once, since it stands still.  nil: we may not know.
+    func namespace(_ name: String) -> UInt32? {
+        if let known = namespaceNumbers[name] { return known }
+        let number = Namespace.number(view, name)
+        namespaceNumbers[name] = number
+        return number
+    }
+}
+
 func kindName(_ kind: UInt32) -> String { kinds.first { $0.kind.rawValue == kind }?.name ?? "" }
 
 extension Operation {
@@ -31,13 +41,13 @@ extension Operation {
     func observeNamespaces(_ tree: ObservedTree) {
         guard tree.processes.indices.contains(tree.root), !tree.processes[tree.root].isZombie else { return }
         let root = tree.processes[tree.root]
-        addUserNamespaces(tree, outerUsers != 0 ? outerUsers : Namespace.number(root.view, "user") ?? 0)
+        addUserNamespaces(tree, outerUsers != 0 ? outerUsers : root.namespace("user") ?? 0)
         addPidNamespaces(tree)          // mounts of /proc show one
         for (i, (kind, name)) in kinds.enumerated() where kind != CKPT_NAMESPACE_PID && kind != CKPT_NAMESPACE_USER {
             let started = ckpt_session_namespaces(segment.pointer)[i]
-            let outer = started != 0 ? started : Namespace.number(root.view, name) ?? 0
+            let outer = started != 0 ? started : root.namespace(name) ?? 0
             var own: [UInt32: [ObservedProcess]] = [:]
-            for p in tree.live { if let n = Namespace.number(p.view, name), n != outer { own[n, default: []].append(p) } }
+            for p in tree.live { if let n = p.namespace(name), n != outer { own[n, default: []].append(p) } }
             for (number, members) in own.sorted(by: { $0.key < $1.key }) { add(kind, name, number, members, tree) }
         }
         observeChildrenTimes(tree)
@@ -106,7 +116,7 @@ extension Operation {
     /// Where writers connect; nil: here.
     func networks(_ tree: ObservedTree) -> [String?] {
         var seen: Set<UInt32> = []
-        return tree.live.filter { p in Namespace.number(p.view, "net").map { seen.insert($0).inserted } == true }.map(\.networkElsewhere)
+        return tree.live.filter { p in p.namespace("net").map { seen.insert($0).inserted } == true }.map(\.networkElsewhere)
     }
 
     func namespaceRecords(_ tree: ObservedTree, _ tables: Tables) {

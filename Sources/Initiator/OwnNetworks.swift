@@ -90,7 +90,7 @@ extension Operation {
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_NET.rawValue) - 1], me = Namespace.number(at: here)
         var seen: Set<UInt32> = []
         for p in tree.live {
-            guard let number = Namespace.number(p.view, "net"), number != outer, number != me, seen.insert(number).inserted else { continue }
+            guard let number = p.namespace("net"), number != outer, number != me, seen.insert(number).inserted else { continue }
             let path = "/proc/\(p.view)/ns/net", file = try File(path)
             let called: Result<UInt32?, SystemError> = try Namespace.inside(here, Namespace.net) { Result { () throws(SystemError) -> UInt32? in try Routing.number(of: file) } }
             if try called.get() == place { return try found(path, number) }

@@ -16,6 +16,10 @@ final class PageIntake: @unchecked Sendable {
         var pages: UInt64 = 0, stored: UInt64 = 0, unchanged: UInt64 = 0
         var failure: SystemError?
         var isStopped = false
+
+        mutating func count(_ runs: [ckpt_run]) {
+            for r in runs { pages += r.written.bytes; unchanged += r.bytes - r.written.bytes }
+        }
     }
     private let state = Mutex(State())
     private let draft: Draft
@@ -62,7 +66,7 @@ final class PageIntake: @unchecked Sendable {
             var first: [Chain: UInt64] = [:]
             for (process, runs) in early.runs {
                 s.chains[Chain(process: process, isShared: false), default: []] += runs
-                for r in runs { if ckpt_run_base(r) == 0 { s.pages += UInt64(r.pages) * 4096 } else { s.unchanged += UInt64(r.pages) * 4096 } }
+                s.count(runs)
             }
             s.stored += early.stored
             for (chain, runs) in s.chains.sorted(by: { ($0.key.process, $0.key.isShared ? 1 : 0) < ($1.key.process, $1.key.isShared ? 1 : 0) }) {
@@ -120,21 +124,12 @@ final class PageIntake: @unchecked Sendable {
 
     private func place(_ message: UnsafeMutableRawBufferPointer, _ packer: PagePacker, _ differences: SentDifferences?) throws(SystemError) {
         let m = message.loadUnaligned(as: ckpt_page_message.self), pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
-        var runs: [ckpt_run] = [], packed: UInt64 = 0, stored: UInt64 = 0
-        for piece in ckpt_run_base(m.run) != 0 ? [.kept(m.run)] : differences?.split(m, pages) ?? [.changed(first: 0, count: pages.count / 4096)] {
-            switch piece {
-            case .kept(let run): runs.append(run)
-            case .changed(let first, let count):
-                var run = m.run
-                run.address += UInt64(first) * 4096
-                runs.append(try packer.pack(run, UnsafeRawBufferPointer(rebasing: pages[first * 4096..<(first + count) * 4096])))
-                packed += UInt64(count) * 4096; stored += ckpt_run_stored(runs.last!)
-            }
-        }
+        let runs = ckpt_run_base(m.run) != 0 ? [m.run] : try packer.pack(m, pages, since: differences)
         let end = m.run.address + UInt64(pages.count), kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= m.run.address && $0 < end } : []
         state.withLock { s in
             s.chains[Chain(process: m.process, isShared: m.shared != 0), default: []] += runs
-            s.pages += packed; s.stored += stored; s.unchanged += UInt64(pages.count) - packed
+            s.count(runs)
+            s.stored += runs.reduce(0) { $0 + $1.written.stored }
             for page in kept { s.kept[page] = Array(pages[Int(page - m.run.address)..<Int(page - m.run.address) + 4096]) }
         }
     }

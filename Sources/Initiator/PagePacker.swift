@@ -27,7 +27,28 @@ final class PagePacker {
     }
 }
 
+extension PagePacker {
+    /// The pages of a message, in their order: what the base has as it is stays there, the rest is packed.
+    func pack(_ m: ckpt_page_message, _ pages: UnsafeRawBufferPointer, since base: SentDifferences?) throws(SystemError) -> [ckpt_run] {
+        var runs: [ckpt_run] = []
+        for piece in base?.split(m, pages) ?? [.changed(first: 0, count: pages.count / 4096)] {
+            switch piece {
+            case .kept(let run): runs.append(run)
+            case .changed(let first, let count):
+                var run = m.run
+                run.address += UInt64(first) * 4096
+                runs.append(try pack(run, UnsafeRawBufferPointer(rebasing: pages[first * 4096..<(first + count) * 4096])))
+            }
+        }
+        return runs
+    }
+}
+
 extension ckpt_run {
+    /// Bytes of its pages, and what these take in the file that is being written; 0: they lie in a base.
+    var bytes: UInt64 { UInt64(pages) * 4096 }
+    var written: (bytes: UInt64, stored: UInt64) { ckpt_run_base(self) == 0 ? (bytes, ckpt_run_stored(self)) : (0, 0) }
+
     /// Some of its pages, where they lie; their checksum is another one.
     func part(_ first: Int, _ count: Int) -> ckpt_run {
         var r = self

@@ -18,9 +18,9 @@ enum ObservedChildren { case own, inNamespace(UInt32), fresh, dead }
 func observePidNamespaces(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refusals) {
     guard let first = tree.live.first else { return }
     let started = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_PID.rawValue) - 1]
-    let base = started != 0 ? started : Namespace.number(first.view, "pid") ?? 0
+    let base = started != 0 ? started : first.namespace("pid") ?? 0
     for p in tree.live {
-        guard let n = Namespace.number(p.view, "pid"), n != base else { continue }
+        guard let n = p.namespace("pid"), n != base else { continue }
         p.pids = n
         if !tree.pidNamespaces.contains(where: { $0.number == n }) { addChain(p, n, base, tree, refusals) }
     }
@@ -77,7 +77,7 @@ private func number(_ p: ObservedProcess, _ level: Int, _ tree: ObservedTree) {
 
 /// unshare(2) and setns(2) change where a thread's children are born; a restart has the main thread do it.
 private func observeChildrenPids(_ p: ObservedProcess, _ tree: ObservedTree, _ refusals: Refusals) {
-    guard let own = Namespace.number(p.view, "pid") else { return }
+    guard let own = p.namespace("pid") else { return }
     for t in p.tasks {
         let n = t.childrenPids
         if n == own { continue }

@@ -56,7 +56,7 @@ final class SocketSurvey {
 
 extension ObservedProcess {
     /// nil: its network is ours.
-    var networkElsewhere: String? { Namespace.number(view, "net") == Namespace.number(Kernel.processID, "net") ? nil : "/proc/\(view)/ns/net" }
+    var networkElsewhere: String? { namespace("net") == Namespace.number(Kernel.processID, "net") ? nil : "/proc/\(view)/ns/net" }
 }
 
 extension SystemContent {

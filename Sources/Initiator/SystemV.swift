@@ -86,7 +86,7 @@ extension Operation {
     }
 
     private func listSystemV(_ tree: ObservedTree, _ barrier: Barrier, _ place: IPCPlace) throws(CheckpointFailure) -> [ObservedIPC] {
-        let i = tree.lister(place), p = tree.processes[i], number = Namespace.number(p.view, "ipc") ?? 0, size = 128, scratch = try room(p, size)
+        let i = tree.lister(place), p = tree.processes[i], number = p.namespace("ipc") ?? 0, size = 128, scratch = try room(p, size)
         let highest = try ask(tree, barrier, [i: IPCCalls.all.map { $0.call(0, $0.highest, buffer: scratch) }])[i]!
         var questions: [Ask] = [], about: [(calls: IPCCalls, buffer: UInt64)] = []
         for (calls, top) in zip(IPCCalls.all, highest) where top >= 0 {
@@ -203,13 +203,8 @@ extension ObservedTree {
     /// Who its processes are, as they see it themselves: so the objects show their owners to them.
     func findOwners() -> Set<UInt32> { Set(live.compactMap { ownUser($0) }) }
     func ownUser(_ p: ObservedProcess) -> UInt32? {
-        guard let id = p.status.numbers("Uid").dropFirst().first.map({ UInt32($0) }) else { return nil }
-        guard Namespace.number(p.view, "user") != Namespace.number(Kernel.processID, "user"), let text = try? Path.text("/proc/\(p.view)/uid_map") else { return id }
-        for line in text.split(separator: "\n") {
-            let m = line.split(separator: " ").compactMap { UInt32($0) }
-            if m.count == 3, id >= m[1], id - m[1] < m[2] { return m[0] + (id - m[1]) }
-        }
-        return 65534
+        guard let id = p.effectiveUser, p.namespace("user") != ourUsers, let text = try? Path.text("/proc/\(p.view)/uid_map") else { return p.effectiveUser }
+        return IdMaps.inside(id, IdMaps.ranges(text))
     }
     /// How often processes of its place have a segment attached.
     func attachments(of o: ObservedIPC) -> UInt64 { live.reduce(0) { n, p in n + UInt64(p.mappings.count { o.isAttached($0, p) }) } }

@@ -40,8 +40,8 @@ extension Operation {
 
     func observeChildrenTimes(_ tree: ObservedTree) {
         for p in tree.live {
-            guard let own = Namespace.number(p.view, "time") else { continue }
-            let ofProcess = Namespace.number(p.view, "time_for_children")
+            guard let own = p.namespace("time") else { continue }
+            let ofProcess = p.namespace("time_for_children")
             for t in p.tasks where t.childrenTimes != ofProcess {
                 tree.refusals.add(pid: p.pid, "tid \(t.tid): its children are to be born in another time namespace than those of the other threads", "unshare it before there are threads")
             }

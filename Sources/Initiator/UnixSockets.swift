@@ -94,7 +94,7 @@ extension SystemContent {
             if let h = files.all[c.description].holders.first {
                 let p = tree.processes[h.process]
                 r.creator_pid = p.ownPid
-                r.creator_uid = UInt32(p.status.numbers("Uid").dropFirst().first ?? 0); r.creator_gid = UInt32(p.status.numbers("Gid").dropFirst().first ?? 0)
+                r.creator_uid = p.effectiveUser ?? 0; r.creator_gid = UInt32(p.status.numbers("Gid").dropFirst().first ?? 0)
             }
             c.record.peer = UInt32(survey.all.count + survey.pending.count)
             c.record.state = CKPT_SOCKET_CONNECTED.rawValue

@@ -15,9 +15,14 @@ struct IdMaps {
     /// How an outer id shows inside; 65534 stands for all that don't.
     func user(_ id: UInt32) -> UInt32 { Self.inside(id, users) }
     func group(_ id: UInt32) -> UInt32 { Self.inside(id, groups) }
-    private static func inside(_ id: UInt32, _ ranges: [Range]) -> UInt32 {
+    static func inside(_ id: UInt32, _ ranges: [Range]) -> UInt32 {
         for r in ranges where id >= r.outside && id - r.outside < r.count { return r.inside + (id - r.outside) }
         return 65534
+    }
+
+    /// Lines of uid_map or gid_map.
+    static func ranges(_ text: String) -> [Range] {
+        text.split(separator: "\n").map { $0.split(separator: " ").compactMap { UInt32($0) } }.filter { $0.count == 3 }.map { Range(inside: $0[0], outside: $0[1], count: $0[2]) }
     }
 
     /// How an inner id is called outside.
@@ -99,13 +104,10 @@ extension Operation {
     }
 
     private func maps(_ of: Namespace.Member, _ isWhole: Bool, _ around: IdMaps?, _ p: ObservedProcess, _ tree: ObservedTree) throws(SystemError) -> IdMaps {
-        let member = tree.live.first { Namespace.number($0.view, "user") == of.number }
+        let member = tree.live.first { $0.namespace("user") == of.number }
         // Who reads his own sees outside what the next one around shows.
         let texts = if let member { try Namespace.idMaps("/proc/\(member.view)") } else { try Namespace.idMaps(inside: of) }
-        func ranges(_ text: String) -> [IdMaps.Range] {
-            text.split(separator: "\n").map { $0.split(separator: " ").compactMap { UInt32($0) } }.filter { $0.count == 3 }.map { IdMaps.Range(inside: $0[0], outside: $0[1], count: $0[2]) }
-        }
-        var users = ranges(texts.users), groups = ranges(texts.groups)
+        var users = IdMaps.ranges(texts.users), groups = IdMaps.ranges(texts.groups)
         if member == nil, let around { users = around.outwards(users, around.users); groups = around.outwards(groups, around.groups) }
         // A namespace without a map is its creator's all the same.
         func own(_ key: String) -> UInt32 { UInt32((member ?? p).status.numbers(key).dropFirst().first ?? 0) }

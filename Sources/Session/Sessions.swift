@@ -29,7 +29,7 @@ public enum Sessions {
         let named = lookAgain(segments, &members)
         var found: [(Segment, [Member])] = []
         for (i, s) in segments.enumerated() {
-            if members[i].isEmpty && !named.contains(i) { removeIfAbandoned(s) } else { found.append((s, members[i])) }
+            if members[i].isEmpty && !named.contains(i) { if mayBeAbandoned(s) { Path.remove(s.path) } } else { found.append((s, members[i])) }
         }
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
     }
@@ -41,8 +41,9 @@ public enum Sessions {
     /// By name, id or any pid in it.
     public static func find(_ what: String) throws(SystemError) -> [(segment: Segment, members: [Member])] {
         let segments = try segments()
-        // Others need not be looked for: one that has just ended would cost us a look or two.
-        let named = try live(segments.filter { $0.name == what || $0.id == what })
+        func isNamed(_ s: Segment) -> Bool { s.name == what || s.id == what }
+        // Others need not be looked for, but for those that may be removed: one that has just ended would cost us a look or two.
+        let named = try live(segments.filter { isNamed($0) || mayBeAbandoned($0) }).filter { isNamed($0.segment) }
         if !named.isEmpty { return named }
         guard let pid = Int32(what) else { return [] }
         return try live(segments).filter { $0.members.contains { $0.pid == pid } }
@@ -94,8 +95,5 @@ public enum Sessions {
     }
 
     /// ckrun has made the file and not yet executed the program: such a one is young and stays.
-    private static func removeIfAbandoned(_ segment: Segment) {
-        let age = Kernel.clock(0) &- segment.created
-        if age > 60_000_000_000 { Path.remove(segment.path) }
-    }
+    private static func mayBeAbandoned(_ segment: Segment) -> Bool { Kernel.clock(0) &- segment.created > 60_000_000_000 }
 }

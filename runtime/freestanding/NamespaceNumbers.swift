@@ -26,10 +26,4 @@ private func namespaceNumber(_ kind: UInt32) -> UInt32 {
 }
 
 /// 0: there is no such file.
-public func namespaceNumber(_ path: StaticString) -> UInt32 {
-    var s = ckpt_stat()
-    let r = withUnsafeMutablePointer(to: &s) {
-        ckpt_syscall(CKPT_SYS_newfstatat, -100, Int(bitPattern: path.cString), Int(bitPattern: $0), 0, 0, 0)
-    }
-    return r == 0 ? UInt32(truncatingIfNeeded: s.inode) : 0
-}
+public func namespaceNumber(_ path: StaticString) -> UInt32 { ckpt_namespace_number(path.cString) }

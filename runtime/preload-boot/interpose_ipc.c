@@ -25,12 +25,7 @@ static _Bool find(enum ckpt_ipc_kind kind, int32_t id, uint32_t *what, uint32_t 
     *changed = (uint32_t)(kind == CKPT_IPC_SEGMENT ? s.segment.changed : kind == CKPT_IPC_SEMAPHORES ? s.semaphores.changed : s.queue.changed);
     return 1;
 }
-// 0: there is no /proc.
-static uint32_t own_namespace(void) {
-    enum { HERE = -100 };
-    struct ckpt_stat s;
-    return ckpt_syscall(CKPT_SYS_newfstatat, HERE, (long)"/proc/thread-self/ns/ipc", (long)&s, 0, 0, 0) == 0 ? (uint32_t)s.inode : 0;
-}
+static uint32_t own_namespace(void) { return ckpt_namespace_number("/proc/thread-self/ns/ipc"); }
 
 // Where all places are taken, that of an object which has been removed; of another namespace nobody here can say that.
 static void note(struct ckpt_session *s, enum ckpt_ipc_kind kind, int32_t id) {

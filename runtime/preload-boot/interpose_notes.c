@@ -9,12 +9,7 @@ extern uint64_t interpose_real(int entry);
 extern int interpose_fail(int code);
 enum { ENOSYS_ = 38 };
 
-// 0: there is no /proc.
-static uint32_t own_pids(void) {
-    enum { HERE = -100 };
-    struct ckpt_stat s;
-    return ckpt_syscall(CKPT_SYS_newfstatat, HERE, (long)"/proc/self/ns/pid", (long)&s, 0, 0, 0) == 0 ? (uint32_t)s.inode : 0;
-}
+static uint32_t own_pids(void) { return ckpt_namespace_number("/proc/self/ns/pid"); }
 // The place of a task that is gone is free; of another pid namespace nobody here can say that.
 static void note(struct ckpt_noted *n, uint64_t id) {
     enum { NO_SUCH_TASK = -3 };

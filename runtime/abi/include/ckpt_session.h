@@ -365,6 +365,12 @@ CKPT_INLINE void ckpt_fail(struct ckpt_session *_Nonnull s, uint32_t code, int e
     s->failure.pid = ckpt_getpid(); s->failure.tid = ckpt_gettid(); s->failure.detail = detail;
     ckpt_store(&s->failure.code, code);
 }
+// Of a link in /proc/…/ns; 0: there is no /proc.
+CKPT_INLINE uint32_t ckpt_namespace_number(const char *_Nonnull path) {
+    enum { HERE = -100 };
+    struct ckpt_stat s;
+    return ckpt_syscall(CKPT_SYS_newfstatat, HERE, (long)path, (long)&s, 0, 0, 0) == 0 ? (uint32_t)s.inode : 0;
+}
 // What stays as it is while the object lives, whoever looks; 0 stands for unknown.  A segment loses its key when it is removed, a queue may get another capacity.
 CKPT_INLINE uint32_t ckpt_ipc_what(uint32_t kind, uint32_t key, uint64_t size) { return kind == 1 ? (uint32_t)(size ^ size >> 32) | 1u << 31 : kind == 2 ? (key * 31 + (uint32_t)size) | 1 : key | 1; }
 CKPT_INLINE uint64_t ckpt_ipc_object(uint32_t name_space, int32_t id) { return (uint64_t)name_space << 32 | ((uint32_t)id + 1); }
