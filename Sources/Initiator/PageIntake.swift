@@ -124,11 +124,11 @@ final class PageIntake: @unchecked Sendable {
 
     private func place(_ message: UnsafeMutableRawBufferPointer, _ packer: PagePacker, _ differences: SentDifferences?) throws(SystemError) {
         let m = message.loadUnaligned(as: ckpt_page_message.self), pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
-        let runs = ckpt_run_base(m.run) != 0 ? [m.run] : try packer.pack(m, pages, since: differences)
+        let isKept = ckpt_run_base(m.run) != 0, runs = isKept ? [m.run] : try packer.pack(m, pages, since: differences)
         let end = m.run.address + UInt64(pages.count), kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= m.run.address && $0 < end } : []
         state.withLock { s in
             s.chains[Chain(process: m.process, isShared: m.shared != 0), default: []] += runs
-            s.count(runs)
+            if !isKept { s.count(runs) }        // what writers keep they count
             s.stored += runs.reduce(0) { $0 + $1.written.stored }
             for page in kept { s.kept[page] = Array(pages[Int(page - m.run.address)..<Int(page - m.run.address) + 4096]) }
         }

@@ -7,6 +7,22 @@ import Testing
     /// The names that CKPT_PAUSE knows; the initiator stops itself there with a line on stderr.
     static let phases = ["find", "call", "stopped", "record", "system", "memory", "release", "write", "commit"]
 
+    @Test func `who looks when a checkpoint has ended finds no snapshot`() {
+        scenario("initiator-taken-away") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat"), "32"])
+            try s.waitUntilReady()
+            func children() -> String { ((try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(s.pid)/task")) ?? []).map { read("/proc/\(s.pid)/task/\($0)/children") }.joined() }
+            let before = children()
+            for i in 0 ..< 20 {
+                try s.checkpoint()
+                let after = children()
+                if after != before { throw Failure("after \(i + 1) checkpoints: children \(after), were \(before)") }
+            }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(arguments: phases) func `a dead initiator cancels its checkpoint`(phase: String) {
         for signal in [SIGINT, SIGKILL] {
             scenario("initiator-\(phase)-\(signal)") { s in

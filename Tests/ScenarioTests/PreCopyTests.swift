@@ -114,6 +114,10 @@ import Testing
             try s.checkpoint()
             try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy", "--since", s.statefile, "--direct"], 64, "--direct", "--pre-copy")
             try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--pre-copy", "--track", "3,4"], 64, "--track", "--pre-copy")
+            for (options, word) in [(["--pre-copy"], "--every"), (["--every", "1m", "--keep", "2", "--pre-copy", "--track"], "--track")] {
+                let seen = try run([s.installation.ckrun] + options + ["/bin/true"], in: s.folder, environment: s.environment)
+                guard seen.status == .exited(64), seen.errors.contains("--pre-copy"), seen.errors.contains(word) else { throw Failure("\(options): \(seen.status) \(seen.errors)") }
+            }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

@@ -36,6 +36,24 @@ import Testing
         }
     }
 
+    static let parts = [("siblings", "none contains the other"), ("owners", "belong to different user namespaces"), ("unborn", "a time namespace that belongs to a user namespace of a part"), ("outside", "that a program outside the tree has open")]
+    @Test(.enabled(if: getuid() == 0), arguments: parts) func `what the namespaces of a part of the tree can't come back with is refused by name`(kind: String, words: String) {
+        scenario("refuse-part-\(kind)") { s in
+            let program = try s.installation.program("refuse-part", flags: ["-lrt"])
+            try s.start([program, kind])
+            _ = eventually(20) { access(s.path("ready"), F_OK) == 0 || s.hasEnded }
+            if s.output.hasPrefix("unsupported") { return }
+            guard eventually(5, { !read(s.path("part")).isEmpty }) else { throw Failure("no part: \(s.errors)") }
+            if kind == "outside" {
+                _ = try s.spawn([program, "outsider", read(s.path("part"))], output: "outsider.out", errors: "outsider.err")
+                guard eventually(10, { access(s.path("joined"), F_OK) == 0 }) else { throw Failure(read(s.path("outsider.err"))) }
+            }
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `a Unix socket whose other end is outside the session is refused by name`() {
         scenario("refuse-given-socket") { s in
             var pair: [Int32] = [-1, -1]
