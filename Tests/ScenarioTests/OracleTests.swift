@@ -168,7 +168,7 @@ private func endAndRestart(_ s: Scenario, _ options: [String], after seconds: Do
     return true
 }
 
-/// One at a time: on a loaded machine the programs end before they can be checkpointed often.
+/// One at a time, beside the storms: on a more loaded machine the programs end before they can be checkpointed often.
 @Suite(.serialized) struct OracleTests {
     @Test(arguments: Subject.programs) func `a program restarted at random instants writes what it writes undisturbed`(subject: Subject) {
         for user in User.available { #expect(oracle(subject, as: user, count: soak ? 60 : 20) >= 10) }
@@ -176,6 +176,10 @@ private func endAndRestart(_ s: Scenario, _ options: [String], after seconds: Do
     @Test(.enabled(if: User.available.contains { $0.isOther })) func `a PostgreSQL server and its clients, restarted at random instants, lose no transaction`() {
         for user in User.available where user.isOther { #expect(oracle(Subject.postgresql, as: user, count: soak ? 60 : 20) >= 10) }
     }
+}
+
+/// A suite of their own, since one after the other the oracle's programs and these would take longer than all other tests together.
+@Suite(.serialized) struct StormTests {
     @Test(arguments: Subject.storms) func `a storm of forks, execs, spawns or threads loses nothing`(subject: Subject) {
         #expect(oracle(subject, as: .current, count: soak ? 200 : 50) >= 10)
     }
