@@ -96,6 +96,7 @@ final class ObservedTree {
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
     var pidNamespaces: [ObservedPidNamespace] = []      // outer ones first
     var numbers: Set<ObservedNumber> = []
+    var autogroups: [Int32: Int32] = [:]                // nice values, by terminal session
     var terminals: [ObservedTerminal] = []              // the pseudo-terminals of the tree, and its own terminal
     var systemV: [ObservedIPC] = []
     var queues: [ObservedQueue] = []

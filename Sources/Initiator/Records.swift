@@ -78,12 +78,22 @@ extension Operation {
             for s in 1...64 { ckpt_record_action(r, Int32(s)).pointee = ckpt_process_action(segment.process(p.slot), Int32(s)).pointee }
         }
         r.cmdline = tables.text(String(name: p.commandLine.map { $0 == 0 ? 32 : $0 }))
-        r.coredump_filter = p.coredumpFilter
+        r.coredump_filter = p.coredumpFilter; r.autogroup_nice = autogroupNice(p, tree)
         r.protection_keys = slot.protection_keys; r.memory_merge = slot.memory_merge
         r.membarrier = slot.membarrier; r.no_exec_gain = slot.no_exec_gain; r.future_locks = slot.future_locks
         for g in p.guards { tables.guards.append(ckpt_guard_record(start: g.start, end: g.end, process: UInt32(index), pad: 0)) }
         r.terminal = tree.terminal(of: p).map { UInt32($0) + 1 } ?? 0
         return r
+    }
+
+    /// The nice value that a terminal session has as a whole (sched(7)), unless it is led from outside of the tree: that one stays where it is.
+    private func autogroupNice(_ p: ObservedProcess, _ tree: ObservedTree) -> Int32 {
+        if p.terminalSession == 0 || p.terminalSession == tree.outerSession { return 0 }
+        if let known = tree.autogroups[p.terminalSession] { return known }
+        let text = (try? Path.text("/proc/\(p.view)/autogroup")) ?? ""
+        let nice = text.split(whereSeparator: \.isWhitespace).last.flatMap { Int32($0) } ?? 0
+        tree.autogroups[p.terminalSession] = nice
+        return nice
     }
 
     private func pair(_ range: (first: Int, count: Int)?) -> (UInt32, UInt32) { (UInt32(range?.first ?? 0), UInt32(range?.count ?? 0)) }

@@ -18,17 +18,34 @@ func restoreProcFiles(_ i: Int) {
     if readNumber("/proc/self/coredump_filter", hexadecimal: true) != Int64(bitPattern: p.pointee.coredump_filter) {
         _ = writeText("/proc/self/coredump_filter") { l in l.put("0x"); l.put(hex: p.pointee.coredump_filter) }
     }
+    restoreAutogroup(i)
 }
 
-func readNumber(_ path: StaticString, hexadecimal: Bool) -> Int64? {
+/// A terminal session that the tree made has a nice value as a whole; it may be set once in 100 ms, by all users together.
+private func restoreAutogroup(_ i: Int) {
+    let nice = Int64(processes[i].pointee.autogroup_nice), node = nodes[Int(state.pointee.node)].pointee
+    guard node.sid != 0, let now = readNumber("/proc/self/autogroup", hexadecimal: false, behind: 32), now != nice else { return }     // "/autogroup-179 nice 0"
+    var r = 0
+    for _ in 0..<300 {
+        r = writeText("/proc/self/autogroup") { $0.put(signed: nice) }
+        if r != -11 { break }
+        pause(milliseconds: 10)
+        if readNumber("/proc/self/autogroup", hexadecimal: false, behind: 32) == nice { return }
+    }
+    guard r > 0 else { refuse(r) { l in putProcess(i, &l); l.put("nice value "); l.put(signed: nice); l.put(" of its terminal session (autogroup): restart it with CAP_SYS_NICE") } }
+}
+
+/// The first number in a file, or the one behind the last `separator` in its first line.
+func readNumber(_ path: StaticString, hexadecimal: Bool, behind separator: UInt8? = nil) -> Int64? {
     let fd = Int32(truncatingIfNeeded: ckpt_open(path.cString, 0o2000000, 0))
     guard fd >= 0 else { return nil }
-    var text = InlineArray<32, UInt8>(repeating: 0)
-    let n = withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 31) }
+    var text = InlineArray<64, UInt8>(repeating: 0)
+    let n = withUnsafeMutableBytes(of: &text) { ckpt_read(fd, $0.baseAddress!, 63) }
     _ = ckpt_close(fd)
     var v: Int64 = 0, i = 0
-    let negative = n > 0 && text[0] == 45
-    if negative { i = 1 }
+    if let separator { for k in 0..<max(0, n) where text[k] == separator { i = k + 1 } }
+    let negative = n > i && text[i] == 45
+    if negative { i += 1 }
     while i < n {
         let c = Int64(text[i])
         if c >= 48 && c <= 57 { v = v &* (hexadecimal ? 16 : 10) &+ c - 48 } else if hexadecimal && c >= 97 && c <= 102 { v = v &* 16 &+ c - 87 } else { break }

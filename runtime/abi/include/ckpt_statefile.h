@@ -134,7 +134,9 @@ struct ckpt_process_record {
     int32_t  exit_signal;           // clone(2): what its parent gets when it ends; 0: nothing
     uint8_t  uts, ipc, net, mounts; // 1 + NAMESPACE: its own; 0: the one that the tree was started in
     uint32_t cgroup;                // BYTES: its control group (cgroup v2); 0: unknown
-    uint64_t spare[3];
+    int32_t  autogroup_nice;        // of its terminal session (sched(7)); 0 also where there are no autogroups
+    uint32_t pad1;
+    uint64_t spare[2];
     uint8_t  pids;                  // 1 + NAMESPACE: its pid namespace; 0: the one that the tree was started in
     uint8_t  children_pids;         // that of the children it will have, or CKPT_CHILDREN_*; 0: its own
     uint8_t  cgroups, times;        // 1 + NAMESPACE: as uts
