@@ -46,6 +46,7 @@ func observeProcess(_ called: CalledProcess, _ early: EarlyMappings?) throws(Sys
     p.auxv = try Path.contents(base + "/auxv")
     p.commandLine = try Path.contents(base + "/cmdline")
     p.personality = UInt32((try? Path.text(base + "/personality"))?.trimmedHex ?? 0)
+    p.label = securityLabel(base)
     p.oomScoreAdj = Int32((try Path.text(base + "/oom_score_adj")).trimmedNumber ?? 0)
     p.coredumpFilter = (try? Path.text(base + "/coredump_filter"))?.trimmedHex ?? 0
     for i in 0..<16 { p.limits[i] = try Kernel.limits(of: view, i) }
@@ -58,6 +59,11 @@ func observeProcess(_ called: CalledProcess, _ early: EarlyMappings?) throws(Sys
         if let t = try task.get() { p.tasks.append(t) }
     }
     return p
+}
+
+/// As AppArmor and SELinux show it; empty where no security module gives labels (EINVAL).
+private func securityLabel(_ base: String) -> String {
+    String(((try? Path.text(base + "/attr/current")) ?? "").prefix { $0 != "\n" && $0 != "\0" })
 }
 
 /// nil: one that ended before it arrived is no part of the tree; those that arrived can't end.

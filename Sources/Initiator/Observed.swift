@@ -52,6 +52,7 @@ final class ObservedProcess {
     var auxv: [UInt8] = [], commandLine: [UInt8] = []
     var exe = "", cwd = "", root = "/"
     var personality: UInt32 = 0, oomScoreAdj: Int32 = 0, coredumpFilter: UInt64 = 0
+    var label = ""                      // of a security module
     var limits = [ckpt_rlimit](repeating: ckpt_rlimit(), count: 16)
     var sharedPendingMask: UInt64 = 0   // ShdPnd
     var ringNotes: RingNotes?

@@ -79,6 +79,7 @@ extension Operation {
         }
         r.cmdline = tables.text(String(name: p.commandLine.map { $0 == 0 ? 32 : $0 }))
         r.coredump_filter = p.coredumpFilter; r.autogroup_nice = autogroupNice(p, tree)
+        if !p.label.isEmpty { r.label = tables.text(p.label) }
         r.protection_keys = slot.protection_keys; r.memory_merge = slot.memory_merge
         r.membarrier = slot.membarrier; r.no_exec_gain = slot.no_exec_gain; r.future_locks = slot.future_locks
         for g in p.guards { tables.guards.append(ckpt_guard_record(start: g.start, end: g.end, process: UInt32(index), pad: 0)) }

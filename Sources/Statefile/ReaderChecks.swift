@@ -80,6 +80,7 @@ extension Statefile {
         try check(UInt64(p.auxv) + UInt64(p.auxv_size) <= UInt64(text.count), name, at, "its auxiliary vector lies outside of the table BYTES")
         try checkText(p.comm, name, at)
         try checkText(p.cmdline, name, at)
+        try checkText(p.label, name, at)
         try checkText(p.cgroup, name, at)
         try check([p.uts, p.ipc, p.net, p.mounts, p.pids, p.cgroups, p.times, p.children_times, p.users].allSatisfy { Int($0) <= namespaces.count }, name, at, "its namespaces are out of range")
         try check(contains(p.runs, 0) && contains(p.shared_runs, 0), name, at, "its memory lies outside of the file")

@@ -1,4 +1,5 @@
 // Attributes and identity of a process are what they were.
+import Foundation
 import Glibc
 import Testing
 
@@ -22,6 +23,34 @@ import Testing
                 s.go()
                 try s.expect(.exited(0), output: "ok\n")
             }
+        }
+    }
+
+    /// As a security module would show it, a file is mounted over the label of the program, and then over the engine's.
+    @Test(.enabled(if: User.available.contains(.root)), arguments: ["", "tight (enforce)", "other (enforce)"]) func `a security label comes back or the restart is refused`(here: String) throws {
+        scenario("label-\(here.prefix { $0 != " " })") { s in
+            for (name, text) in [("label", "tight (enforce)"), ("here", here)] { try Data((text + "\n").utf8).write(to: URL(filePath: s.path(name))) }
+            try s.start([try s.installation.program("attributes-identity")])
+            try s.waitUntilReady()
+            func labelled(_ label: String, _ pid: String, _ command: String) -> [String] {
+                ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", "mount --bind \(s.path(label)) /proc/\(pid)/attr/current && exec \(command)"]
+            }
+            s.generation += 1
+            let pid = s.pid, way = labelled("label", "\(pid)", "\(s.installation.ckptctl) checkpoint \(s.tag) -o \(s.statefile) --kill")
+            let taken = try run(way, in: s.folder, environment: s.environment)
+            if taken.status != .exited(0) { throw Failure("\(taken.status) \(taken.errors)") }
+            s.go()
+            s.pid = 0
+            _ = Children.wait(pid, limit: 20)
+            func restart(_ options: String = "") throws -> Output {
+                try run(here.isEmpty ? ["/bin/sh", "-c", s.statefile + options] : labelled("here", "$$", s.statefile + options), in: s.folder, environment: s.environment)
+            }
+            let result = try restart()
+            if here.hasPrefix("tight") { if result.status != .exited(0) { throw Failure("\(result)") }; return }
+            let words = "security label tight (enforce): this restart has \(here.isEmpty ? "none" : here); start it under that one"
+            if result.status != .exited(69) || !result.errors.contains(words) { throw Failure("\(result)") }
+            let ignored = try restart(" --ignore-label")
+            if ignored.status != .exited(0) { throw Failure("\(ignored)") }
         }
     }
 }

@@ -23,6 +23,7 @@ import Freestanding
     verifyTables(fileSize: superblock.file_size)
     openBases()
     checkCpu()
+    checkLabels()
     findSessionDirectory(stack)
     readClockOffsets()
     findVdso()

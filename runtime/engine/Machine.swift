@@ -58,6 +58,30 @@ func checkCpu() {
     }
 }
 
+/// A security module gives a program its label when it is executed, and here only the engine is: all processes get what it has.
+func checkLabels() {
+    if state.pointee.ignore_label != 0 { return }
+    var here = InlineArray<512, CChar>(repeating: 0)
+    let fd = Int32(truncatingIfNeeded: ckpt_open(StaticString("/proc/self/attr/current").cString, 0o2000000, 0))
+    if fd >= 0 {
+        let n = withUnsafeMutableBytes(of: &here) { ckpt_read(fd, $0.baseAddress!, 511) }
+        _ = ckpt_close(fd)
+        for k in 0..<max(0, n) where here[k] == 10 { here[k] = 0 }
+    }
+    for i in 0..<processes.count where processes[i].pointee.label != 0 {
+        let label = bytes(processes[i].pointee.label)
+        withUnsafeBytes(of: &here) { mine in
+            let mine = mine.baseAddress!.assumingMemoryBound(to: CChar.self)
+            if equal(label, mine) { return }
+            refuse(.lacks) { l in
+                putProcess(Int(i), &l); l.put("security label "); l.put(text: label); l.put(": this restart has ")
+                if mine[0] == 0 { l.put("none") } else { l.put(text: mine) }
+                l.put("; start it under that one (aa-exec -p, runcon), or use --ignore-label")
+            }
+        }
+    }
+}
+
 func nanoseconds(_ clock: Int32) -> UInt64 {
     var t = ckpt_timespec(sec: 0, nsec: 0)
     _ = ckpt_clock(clock, &t)

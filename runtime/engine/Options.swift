@@ -30,7 +30,8 @@ struct InitialStack {
 
 private let help: StaticString = """
 usage: FILE.ckpt [--pids auto|keep|ns|new] [--relocate OLD=NEW]... [--files keep|truncate]
-                 [--tcp repair|reset|refuse] [--ipc attach] [--lazy [--working-set FILE]] [--ignore-cpu] [--ignore-clock] [--warm] [--timing]
+                 [--tcp repair|reset|refuse] [--ipc attach] [--lazy [--working-set FILE]] [--ignore-cpu] [--ignore-clock] [--ignore-label]
+                 [--warm] [--timing]
 Restarts the process tree that this statefile holds.
   --pids auto       keep the pids if permitted and free, else in a new pid namespace (default)
   --pids keep       keep the pids in this pid namespace
@@ -47,6 +48,7 @@ Restarts the process tree that this statefile holds.
   --working-set F   note in F which memory is touched first; the next restart reads that ahead first
   --ignore-cpu      go on without a CPU feature that the program may have used
   --ignore-clock    let the monotonic clock go backwards
+  --ignore-label    go on under this shell's security label (AppArmor, SELinux) instead of the program's
   --warm            branch off the template in memory (ckptctl warm FILE.ckpt), in a pid namespace; without one, read the file;
                     --lazy and --working-set say how: a branch has its memory at once
   --timing          print the time of each phase
@@ -69,6 +71,7 @@ func readOptions(_ stack: InitialStack) -> Text {
         else if equal(a, to: "--relocate") { addRelocation(value(stack, &i)) }
         else if equal(a, to: "--ignore-cpu") { state.pointee.ignore_cpu = 1 }
         else if equal(a, to: "--ignore-clock") { state.pointee.ignore_clock = 1 }
+        else if equal(a, to: "--ignore-label") { state.pointee.ignore_label = 1 }
         else if equal(a, to: "--lazy") { state.pointee.lazy = 1 }
         else if equal(a, to: "--working-set") { openWorkingSet(value(stack, &i)) }
         else if let v = valueOf(a, "--working-set=") { openWorkingSet(v) }

@@ -107,7 +107,7 @@ private func verifyProcess(_ i: Int, _ file: UInt64) {
           within(p.pointee.first_group, p.pointee.group_count, groups.count) else { bad("PROCESS", i, "its signals, timers or groups") }
     guard p.pointee.process_slot < UInt32(CKPT_MAX_PROCESSES), p.pointee.runs < file, p.pointee.shared_runs < file else { bad("PROCESS", i, "its slot or pages") }
     guard isText(p.pointee.auxv), UInt64(p.pointee.auxv) + UInt64(p.pointee.auxv_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee,
-          isText(p.pointee.comm), isText(p.pointee.cmdline) else { bad("PROCESS", i, "a text outside the BYTES") }
+          isText(p.pointee.comm), isText(p.pointee.cmdline), isText(p.pointee.label) else { bad("PROCESS", i, "a text outside the BYTES") }
     guard p.pointee.exe < objects.count, p.pointee.cwd < objects.count, p.pointee.root == none || p.pointee.root < objects.count else { bad("PROCESS", i, "its exe, cwd or root") }
     guard Int(p.pointee.uts) <= namespaces.count, Int(p.pointee.ipc) <= namespaces.count, Int(p.pointee.net) <= namespaces.count, Int(p.pointee.mounts) <= namespaces.count,
           Int(p.pointee.cgroups) <= namespaces.count, Int(p.pointee.times) <= namespaces.count, p.pointee.users == 0 || isUsers(UInt32(p.pointee.users)), Int(p.pointee.children_times) <= namespaces.count,

@@ -135,7 +135,7 @@ struct ckpt_process_record {
     uint8_t  uts, ipc, net, mounts; // 1 + NAMESPACE: its own; 0: the one that the tree was started in
     uint32_t cgroup;                // BYTES: its control group (cgroup v2); 0: unknown
     int32_t  autogroup_nice;        // of its terminal session (sched(7)); 0 also where there are no autogroups
-    uint32_t pad1;
+    uint32_t label;                 // BYTES: what a security module (AppArmor, SELinux) calls it; 0: there is none
     uint64_t spare[2];
     uint8_t  pids;                  // 1 + NAMESPACE: its pid namespace; 0: the one that the tree was started in
     uint8_t  children_pids;         // that of the children it will have, or CKPT_CHILDREN_*; 0: its own

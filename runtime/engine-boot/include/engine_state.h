@@ -50,7 +50,7 @@ struct engine_seen { uint64_t inode, seconds, nanoseconds; };           // a fil
 
 struct engine_state {
     // options
-    uint32_t pids, files, ignore_cpu, ignore_clock, timing;
+    uint32_t pids, files, ignore_cpu, ignore_clock, ignore_label, timing;
     uint32_t relocations;
     uint32_t relocation_old[ENGINE_RELOCATIONS], relocation_new[ENGINE_RELOCATIONS];    // offsets in relocation_text
     uint32_t relocation_used;
