@@ -15,6 +15,7 @@ extension Operation {
         content.addTerminals(tree)
         content.addSystemV(tree)
         content.addQueues(tree)
+        try content.expectManySockets()
         content.surveySockets(tree, segment)     // finds the files that are in flight, too
         content.surveyEpolls(tree, segment)
         content.pipes = PipeEnds(content.files.all.map { ($0.sample, $0.samplePid) })
@@ -43,9 +44,16 @@ extension SystemContent {
         let made = files.all.count { f in f.sample.isSocket || f.sample.link.hasPrefix("pipe:") || f.holders.contains { $0.process != f.holders[0].process } }
         let wanted = top + made + margin
         if wanted <= always { return }
-        let highest = (try? Path.text("/proc/sys/fs/nr_open")).flatMap { UInt64($0.prefix { $0.isNumber }) } ?? 1 << 20
-        guard let limit = Kernel.userID == 0 ? highest : Machine.limit(Machine.openFiles)?.hard, UInt64(wanted) > limit else { return }
+        guard let limit = Kernel.userID == 0 ? Kernel.highestOpenFiles : Machine.limit(Machine.openFiles)?.hard, UInt64(wanted) > limit else { return }
         refusals.add(pid: tree.processes[tree.root].pid, "\(made) sockets and shared open files: a restart needs \(wanted) descriptors, and may have \(limit)", "raise the limit on open files (\(Kernel.userID == 0 ? "sysctl fs.nr_open" : "ulimit -Hn")), or close some")
+    }
+
+    /// A socket shows its state only through a copy of its descriptor; all of them are open at once.
+    fileprivate func expectManySockets() throws(CheckpointFailure) {
+        let margin = 64, sockets = files.all.filter(\.sample.isSocket)
+        guard let first = sockets.first, let limit = Machine.limit(Machine.openFiles)?.soft, UInt64(sockets.count + margin) > limit else { return }
+        refusals.add(pid: first.samplePid, fd: first.sample.number, "\(sockets.count) sockets, of which this is the first: ckptctl has to open them all, and may open \(limit) files", "raise the limit on open files (ulimit -Hn) of ckptctl, or run it as root")
+        try refusals.check()
     }
 
     /// The record of one open file description; its index is the file's.

@@ -125,13 +125,18 @@ public final class ReadySet: Sendable {
 extension Kernel {
     /// CPUs that this process may use.
     public static var processors: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
-    /// As many descriptors as we may have.
+    /// As many descriptors as we may have; who is privileged may have as many as the system gives anybody.
     public static func permitOpenFiles() {
+        let openFiles = __rlimit_resource_t(UInt32(Machine.openFiles))
+        var all = rlimit(rlim_cur: rlim_t(highestOpenFiles), rlim_max: rlim_t(highestOpenFiles))
+        if setrlimit(openFiles, &all) == 0 { return }
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(7), &limit) == 0 else { return }       // RLIMIT_NOFILE
+        guard getrlimit(openFiles, &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max
-        setrlimit(__rlimit_resource_t(7), &limit)
+        setrlimit(openFiles, &limit)
     }
+    /// What no process may go beyond.
+    public static var highestOpenFiles: UInt64 { (try? Path.text("/proc/sys/fs/nr_open")).flatMap { UInt64($0.prefix { $0.isNumber }) } ?? 1 << 20 }
     /// A reader that is gone is an error of write(2), and no signal.
     public static func ignoreBrokenPipes() { Glibc.signal(SIGPIPE, SIG_IGN) }
 }

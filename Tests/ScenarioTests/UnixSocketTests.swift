@@ -46,6 +46,23 @@ import Testing
         }
     }
 
+    @Test func `more sockets than ckptctl may open files are refused in one line, with what to raise`() {
+        for user in User.available {
+            scenario("unix-many", as: user) { s in
+                try s.start([try s.installation.program("unix-many")])
+                try s.waitUntilReady()
+                // Who has CAP_SYS_RESOURCE would raise it.
+                let way = ["/bin/sh", "-c", "ulimit -n 150; exec \(user == .root ? "setpriv --bounding-set -sys_resource --inh-caps -sys_resource" : "env") \(s.installation.ckptctl) checkpoint \(s.tag) -o \(s.path("x.ckpt"))"]
+                let pid = try s.spawn(way, output: "few.out", errors: "few.err"), status = Children.wait(pid, limit: 20), lines = read(s.path("few.err")).split(separator: "\n")
+                if status != .exited(77) || lines.count != 1 || !lines[0].contains("200 sockets, of which this is the first: ckptctl has to open them all, and may open 150 files; raise the limit") { throw Failure("\(status as Any) \(lines)") }
+                try s.checkpoint(kill: true)
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     @Test func `an initiator killed while it looks into a queue leaves the queue's options as they were`() {
         scenario("unix-undo") { s in
             try s.start([try s.installation.program("unix-pairs")])
