@@ -191,6 +191,28 @@ import Testing
             try s.expect(.exited(9), output: "caught\n")
         }
     }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `the writers of a real-time program are ordinary processes`() {
+        scenario("realtime", as: .root) { s in
+            try s.start([try s.installation.program("behaviour-realtime")])
+            try s.waitUntilReady()
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("x.ckpt")], output: "initiator.out", errors: "initiator.err")
+            var policies: Set<String> = []
+            var end: Status?
+            for _ in 0 ..< 10_000 where end == nil {
+                end = Children.wait(initiator, limit: 0)
+                for child in read("/proc/\(s.pid)/task/\(s.pid)/children").split(separator: " ") {
+                    let fields = read("/proc/\(child)/stat").split(separator: ")").last?.split(separator: " ") ?? []
+                    if fields.count > 38 { policies.insert(String(fields[38])) }
+                }
+                usleep(2000)
+            }
+            let batch = "3"
+            if end != .exited(0) || !policies.contains(batch) { throw Failure("policies of its children: \(policies.sorted()) \(read(s.path("initiator.err")))") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
 }
 
 /// What /proc says about processes of others.

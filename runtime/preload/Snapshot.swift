@@ -124,6 +124,7 @@ private let snapshotBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = 
     _ = ckpt_syscall(Int(CKPT_SYS_setsid), 0, 0, 0, 0, 0, 0)
     _ = ckpt_syscall(Int(CKPT_SYS_close_range), 0, Int(UInt32.max), 0, 0, 0, 0)
     raiseFileSizeLimit()
+    giveWay()
     writeProcess(session, process, isSnapshot: true)
     stay(session, process)
     ckpt_exit_group(0)
@@ -155,6 +156,16 @@ private let sharedInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 =
     } catch { ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail) }
     process.pointee.ranges_early = 0
     return 0
+}
+
+/// Writers of a real-time application would keep all CPUs from it and from others: they are ordinary, with the nice value that it would have.
+/// (Who is under SCHED_IDLE may not leave it, and need not.)
+private func giveWay() {
+    let batch: UInt32 = 3, process = 0, priority = ckpt_syscall(Int(CKPT_SYS_getpriority), process, 0, 0, 0, 0, 0)
+    if priority < 0 { return }
+    var a = ckpt_sched_attr()
+    a.size = UInt32(MemoryLayout<ckpt_sched_attr>.size); a.policy = batch; a.nice = Int32(20 - priority)
+    _ = withUnsafeMutablePointer(to: &a) { ckpt_syscall(Int(CKPT_SYS_sched_setattr), 0, Int(bitPattern: $0), 0, 0, 0, 0) }
 }
 
 private func raiseFileSizeLimit() {
