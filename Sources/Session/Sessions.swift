@@ -94,6 +94,11 @@ public enum Sessions {
         return found
     }
 
-    /// ckrun has made the file and not yet executed the program: such a one is young and stays.
-    private static func mayBeAbandoned(_ segment: Segment) -> Bool { Kernel.clock(0) &- segment.created > 60_000_000_000 }
+    /// ckrun has made the file and not yet executed the program: such a one is young and stays.  So does one whose processes we could not see: a container may have
+    /// the folder in common with those around it.
+    private static func mayBeAbandoned(_ segment: Segment) -> Bool {
+        let initial: UInt32 = 0xefff_fffc       // the outermost pid namespace's number (linux/proc_ns.h)
+        guard Kernel.clock(0) &- segment.created > 60_000_000_000, let ours = Namespace.number(Kernel.processID, "pid") else { return false }
+        return ours == initial || ours == ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_PID.rawValue) - 1]
+    }
 }

@@ -1,4 +1,5 @@
 // The programs as a user meets them: ckrun's refusals and supervision, ckptctl's verbs over sessions and statefiles.
+import CkptABI
 import Foundation
 import Glibc
 import Testing
@@ -87,6 +88,49 @@ import Testing
                 if few.status != .exited(71) || !few.errors.contains("ulimit -n") { throw Failure("\(verb): \(few.status) \(few.text) \(few.errors)") }
             }
             try s.checkpoint(kill: true)
+        }
+    }
+
+    /// As old as one must be before it may count as abandoned.
+    private func age(_ segment: String) throws {
+        let file = try FileHandle(forWritingTo: URL(filePath: segment))
+        try file.seek(toOffset: UInt64(MemoryLayout<ckpt_session>.offset(of: \.created)!))
+        try file.write(contentsOf: Data(count: 8))
+        try file.close()
+    }
+
+    @Test func `what an ended session leaves goes with the next look for any other, by name or of all`() {
+        for look in [["status", "no-such-session"], ["list"]] {
+            scenario("abandoned") { s in
+                let sessions = s.path("sessions"), files = FileManager.default
+                s.environment["CKPT_DIR"] = sessions
+                try s.start(["/bin/sleep", "300"])
+                guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session") }
+                kill(s.pid, SIGKILL)
+                _ = try s.wait()
+                let segment = sessions + "/" + (try files.contentsOfDirectory(atPath: sessions))[0]
+                _ = try s.ckptctl(look)
+                if !files.fileExists(atPath: segment) { throw Failure("a young one is gone") }
+                try age(segment)
+                _ = try s.ckptctl(look)
+                if files.fileExists(atPath: segment) { throw Failure("it is still there") }
+            }
+        }
+    }
+
+    @Test func `a look from a container that shares the folder of sessions leaves those that it can't see`() {
+        for user in User.available {
+            scenario("container-look", as: user) { s in
+                let sessions = s.path("sessions")
+                s.environment["CKPT_DIR"] = sessions
+                try s.start(["/bin/sleep", "300"])
+                guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session") }
+                try age(sessions + "/" + (try FileManager.default.contentsOfDirectory(atPath: sessions))[0])
+                let look = try s.spawn(["/usr/bin/unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", s.installation.ckptctl, "list"], output: "look.out", errors: "look.err")
+                let status = Children.wait(look, limit: 20)
+                if status != .exited(0) || read(s.path("look.out")).contains(s.tag) { throw Failure("\(String(describing: status)) \(read(s.path("look.out"))) \(read(s.path("look.err")))") }
+                try s.checkpoint(kill: true)
+            }
         }
     }
 
