@@ -121,8 +121,7 @@ final class Barrier {
     }
 
     private func broken() -> CheckpointFailure {
-        let f = session.pointee.failure
-        return CheckpointFailure([Problem(.refused, "checkpoint", object: segment.name, cause: "pid \(f.pid)", words(for: f))])
+        CheckpointFailure([Problem(session.pointee.failure, session: segment.name)])
     }
 
     private func set(_ phase: ckpt_phase) {

@@ -74,7 +74,7 @@ final class Census {
             // Looking for new threads costs a read of /proc for each process; while some that we know are on their way there is time.
             let looksAtAll = idleRounds % 4 == 0 || knownAreIn
             if looksAtAll { try callNew(); try refuseAll() }
-            if barrier.failed { throw failure(.refused, words(for: segment.pointer.pointee.failure)) }
+            if barrier.failed { throw CheckpointFailure([Problem(segment.pointer.pointee.failure, session: segment.name)]) }
             if looksAtAll && allIn() {
                 // Everybody known stands still, so nobody new can appear: one more look decides.
                 let before = processes.count

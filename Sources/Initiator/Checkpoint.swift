@@ -220,7 +220,7 @@ final class Operation {
         if let e = intake?.failure { return unwritable(e) }
         let failure = segment.pointer.pointee.failure
         guard failure.code != 0, failure.code != CKPT_ERROR_INITIATOR.rawValue else { return error }
-        return CheckpointFailure([problem(.refused, "pid \(failure.pid)", words(for: failure))])
+        return CheckpointFailure([Problem(failure, session: segment.name)])
     }
 
     /// --kill, --stop, and the release of those who waited for the commit.

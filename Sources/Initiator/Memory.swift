@@ -89,7 +89,7 @@ extension Operation {
         defer { for p in tree.live where !p.areMappingsProven { letSnapshotGo(p) } }        // one that failed
         while true {
             let done = ckpt_load(&segment.pointer.pointee.snapshots_done)
-            if barrier.failed { throw CheckpointFailure([problem(.system, words(for: segment.pointer.pointee.failure), remedy: "free space, or choose another place with -o")]) }
+            if barrier.failed { throw CheckpointFailure([Problem(segment.pointer.pointee.failure, session: segment.name)]) }
             for p in tree.live where ckpt_load(&segment.process(p.slot).pointee.snapshot_state) == CKPT_SNAPSHOT_DONE.rawValue { allHold = isSnapshotProven(p) && allHold }
             if Int(done) >= slots.count { if allHold { return }; throw CheckpointFailure.mappingsChanged }
             let bytes = written(slots, plan)

@@ -30,6 +30,23 @@ public func words(for failure: ckpt_failure) -> String {
     return cause + detail + reason
 }
 
+extension Problem {
+    /// A task's failure, as one of the checkpoint that it stands in the way of.
+    public init(_ failure: ckpt_failure, session: String) {
+        let outOfSpace: [Int32] = [28, 122], tooLarge: Int32 = 27         // ENOSPC, EDQUOT; EFBIG
+        let (status, remedy): (ExitStatus, String?) = switch ckpt_error(rawValue: failure.code) {
+        case CKPT_ERROR_WRITE where outOfSpace.contains(failure.errno_value): (.system, "free space, or choose another place with -o")
+        case CKPT_ERROR_WRITE where failure.errno_value == tooLarge: (.system, "raise the limit on file sizes (ulimit -Hf) of the program, or choose a place that takes larger files with -o")
+        case CKPT_ERROR_WRITE: (.system, "choose another place with -o")
+        case CKPT_ERROR_CLONE: (.temporary, "free memory, and try again")
+        case CKPT_ERROR_TRAP: (.internal, nil)
+        case CKPT_ERROR_CONNECT, CKPT_ERROR_DESCRIPTOR, CKPT_ERROR_PAGEMAP, CKPT_ERROR_SIGNALS, CKPT_ERROR_UNMAP, CKPT_ERROR_SEGMENT, CKPT_ERROR_QUEUE, CKPT_ERROR_TERMINAL: (.system, "try again")
+        default: (.refused, nil)
+        }
+        self.init(status, "checkpoint", object: session, cause: "pid \(failure.pid)", words(for: failure), remedy: remedy)
+    }
+}
+
 /// SIGTERM, SIGRTMIN+3, …
 public func signalName(_ signal: Int32) -> String {
     let names = ["HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",

@@ -103,8 +103,13 @@ import Testing
                 try FileManager.default.createDirectory(atPath: s.path("small"), withIntermediateDirectories: true)
                 if try run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", s.path("small")], in: s.folder).status == .exited(0) {
                     defer { _ = try? run(["umount", s.path("small")], in: s.folder) }
-                    let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("small/never.ckpt"), "--kill"])
-                    if result.status == .exited(0) { throw Failure("16 MiB fit into 4") }
+                    for options in [["--kill"], [], ["--compress", "zstd"]] {
+                        let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("small/never.ckpt")] + options)
+                        if result.status != .exited(71) || !result.errors.contains("No space left on device; free space, or choose another place") { throw Failure("\(options): \(result)") }
+                    }
+                    try s.checkpoint()
+                    let core = try s.ckptctl(["core", s.statefile, "--full", "-o", s.path("small/never.core")])
+                    if core.status != .exited(71) { throw Failure("\(core)") }
                     let left = try FileManager.default.contentsOfDirectory(atPath: s.path("small"))
                     if !left.isEmpty { throw Failure("files were left: \(left)") }
                 }

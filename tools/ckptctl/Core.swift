@@ -19,9 +19,14 @@ struct Core: ParsableCommand {
         let path = output ?? "core.\(statefile.processes[process].pid)"
         do throws(SystemError) {
             let core = try File(path, flags: File.createNew, mode: 0o600)
-            try core.write(view.head, at: 0)
-            try core.truncate(to: view.size)
-            if full { try view.writeMemory { (offset, bytes) throws(SystemError) in try core.write(bytes, at: offset) } }
+            do throws(SystemError) {
+                try core.write(view.head, at: 0)
+                try core.truncate(to: view.size)
+                if full { try view.writeMemory { (offset, bytes) throws(SystemError) in try core.write(bytes, at: offset) } }
+            } catch {
+                Path.remove(path)       // a part of one would look like a whole one
+                throw error
+            }
         } catch {
             throw Problem(.system, "core", object: path, cause: error.text)
         }
