@@ -146,7 +146,13 @@ final class Census {
         let named = Array("CKPT_SESSION=\(segment.path)".utf8), library = Array(segment.library.utf8)
         guard entries.contains(where: { $0.elementsEqual(named) }),
               entries.contains(where: { $0.starts(with: Array("LD_PRELOAD=".utf8)) && $0.dropFirst(11).split(whereSeparator: { $0 == 32 || $0 == 58 }).contains { $0.elementsEqual(library) } }) else { return false }
-        return Executable.isStatic("/proc/\(pid)/exe") == false
+        return Executable.isStatic("/proc/\(pid)/exe") == false && hiddenFrom(pid) == nil
+    }
+
+    /// What a process that was executed in a sandbox needs and is not shown there; SIGCKPT would wait in it for a runtime that does not come, and end it.
+    private func hiddenFrom(_ pid: Int32) -> String? {
+        let root = "/proc/\(pid)/root"
+        return [segment.library, segment.path].first { $0.isEmpty || Path.statusInside($0, root: root, follow: true) == nil }
     }
 
     /// A program that gave its user away can't open the session any more: SIGCKPT would end it.
@@ -230,6 +236,10 @@ final class Census {
         if let path = try? Path.link(exe), let isStatic = Executable.isStatic(exe), isStatic {
             // Only when the exec is over: the image before it was the parent's.
             refuse(stat.pid, "\(path) is statically linked, so the runtime is not in it", "use a dynamically linked build, or start it outside the session")
+            return
+        }
+        if wasExecutedAsMember(stat.pid), let hidden = hiddenFrom(stat.pid), let path = try? Path.link(exe), let now = ProcStat(pid: stat.pid), now.startTime == stat.startTime, !now.isDead {
+            refuse(stat.pid, "\(path) runs in a sandbox that does not show \(hidden), so the runtime is not in it", "bind that into the sandbox, or start it outside the session")
             return
         }
         if hasGivenUpUser(stat) {

@@ -99,6 +99,14 @@ public enum Path {
         try retrying("stat \(path)") { stat(Path.seen(path), &s) }
         return s
     }
+    /// A name that a process has used, as it was looked up there: links lead to where they lead for it (openat2(2), RESOLVE_IN_ROOT).
+    public static func statusInside(_ path: String, root: String, follow: Bool) -> stat? {
+        let pathOnly: UInt64 = 0o10000000, noFollow: UInt64 = 0o400000, inRoot: UInt64 = 0x10
+        guard let folder = try? File(root, flags: O_RDONLY | O_DIRECTORY | Int32(pathOnly)) else { return nil }
+        var how = (pathOnly | UInt64(O_CLOEXEC) | (follow ? 0 : noFollow), UInt64(0), inRoot)           // struct open_how
+        let fd = withUnsafeMutablePointer(to: &how) { h in path.systemName.withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_openat2, Int(folder.number), Int(bitPattern: $0.baseAddress!), Int(bitPattern: h), 24, 0, 0) } }
+        return fd < 0 ? nil : try? File(adopting: Int32(fd)).status()
+    }
     /// `unnoticed`: its times stay, where that is permitted.
     public static func names(in directory: String, unnoticed: Bool = false) throws(SystemError) -> [String] {
         let quiet = unnoticed ? Glibc.open(Path.seen(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC | 0o1000000) : -1

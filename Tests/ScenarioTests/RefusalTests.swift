@@ -93,6 +93,22 @@ import Testing
         }
     }
 
+    @Test func `a program in a sandbox that does not show the runtime is refused by name, at once, and lives`() {
+        for user in User.available {
+            scenario("hidden", as: user) { s in
+                try s.start([try s.installation.program("refuse-hidden")])
+                try s.waitUntilReady()
+                s.generation = 1
+                for _ in 0 ..< 3 {
+                    let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--kill"])
+                    if result.status != .exited(77) || !result.errors.contains("bash runs in a sandbox that does not show") { throw Failure("\(result)") }
+                }
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     @Test func `ckrun refuses a static program`() {
         scenario("ckrun-static") { s in
             try s.start([try s.installation.program("static-sleeper", flags: ["-static"])])
