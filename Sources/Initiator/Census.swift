@@ -114,7 +114,9 @@ final class Census {
             guard let status = ProcStatus(pid: view), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 else { children.append(stat); continue }
             if let address = Proc.mapping(of: segment.identity, in: view) { try add(stat, address) }
             else if willLoadRuntime(pid) { try add(stat, 0) }
-            else { children.append(stat) }
+            else if mayBeHiddenMember(stat, status) {
+                refuse(pid, "\(stat.comm) may belong to the session, and does not let others of its user look at it (PR_SET_DUMPABLE)", "run ckptctl as root, or end it before the checkpoint")
+            } else { children.append(stat) }
         }
         // A child of a member that does not map the segment is on its way through exec, or will never come.
         var family = Set(known.keys)
@@ -139,6 +141,21 @@ final class Census {
         return bytes.split(separator: 0).contains { $0.elementsEqual("CKPT_SESSION=\(segment.path)".utf8) }
     }
 
+    /// One of our user that handles SIGCKPT, is not older than the session, and lets nobody see what it maps; whoever its parent is.
+    private func mayBeHiddenMember(_ stat: ProcStat, _ status: ProcStatus) -> Bool {
+        guard Kernel.userID != 0, status.hex("SigCgt") & ckpt_sigckpt_bit() != 0, status.numbers("Uid").first == Int(Kernel.userID) else { return false }
+        do throws(SystemError) { _ = try File("/proc/\(stat.pid)/maps"); return false } catch { if error.errno != 13 { return false } }         // EACCES
+        let second: UInt64 = 1_000_000_000, started = Kernel.clock(0) &- Kernel.clock(7) &+ stat.startTime * (second / 100)        // clock ticks since boot
+        return started &+ second > segment.pointer.pointee.created
+    }
+
+    /// The loader takes nothing from LD_PRELOAD for a program that has more rights than who executed it.
+    private func isSecure(_ pid: Int32) -> Bool {
+        guard let words = try? Path.contents("/proc/\(pid)/auxv") else { return false }
+        let secure: UInt64 = 23         // AT_SECURE
+        return words.withUnsafeBytes { b in stride(from: 0, to: b.count - 15, by: 16).contains { b.loadUnaligned(fromByteOffset: $0, as: UInt64.self) == secure && b.loadUnaligned(fromByteOffset: $0 + 8, as: UInt64.self) != 0 } }
+    }
+
     /// A process between two images: its new one has our session in its environment, loads the runtime first, and has SIGCKPT blocked until then.
     private func willLoadRuntime(_ pid: Int32) -> Bool {
         guard let status = ProcStatus(pid: pid), isBetweenImages(status), mayOpenSegment(status), let bytes = try? Path.contents("/proc/\(pid)/environ") else { return false }
@@ -146,7 +163,7 @@ final class Census {
         let named = Array("CKPT_SESSION=\(segment.path)".utf8), library = Array(segment.library.utf8)
         guard entries.contains(where: { $0.elementsEqual(named) }),
               entries.contains(where: { $0.starts(with: Array("LD_PRELOAD=".utf8)) && $0.dropFirst(11).split(whereSeparator: { $0 == 32 || $0 == 58 }).contains { $0.elementsEqual(library) } }) else { return false }
-        return Executable.isStatic("/proc/\(pid)/exe") == false && hiddenFrom(pid) == nil
+        return Executable.isStatic("/proc/\(pid)/exe") == false && !isSecure(pid) && hiddenFrom(pid) == nil
     }
 
     /// What a process that was executed in a sandbox needs and is not shown there; SIGCKPT would wait in it for a runtime that does not come, and end it.
@@ -240,6 +257,10 @@ final class Census {
         }
         if wasExecutedAsMember(stat.pid), let hidden = hiddenFrom(stat.pid), let path = try? Path.link(exe), let now = ProcStat(pid: stat.pid), now.startTime == stat.startTime, !now.isDead {
             refuse(stat.pid, "\(path) runs in a sandbox that does not show \(hidden), so the runtime is not in it", "bind that into the sandbox, or start it outside the session")
+            return
+        }
+        if isSecure(stat.pid), let now = ProcStat(pid: stat.pid), now.startTime == stat.startTime, !now.isDead {
+            refuse(stat.pid, "\((try? Path.link(exe)) ?? stat.comm) is set-uid, set-gid or has file capabilities, so the runtime is not in it", "start it outside the session, or let it end")
             return
         }
         if hasGivenUpUser(stat) {

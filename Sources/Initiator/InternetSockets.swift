@@ -43,10 +43,13 @@ extension SystemContent {
         }
         do throws(SystemError) {
             // Only through the peek offset every datagram can be seen.
-            if s.readiness & 1 != 0 {
+            if !isShownTwice(s) && s.readiness & 1 != 0 {
                 try survey.undo.with(s.file, s.holders, SocketLevel.socket, peekOffset, 0) { () throws(SystemError) in
                     let largest = 65536
-                    while let m = try s.file.peek(capacity: largest) { try addDatagram(s, m) }
+                    while let m = try s.file.peek(capacity: largest) {
+                        if m.bytes.isEmpty { noteEmptyMessage(s) }
+                        try addDatagram(s, m)
+                    }
                 }
             }
         } catch {
@@ -90,7 +93,7 @@ extension SystemContent {
 
     /// An idle socket to the kernel: getaddrinfo(3) and language runtimes keep them.
     private func recordNetlink(_ s: ObservedSocket) {
-        let names: [Int32: String] = [0: "route", 4: "sock_diag", 15: "uevent"]
+        let names: [Int32: String] = [0: "route", 4: "sock_diag", 9: "audit", 15: "uevent"]
         guard let family = names[s.protocolNumber] else { return refuse(s, "netlink socket of family \(s.protocolNumber)", "close it before the checkpoint") }
         // /proc/net/netlink: sk, Eth, Pid, Groups, Rmem, Wmem, Dump, Locks, Drops, Inode
         let line = ((try? Path.text("/proc/\(view(of: s.network))/net/netlink")) ?? "").split(separator: "\n").map { $0.split(separator: " ") }.first { $0.count > 9 && UInt64($0[9]) == s.inode }

@@ -20,9 +20,15 @@ extension SystemContent {
         }
         do throws(SystemError) {
             let readable = s.file.readable, showsCredentials = s.file.intOption(SocketLevel.socket, passCredentials) != 0
+            let isInFlight = s.holders.isEmpty, hasMessages = s.type == SocketType.datagram || (s.type == SocketType.seqpacket && !(isInFlight && readable > 0))
+            if hasMessages {
+                if !isShownTwice(s) { try stepThroughMessages(s, tree, showsCredentials) }
+                s.record.message_count = UInt32(tables.messages.count) - s.record.first_message
+                return
+            }
             guard let first = try s.file.peek(capacity: max(readable, 4096)) else { return }
             // Most queues are seen at one look, without changing an option.
-            if s.type != SocketType.datagram && first.bytes.count == readable && readable > 0 && !showsCredentials { try addWhole(s, first, tree) } else { try stepThrough(s, tree) }
+            if first.bytes.count == readable && readable > 0 && !showsCredentials { try addWhole(s, first, tree) } else { try stepThrough(s, tree) }
         } catch {
             let cause = error.errno == 92 ? "its queue can't be looked at" : "its queue can't be read: \(error.call): \(error.text)"
             refuse(s, "Unix \(s.name): \(cause)", "read it empty before the checkpoint")
@@ -46,14 +52,13 @@ extension SystemContent {
             options.onPhase("peek")
             var offset = 0
             while var m = try peek(s, at: offset) {
-                if s.type == SocketType.stream && !m.descriptors.isEmpty {
+                if !m.descriptors.isEmpty {
                     try s.file.setOption(SocketLevel.socket, peekOffset, Int32(offset))
                     let before = try s.file.startOfLastWrite(in: m.bytes.count)
                     if before > 0 { m.bytes = Array(m.bytes.prefix(before)); m.descriptors = [] }
                 }
                 try add(s, m, tree)
                 offset += m.bytes.count
-                guard s.type == SocketType.stream else { continue }
                 try s.file.setOption(SocketLevel.socket, peekOffset, Int32(offset))
                 if m.bytes.isEmpty { break }
             }
@@ -61,10 +66,38 @@ extension SystemContent {
     }
 
     private func peek(_ s: ObservedSocket, at offset: Int) throws(SystemError) -> QueuedMessage? {
-        let left = s.type == SocketType.stream ? s.file.readable - offset : s.file.readable
-        if s.type == SocketType.stream && left <= 0 { return nil }
-        // A message that does not fit would be left half behind: room for the largest that a sender's buffer holds.
-        return try s.file.peek(capacity: s.type == SocketType.stream ? left : max(left, 1 << 18))
+        let left = s.file.readable - offset
+        return left <= 0 ? nil : try s.file.peek(capacity: left)
+    }
+
+    /// Packets and datagrams.  A message of no bytes is told from the end of a connection of packets by its credentials, which each message has and the end has not.
+    private func stepThroughMessages(_ s: ObservedSocket, _ tree: ObservedTree, _ showsCredentials: Bool) throws(SystemError) {
+        if s.file.readiness & 1 == 0 { return }
+        if s.holders.isEmpty { return refuse(s, "Unix \(s.name): it is in a message, and holds several messages itself", "receive it before the checkpoint") }
+        try survey.undo.with(s.file, s.holders, SocketLevel.socket, passCredentials, 1) { () throws(SystemError) in
+            try survey.undo.with(s.file, s.holders, SocketLevel.socket, peekOffset, 0) { () throws(SystemError) in
+                options.onPhase("peek")
+                // A message that does not fit would be left half behind: room for the largest that a sender's buffer holds.
+                while var m = try s.file.peek(capacity: max(s.file.readable, 1 << 18)), m.credentials != nil {
+                    if m.bytes.isEmpty { noteEmptyMessage(s) }
+                    if !showsCredentials { m.credentials = nil }
+                    try add(s, m, tree)
+                }
+            }
+        }
+    }
+
+    /// The kernel shows a message of no bytes to one look that steps through a queue, and to no other.
+    func noteEmptyMessage(_ s: ObservedSocket) { ckpt_add_noted(ckpt_emptied(segment.pointer), s.inode) }
+
+    /// An earlier checkpoint has looked at messages of no bytes, and the queue has not been read empty since: refused.
+    func isShownTwice(_ s: ObservedSocket) -> Bool {
+        let noted = ckpt_emptied(segment.pointer), knowsAll = noted.pointee.more == 0
+        if s.file.readiness & 1 == 0 { ckpt_forget_noted(noted, s.inode); return false }
+        if knowsAll && !ckpt_is_noted(noted, s.inode) { return false }
+        s.refused = true
+        refusals.add(pid: s.pid, fd: s.fd, "\(s.family == SocketFamily.unix ? "Unix \(s.name)" : "UDP \(s.local.text)"): its queue may hold messages of no bytes that an earlier checkpoint has looked at, and that Linux shows once", "try again when it has been read empty", status: .temporary)
+        return true
     }
 
     private func add(_ s: ObservedSocket, _ m: QueuedMessage, _ tree: ObservedTree) throws(SystemError) {

@@ -16,9 +16,12 @@ func makeConnection(_ i: Int) {
     makeOutside(i)
 }
 
-/// One end of a connection: its name, and the socket whose options it has, or whose peer it is.
+/// One end of a connection: its name, and the socket whose options it has, or whose peer it is.  What it calls the other end is in its own family: an IPv4
+/// client and a server that listens for both have other names for the same address.
 private struct End {
     var socket: Int, address: Text, size: UInt32, isPeer: Bool
+    var other: Text { isPeer ? bytes(sockets[socket].pointee.local) : bytes(sockets[socket].pointee.remote) }
+    var otherSize: UInt32 { isPeer ? sockets[socket].pointee.local_size : sockets[socket].pointee.remote_size }
     static func local(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.local), size: sockets[i].pointee.local_size, isPeer: false) }
     static func remote(_ i: Int) -> End { End(socket: i, address: bytes(sockets[i].pointee.remote), size: sockets[i].pointee.remote_size, isPeer: true) }
 }
@@ -26,17 +29,17 @@ private struct End {
 /// Makes the two ends.  The one that served listens; or the other, where connections that have ended hold the server's port: afterwards nobody can tell.
 private func connect(_ client: End, to server: End) -> (client: Int32, server: Int32) {
     if let listener = listensAtOnce(server) {
-        let fd = connectFrom(client, to: server)
+        let fd = connectFrom(client)
         return (fd, accept(listener, server.socket))
     }
     if let listener = listensAtOnce(client) {
-        if let fd = connectsAtOnce(server, to: client) { return (accept(listener, client.socket), fd) }
+        if let fd = connectsAtOnce(server) { return (accept(listener, client.socket), fd) }
         _ = ckpt_close(listener)
     }
     let listener = newTCP(server.socket, isPeer: server.isPeer)
     bindSocket(listener, server.address, server.size, server.socket)
     listen(listener, server)
-    let fd = connectFrom(client, to: server)
+    let fd = connectFrom(client)
     return (fd, accept(listener, server.socket))
 }
 
@@ -139,7 +142,7 @@ private func makeRefused(_ i: Int) {
 /// The client of a connection that is not accepted yet; its listener is the tree's.
 func connectPending(_ i: Int) {
     let client = Int(sockets[i].pointee.peer)
-    setInternetFd(client, connectFrom(.local(client), to: .remote(client)))
+    setInternetFd(client, connectFrom(.local(client)))
     finishWriting(client)
 }
 
@@ -147,7 +150,7 @@ func connectPending(_ i: Int) {
 func beginConnecting(_ i: Int) {
     let client = End.local(i)
     guard let fd = fromItsPort(client, { fd in
-        let r = connect(fd, to: .remote(i))
+        let r = connect(fd, client)
         return r != notFree && r != inUse
     }) else { refuseInUse(client.address, i) }
     setInternetFd(i, fd)
@@ -170,10 +173,10 @@ private func listen(_ listener: Int32, _ end: End) {
     if system(CKPT_SYS_listen, Int(listener), 1) != 0 { refuseInUse(end.address, end.socket) }
 }
 
-private func connectFrom(_ client: End, to server: End) -> Int32 {
+private func connectFrom(_ client: End) -> Int32 {
     let patience = 650, patienceWithOthers = 20
     for attempt in 0..<patience {
-        if let fd = connectsAtOnce(client, to: server) { return fd }
+        if let fd = connectsAtOnce(client) { return fd }
         if attempt >= patienceWithOthers && !onlyLingers(port(client.address), client.socket) { break }
         if attempt == 10 { warnOfLingering() }
         pause(milliseconds: 100)
@@ -181,15 +184,15 @@ private func connectFrom(_ client: End, to server: End) -> Int32 {
     refuseInUse(client.address, client.socket)
 }
 
-private func connectsAtOnce(_ client: End, to server: End) -> Int32? {
+private func connectsAtOnce(_ client: End) -> Int32? {
     fromItsPort(client) { fd in
-        let r = connect(fd, to: server), isThere = r == 0 || r == underWay
+        let r = connect(fd, client), isThere = r == 0 || r == underWay
         guard isThere || r == notFree || r == inUse else { refuse(r) { l in putInternet(client.socket, &l); l.put("cannot be connected") } }
         return isThere && name(of: fd) == port(client.address)
     }
 }
 private let underWay = -115, notFree = -99, inUse = -98
-private func connect(_ fd: Int32, to server: End) -> Int { system(CKPT_SYS_connect, Int(fd), int(server.address), Int(server.size)) }
+private func connect(_ fd: Int32, _ client: End) -> Int { system(CKPT_SYS_connect, Int(fd), int(client.other), Int(client.otherSize)) }
 
 /// A client that had no port of its own choice gets its port as it did then, by connect(2), from a range of one; else by bind(2), which a privileged
 /// engine can force past connections that have ended.  nil: each way its port was not free.

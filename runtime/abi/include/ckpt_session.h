@@ -9,7 +9,7 @@
 
 #define CKPT_SESSION_ENVIRONMENT "CKPT_SESSION"   // the segment's absolute path, in every member's environment
 enum {
-    CKPT_ABI_VERSION = 2,
+    CKPT_ABI_VERSION = 3,
     // SIGCKPT.  The highest real-time signal is dequeued last: when an application's signal is pending with it, that one's frame lies below ours.
     CKPT_SIGCKPT = 64,
     CKPT_MAX_PROCESSES = 2048,
@@ -286,6 +286,7 @@ struct ckpt_session {
     uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
     struct ckpt_noted dispatching;  // tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler
     struct ckpt_noted confined;     // processes that have restricted themselves by Landlock: what they execute is, too
+    struct ckpt_noted emptied;      // sockets, by inode, with messages of no bytes that a checkpoint has looked at: the kernel shows those once
     uint64_t spare[2];
     // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now; by enum ckpt_ipc_kind.
     struct ckpt_ipc_note ipc_notes[3][CKPT_SESSION_IPC];
@@ -414,6 +415,12 @@ CKPT_INLINE _Bool ckpt_any_noted(struct ckpt_noted *_Nonnull n) {
 CKPT_INLINE void ckpt_forget_noted(struct ckpt_noted *_Nonnull n, uint64_t id) {
     for (int i = 0; i < CKPT_SESSION_NOTED; i++) { uint64_t known = id; __atomic_compare_exchange_n(&n->ids[i], &known, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED); }
 }
+CKPT_INLINE void ckpt_add_noted(struct ckpt_noted *_Nonnull n, uint64_t id) {
+    if (ckpt_is_noted(n, id)) return;
+    for (int i = 0; i < CKPT_SESSION_NOTED; i++) { uint64_t none = 0; if (__atomic_compare_exchange_n(&n->ids[i], &none, id, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return; }
+    __atomic_store_n(&n->more, 1, __ATOMIC_RELAXED);
+}
+CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_emptied(struct ckpt_session *_Nonnull s) { return &s->emptied; }
 CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_dispatching(struct ckpt_session *_Nonnull s) { return &s->dispatching; }
 CKPT_INLINE struct ckpt_noted *_Nonnull ckpt_confined(struct ckpt_session *_Nonnull s) { return &s->confined; }
 #endif
