@@ -1,0 +1,129 @@
+// Inotify queues with events that nobody has read.
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+
+private let roots = [User.root].filter(User.available.contains)
+
+@Suite struct InotifyTests {
+    @Test(arguments: ["kinds", "overflow", "unmount"]) func `unread events come back in their order, and the next ones behind them`(kind: String) { feature("events-unread", [kind], users: roots) }
+    @Test(arguments: ["keep", "ns", "new"]) func `unread events come back however pids are kept`(pids: String) { feature("events-unread", ["kinds"], treatments: [.twice], users: roots, pids: [pids]) }
+    @Test func `unread events come back to all who have the queue, in whatever way`() { feature("events-shared", users: roots) }
+
+    @Test(.enabled(if: User.available == [.root, .ckptuser])) func `a user may keep unread events who may look into the kernel, and any user may restart them`() {
+        scenario("events-capable", as: .ckptuser) { s in
+            try s.start([try s.installation.program("events-unread"), "kinds"])
+            try s.waitUntilReady()
+            s.generation = 1
+            let capable = ["/usr/bin/setpriv", "--reuid", "ckptuser", "--regid", "ckptuser", "--init-groups", "--inh-caps", "+bpf,+perfmon", "--ambient-caps", "+bpf,+perfmon", "--"]
+            let result = try run(capable + [s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure("\(result.status): \(result.errors)") }
+            _ = try s.wait()
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: User.available.contains(.ckptuser))) func `who may not look into the kernel is refused for the moment, and the queue stays as it is`() {
+        scenario("events-incapable", as: .ckptuser) { s in
+            try s.start([try s.installation.program("events-unread"), "kinds"])
+            try s.waitUntilReady()
+            try expectRefusal(s, "only root may look at them")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    /// What is refused, and what of it must be said.
+    @Test(.enabled(if: !roots.isEmpty), arguments: [("merged", "of a kind, or in an order, that no program brings about"), ("full", "full to its last place"), ("long", "more than 4 MiB")])
+    func `unread events that can't be kept are refused for the moment, and stay`(kind: String, word: String) {
+        scenario("events-refused-\(kind)", as: .root) { s in
+            try s.start([try s.installation.program("events-refused"), kind])
+            try s.waitUntilReady()
+            try expectRefusal(s, word)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    private func expectRefusal(_ s: Scenario, _ word: String) throws {
+        let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
+        for part in ["pid \(s.pid)", "inotify queue", word, "try again when the program has read them"] where result.status != .exited(75) || !result.errors.contains(part) { throw Failure("no '\(part)': \(result.status): \(result.errors)") }
+        if access(s.path("never.ckpt"), F_OK) == 0 { throw Failure("a refused checkpoint has left a file") }
+    }
+
+    @Test func `what others do to watched files during checkpoints is told once, and in its order`() {
+        for user in User.available {
+            scenario("events-outside", as: user) { s in
+                try s.start([try s.installation.program("events-outside")])
+                try s.waitUntilReady()
+                let folder = s.path("watched"), others = Others { i in close(open(folder + "/\(i)", O_CREAT | O_WRONLY, 0o644)) }
+                for k in 0 ..< 5 {
+                    let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("\(k).ckpt")])
+                    if result.status != .exited(user == .root ? 0 : 75) { throw Failure("\(result.status): \(result.errors)") }
+                }
+                let made = others.end()
+                s.go()
+                try s.expect(.exited(0), output: "\(made)\nok\n")
+            }
+        }
+    }
+
+    @Test(.enabled(if: !roots.isEmpty)) func `a restart is told what others had done up to one moment of the checkpoint`() {
+        scenario("events-moment", as: .root) { s in
+            try s.start([try s.installation.program("events-outside")])
+            try s.waitUntilReady()
+            let folder = s.path("watched"), others = Others { i in close(open(folder + "/\(i)", O_CREAT | O_WRONLY, 0o644)) }
+            usleep(100_000)
+            let before = others.count
+            try s.move()
+            let made = others.end()
+            s.go()
+            try s.expect(.exited(0))
+            let lines = s.output.split(separator: "\n"), told = Int(lines.first ?? "") ?? -1
+            if lines.count != 2 || lines[1] != "ok" || told < before || told > made { throw Failure("\(before) … \(made): \(s.output)") }
+        }
+    }
+
+    /// Initiators and members are killed at random moments, while a thread of the tree, and somebody outside, do things that are told.
+    @Test(arguments: User.available) func `whatever ends a checkpoint, each event is read once and in its order`(user: User) {
+        scenario("events-aborted", as: user) { s in
+            try s.start([try s.installation.program("events-aborted")])
+            try s.waitUntilReady()
+            let folder = s.path("watched"), others = Others { i in close(open(folder + "/o\(i)", O_CREAT | O_WRONLY, 0o644)) }
+            let end = now() + 15
+            var taken = 0
+            while now() < end && !s.hasEnded {
+                let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("now.ckpt")], output: "initiator.out", errors: "initiator.err")
+                usleep(UInt32.random(in: 0 ..< 200_000))
+                if Bool.random() { kill(initiator, SIGKILL) }
+                guard let status = Children.wait(initiator, limit: 20) else { throw Failure("the initiator hangs") }
+                if status == .exited(0) { taken += 1 }
+            }
+            let made = others.end()
+            if user == .root { if taken == 0 { throw Failure("no checkpoint was taken: \(read(s.path("initiator.err")))") }; try s.move() }
+            s.go()
+            try s.expect(.exited(0), output: "\(made)\nok\n")
+        }
+    }
+}
+
+/// A thread that does something every other millisecond until it is ended.
+private final class Others: Sendable {
+    private let isEnding = Atomic<Bool>(false), done = Atomic<Int>(0), hasEnded = DispatchSemaphore(value: 0)
+    init(_ body: @escaping @Sendable (Int) -> Void) {
+        Thread.detachNewThread { [self] in
+            while !isEnding.load(ordering: .relaxed) { body(done.load(ordering: .relaxed)); done.add(1, ordering: .relaxed); usleep(2000) }
+            hasEnded.signal()
+        }
+    }
+    var count: Int { done.load(ordering: .relaxed) }
+    /// How often.
+    func end() -> Int {
+        isEnding.store(true, ordering: .relaxed)
+        hasEnded.wait()
+        return count
+    }
+}
