@@ -62,26 +62,10 @@ import Testing
         }
     }
 
-    /// A leader that stands still between taking messages and putting them back, and whose initiator dies: the others stay where they are for so long.
+    /// A leader stands still between taking messages and putting them back, and its initiator dies: the others stay where they are for so long.
     @Test(.enabled(if: User.available.contains(.root))) func `nobody sees a queue whose messages a leader still has to put back`() {
         scenario("posix-held", as: .root) { s in
-            try s.start([try s.installation.program("posix-held", flags: ["-lrt"])])
-            try s.waitUntilReady()
-            let segment = try SegmentView(of: s)
-            let isHeld = try (0 ..< 20).contains { _ in
-                let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
-                while Children.wait(initiator, limit: 0) == nil {
-                    if segment.held == 0 { usleep(50); continue }
-                    kill(s.pid, SIGSTOP)
-                    usleep(20_000)
-                    kill(initiator, SIGKILL)
-                    _ = Children.wait(initiator, limit: 5)
-                    if segment.held != 0 { return true }
-                    kill(s.pid, SIGCONT)
-                }
-                return false
-            }
-            if !isHeld { throw Failure("no leader could be stopped in time") }
+            try stopHolder(s)
             usleep(700_000)
             let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
             if refused.status != .exited(75) || !refused.errors.contains("pid \(s.pid): it still has to put back") { throw Failure("\(refused.status): \(refused.errors)") }
@@ -90,6 +74,35 @@ import Testing
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }
+    }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `a leader that is killed before it has put messages back holds up nobody`() {
+        scenario("posix-killed", as: .root) { s in
+            try stopHolder(s)
+            kill(s.pid, SIGKILL)            // we don't wait for it: a zombie is dead enough
+            let before = read(s.path("beats"))
+            guard eventually(3, { read(s.path("beats")) != before }) else { throw Failure("the other process stands still") }
+            s.go()
+        }
+    }
+
+    private func stopHolder(_ s: Scenario) throws {
+        try s.start([try s.installation.program("posix-held", flags: ["-lrt"])])
+        try s.waitUntilReady()
+        let segment = try SegmentView(of: s)
+        for _ in 0 ..< 20 {
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+            while Children.wait(initiator, limit: 0) == nil {
+                if segment.held == 0 { usleep(50); continue }
+                kill(s.pid, SIGSTOP)
+                usleep(20_000)
+                kill(initiator, SIGKILL)
+                _ = Children.wait(initiator, limit: 5)
+                if segment.held != 0 { return }
+                kill(s.pid, SIGCONT)
+            }
+        }
+        throw Failure("no leader could be stopped in time")
     }
 }
 
