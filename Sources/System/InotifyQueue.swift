@@ -72,9 +72,9 @@ public final class InotifyQueueView {
         let next = e.loadUnaligned(fromByteOffset: event, as: UInt64.self), characters = Int(word(length))
         guard characters <= longest else { throw SystemError("bpf", errno: 14) }
         let padded = characters == 0 ? 0 : (characters + 1 + unit - 1) / unit * unit
-        for w in [word(watch), word(mask) & told, word(cookie), UInt32(padded)] { withUnsafeBytes(of: w) { found.bytes += $0 } }
+        withUnsafeBytes(of: (word(watch), word(mask) & told, word(cookie), UInt32(padded))) { found.bytes += $0 }
         found.bytes += characters <= usual ? e[name..<name + characters] : try memory.read(address &+ UInt64(name), characters)[...]
-        found.bytes += [UInt8](repeating: 0, count: padded - characters)
+        for _ in characters..<padded { found.bytes.append(0) }
         found.count += 1
         return next
     }

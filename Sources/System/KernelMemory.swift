@@ -6,6 +6,7 @@ final class KernelMemory {
     static let most = 512                           // bytes of a read
     private static let block = 256                  // what one run reads; it lies in one page
     private let program: File
+    private var run = Attributes()                  // the same for each
     private let context = UnsafeMutableRawBufferPointer.allocate(byteCount: 16 + block, alignment: 8)       // address, result, what was read
     private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: most, alignment: 8)
 
@@ -23,6 +24,7 @@ final class KernelMemory {
         }
         if number < 0 { throw SystemError("bpf", errno: Int32(-number)) }
         program = File(adopting: Int32(number))
+        run.put(UInt32(number), at: 0); run.put(UInt32(context.count), at: 40); run.put(UInt64(UInt(bitPattern: context.baseAddress)), at: 48)
     }
     deinit { context.deallocate(); room.deallocate() }
 
@@ -33,7 +35,7 @@ final class KernelMemory {
         var done = 0
         while done < count {
             let at = address &+ UInt64(done), within = Int(truncatingIfNeeded: at) & (KernelMemory.block - 1), part = min(count - done, KernelMemory.block - within)
-            if try run(at &- UInt64(within)) < 0 { throw fault }
+            if try run(on: at &- UInt64(within)) < 0 { throw fault }
             UnsafeMutableRawBufferPointer(rebasing: room[done...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: context[16 + within..<16 + within + part]))
             done += part
         }
@@ -41,13 +43,11 @@ final class KernelMemory {
     }
     func pointer(_ address: UInt64) throws(SystemError) -> UInt64 { try read(address, 8).load(as: UInt64.self) }
     /// struct task_struct of the calling thread.
-    func currentTask() throws(SystemError) -> UInt64 { UInt64(bitPattern: try run(0)) }
+    func currentTask() throws(SystemError) -> UInt64 { UInt64(bitPattern: try run(on: 0)) }
 
-    private func run(_ address: UInt64) throws(SystemError) -> Int64 {
+    private func run(on address: UInt64) throws(SystemError) -> Int64 {
         context.storeBytes(of: address, as: UInt64.self)
-        var a = Attributes()
-        a.put(UInt32(program.number), at: 0); a.put(UInt32(context.count), at: 40); a.put(UInt64(UInt(bitPattern: context.baseAddress)), at: 48)
-        let r = a.call(.run)
+        let r = run.call(.run)
         if r < 0 { throw SystemError("bpf", errno: Int32(-r)) }
         return context.load(fromByteOffset: 8, as: Int64.self)
     }

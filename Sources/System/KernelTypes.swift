@@ -16,30 +16,38 @@ struct KernelTypes {
         }
     }
     private let bytes: [UInt8], strings: Int
-    private var starts = [0]                        // of each type, by its number; 0 is void
+    private var starts: [UInt32] = [0]              // of each type, by its number; 0 is void
     private var structures: [String: Int] = [:]     // number of each wanted one
 
-    /// Looks for these structures; nil: the kernel describes itself in no way that is known here.
+    /// Looks for these structures; nil: the kernel describes itself in no way that is known here.  It is quick, since tasks may be waiting.
     init?(of wanted: [String]) {
-        guard let bytes = try? Path.contents("/sys/kernel/btf/vmlinux"), bytes.count > 24 else { return nil }
-        let magic: UInt32 = 0xeb9f
-        func word(_ at: Int) -> UInt32 { bytes.withUnsafeBytes { at >= 0 && at + 4 <= $0.count ? $0.loadUnaligned(fromByteOffset: at, as: UInt32.self) : 0 } }
-        guard word(0) & 0xffff == magic else { return nil }
-        let header = Int(word(4)), types = header + Int(word(8)), end = types + Int(word(12))
-        strings = header + Int(word(16))
+        guard let bytes = KernelTypes.description(), bytes.count > 24 else { return nil }
+        let magic: UInt32 = 0xeb9f, names = wanted.map { Array($0.utf8) + [0] }
+        let header = bytes.withUnsafeBytes { b in (0..<5).map { b.load(fromByteOffset: $0 * 4, as: UInt32.self) } }
+        let types = Int(header[1]) + Int(header[2]), end = types + Int(header[3])
+        strings = Int(header[1]) + Int(header[4])
         self.bytes = bytes
-        guard end <= bytes.count, strings < bytes.count else { return nil }
-        var at = types
-        let names = wanted.map { Array($0.utf8) + [0] }
-        while at < end {
-            let information = word(at + 4)
-            guard let kind = Kind(rawValue: information >> 24 & 31) else { return nil }
-            if kind == .structure, let k = names.firstIndex(where: { isText($0, at: strings + Int(word(at))) }) { structures[wanted[k]] = starts.count }
-            starts.append(at)
-            at += 12 + kind.trailer(Int(information & 0xffff))
+        guard header[0] & 0xffff == magic, end <= bytes.count, strings < bytes.count, types % 4 == 0 else { return nil }
+        starts.reserveCapacity(Int(header[3]) / 24)
+        let isKnown = bytes.withUnsafeBytes { b in
+            var at = types
+            while at + 12 <= end {
+                let information = b.load(fromByteOffset: at + 4, as: UInt32.self), name = b.load(fromByteOffset: at, as: UInt32.self)
+                guard let kind = Kind(rawValue: information >> 24 & 31) else { return false }
+                if kind == .structure, name != 0, let k = names.indices.first(where: { KernelTypes.isText(names[$0], b, at: strings + Int(name)) }) { structures[wanted[k]] = starts.count }
+                starts.append(UInt32(at))
+                at += 12 + kind.trailer(Int(information & 0xffff))
+            }
+            return at == end
         }
+        if !isKnown { return nil }
     }
 
+    private static func description() -> [UInt8]? {
+        let path = "/sys/kernel/btf/vmlinux"
+        guard let size = try? Path.status(path).st_size, size > 0, let file = try? File(path) else { return nil }
+        return try? file.read(at: 0, count: Int(size))
+    }
     /// In bytes; nil: there is no such field.
     func offset(_ structure: String, _ fields: String...) -> Int? {
         guard var type = structures[structure] else { return nil }
@@ -56,7 +64,7 @@ struct KernelTypes {
     private func field(_ name: [UInt8], in number: Int, depth: Int) -> (offset: Int, type: Int)? {
         let deepest = 8, type = plain(number), isBitField: UInt32 = 1 << 31
         guard depth < deepest, type > 0, type < starts.count else { return nil }
-        let at = starts[type], information = word(at + 4)
+        let at = Int(starts[type]), information = word(at + 4)
         guard let kind = Kind(rawValue: information >> 24 & 31), kind == .structure || kind == .union else { return nil }
         for m in 0..<Int(information & 0xffff) {
             let member = at + 12 + 12 * m, place = word(member + 8), offset = Int(information & isBitField != 0 ? place & 0xffffff : place)
@@ -70,21 +78,20 @@ struct KernelTypes {
     private func plain(_ number: Int) -> Int {
         var type = number
         for _ in 0..<16 {
-            guard type > 0, type < starts.count, let kind = Kind(rawValue: word(starts[type] + 4) >> 24 & 31) else { return 0 }
+            guard type > 0, type < starts.count, let kind = Kind(rawValue: word(Int(starts[type]) + 4) >> 24 & 31) else { return 0 }
             switch kind {
-            case .typedef, .volatile, .const, .restrict, .typeTag: type = Int(word(starts[type] + 8))
+            case .typedef, .volatile, .const, .restrict, .typeTag: type = Int(word(Int(starts[type]) + 8))
             default: return type
             }
         }
         return 0
     }
     private func word(_ at: Int) -> UInt32 { bytes.withUnsafeBytes { at >= 0 && at + 4 <= $0.count ? $0.loadUnaligned(fromByteOffset: at, as: UInt32.self) : 0 } }
+    private func isText(_ text: [UInt8], at: Int) -> Bool { bytes.withUnsafeBytes { KernelTypes.isText(text, $0, at: at) } }
     /// `text` ends with a NUL.
-    private func isText(_ text: [UInt8], at: Int) -> Bool {
-        bytes.withUnsafeBufferPointer { b in
-            guard at >= 0, at + text.count <= b.count else { return false }
-            for i in text.indices where b[at + i] != text[i] { return false }
-            return true
-        }
+    private static func isText(_ text: [UInt8], _ b: UnsafeRawBufferPointer, at: Int) -> Bool {
+        guard at >= 0, at + text.count <= b.count else { return false }
+        for i in text.indices where b[at + i] != text[i] { return false }
+        return true
     }
 }

@@ -6,7 +6,7 @@ import Testing
 
 private let roots = [User.root].filter(User.available.contains)
 
-@Suite struct InotifyTests {
+@Suite(.serialized) struct InotifyTests {
     @Test(arguments: ["kinds", "overflow", "unmount"]) func `unread events come back in their order, and the next ones behind them`(kind: String) { feature("events-unread", [kind], users: roots) }
     @Test(arguments: ["keep", "ns", "new"]) func `unread events come back however pids are kept`(pids: String) { feature("events-unread", ["kinds"], treatments: [.twice], users: roots, pids: [pids]) }
     @Test func `unread events come back to all who have the queue, in whatever way`() { feature("events-shared", users: roots) }
@@ -45,6 +45,32 @@ private let roots = [User.root].filter(User.available.contains)
             try expectRefusal(s, word)
             s.go()
             try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: !roots.isEmpty)) func `a restart says when the machine's queues are too small`() {
+        scenario("events-small", as: .root) { s in
+            try s.start([try s.installation.program("events-unread"), "overflow"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let setting = "/proc/sys/fs/inotify/max_queued_events", before = read(setting)
+            try "1000".write(toFile: setting, atomically: false, encoding: .utf8)
+            defer { try? before.write(toFile: setting, atomically: false, encoding: .utf8) }
+            try s.restart()
+            let status = try s.wait()
+            if status != .exited(69) || !s.restartErrors.contains("max_queued_events") { throw Failure("\(status): \(s.restartErrors)") }
+        }
+    }
+
+    @Test(.enabled(if: !roots.isEmpty)) func `a restart says when there is no place to make events again`() {
+        scenario("events-placeless", as: .root) { s in
+            try s.start([try s.installation.program("events-unread"), "kinds"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            // A user namespace in which no other may be made, and whose mounts are another's.
+            s.pid = try s.spawn(["/usr/bin/unshare", "--user", "--map-root-user", "--pid", "--fork", "/bin/sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --pids keep", s.statefile], output: "restart-1.out", errors: "restart-1.err")
+            let status = try s.wait()
+            if status == .exited(0) || !s.restartErrors.contains("no place to make its unread events again") { throw Failure("\(status): \(s.restartErrors)") }
         }
     }
 
