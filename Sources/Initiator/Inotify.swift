@@ -26,6 +26,10 @@ extension SystemContent {
         // In their order: the next one that the program adds gets the number after the last.
         for w in InotifyWatch.all(info).sorted(by: { $0.wd < $1.wd }) {
             guard let path = watchedPath(w, f) else {
+                if InotifyWatch.all(try DescriptorInfo(f.samplePid, f.sample.number)) != InotifyWatch.all(info) {
+                    refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: what it watches is being removed", "try again", status: .temporary)
+                    return false
+                }
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: watch \(w.wd) is on a file whose path can't be found (inode \(w.inode), device \(w.device >> 20):\(w.device & 0xfffff))",
                              Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
                 return false

@@ -50,6 +50,7 @@ extension SystemContent {
     private func refuse(_ f: OpenFile, _ failure: InotifyLookFailure) {
         let what = "it holds events that the program has not read, "
         switch failure {
+        case .notPermitted(let e) where Kernel.userID == 0: refuse(f, what + "and this kernel lets nobody look at them: \(e.call): \(e.text)", remedy)
         case .notPermitted(let e): refuse(f, what + "and only root may look at them: \(e.call): \(e.text)", "run ckptctl as root or with CAP_BPF and CAP_PERFMON, " + remedy)
         case .unknownKernel: refuse(f, what + "and this kernel does not tell where (/sys/kernel/btf/vmlinux)", remedy)
         case .changing: refuse(f, what + "and somebody outside of the tree is reading them", remedy)

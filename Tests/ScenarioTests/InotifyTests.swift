@@ -97,6 +97,24 @@ private let roots = [User.root].filter(User.available.contains)
         }
     }
 
+    @Test(.enabled(if: !roots.isEmpty)) func `files that others remove meanwhile are told of once, and end their watches`() {
+        scenario("events-removed", as: .root) { s in
+            try s.start([try s.installation.program("events-removed")])
+            try s.waitUntilReady()
+            let folder = s.path("watched"), others = Others(every: 30_000) { i in unlink(folder + "/\(i)") }
+            var taken = 0
+            while others.count < 60 {
+                let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("now.ckpt")])
+                if result.status == .exited(0) { taken += 1 } else if result.status != .exited(75) { throw Failure("\(result.status): \(result.errors)") }
+            }
+            _ = others.end()
+            try s.move()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+            if taken == 0 { throw Failure("no checkpoint was taken") }
+        }
+    }
+
     @Test(.enabled(if: !roots.isEmpty)) func `a restart is told what others had done up to one moment of the checkpoint`() {
         scenario("events-moment", as: .root) { s in
             try s.start([try s.installation.program("events-outside")])
@@ -136,12 +154,12 @@ private let roots = [User.root].filter(User.available.contains)
     }
 }
 
-/// A thread that does something every other millisecond until it is ended.
+/// A thread that does something every other millisecond, or more rarely, until it is ended.
 private final class Others: Sendable {
     private let isEnding = Atomic<Bool>(false), done = Atomic<Int>(0), hasEnded = DispatchSemaphore(value: 0)
-    init(_ body: @escaping @Sendable (Int) -> Void) {
+    init(every microseconds: UInt32 = 2000, _ body: @escaping @Sendable (Int) -> Void) {
         Thread.detachNewThread { [self] in
-            while !isEnding.load(ordering: .relaxed) { body(done.load(ordering: .relaxed)); done.add(1, ordering: .relaxed); usleep(2000) }
+            while !isEnding.load(ordering: .relaxed) { body(done.load(ordering: .relaxed)); done.add(1, ordering: .relaxed); usleep(microseconds) }
             hasEnded.signal()
         }
     }
