@@ -15,7 +15,7 @@ struct UnreadQueue { var pid: Int32, number: Int32, events: QueuedEvents, watche
 
 final class UnreadQueues {
     fileprivate struct Place: Hashable { var pid: Int32, number: Int32 }
-    fileprivate enum State { case empty, overflow, kept(UnreadQueue) }
+    fileprivate enum State { case empty, overflow, refused, kept(UnreadQueue) }
     fileprivate var states: [Place: State] = [:]
     fileprivate lazy var view = Result { () throws(InotifyLookFailure) in try InotifyQueueView() }
     var kept: [UnreadQueue] { states.values.compactMap { if case .kept(let q) = $0 { q } else { nil } }.sorted { ($0.pid, $0.number) < ($1.pid, $1.number) } }
@@ -30,9 +30,9 @@ extension SystemContent {
     func surveyUnread(_ f: OpenFile, _ watches: [InotifyWatch]) throws(SystemError) {
         let place = UnreadQueues.Place(pid: f.samplePid, number: f.sample.number)
         if unread.states[place] != nil { return }
-        unread.states[place] = .empty
         let queue = try fetch.copy(of: f.samplePid, f.sample.number)
-        if try queue.unreadBytes() == 0 { return }
+        unread.states[place] = try queue.unreadBytes() == 0 ? .empty : .refused
+        if case .empty = unread.states[place] { return }
         switch options.unreadEvents {
         case .overflow: unread.states[place] = .overflow
         case .refuse: refuse(f, "it holds events that the program has not read", "try again when it has, or leave --inotify refuse out")
@@ -63,6 +63,7 @@ extension SystemContent {
         try surveyUnread(f, watches)
         switch unread.states[UnreadQueues.Place(pid: f.samplePid, number: f.sample.number)] ?? .empty {
         case .empty: return true
+        case .refused: return false         // nobody needs its paths, for which who is not root has to search folders
         case .overflow: e.flags |= CKPT_EVENT_OVERFLOW.rawValue
         case .kept(let q):
             // A watch for one event (IN_ONESHOT), or on a file that others have removed.

@@ -143,7 +143,7 @@ private let roots = [User.root].filter(User.available.contains)
                 let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("now.ckpt")], output: "initiator.out", errors: "initiator.err")
                 usleep(UInt32.random(in: 0 ..< 200_000))
                 if Bool.random() { kill(initiator, SIGKILL) }
-                guard let status = Children.wait(initiator, limit: 20) else { throw Failure("the initiator hangs") }
+                guard let status = Children.wait(initiator, limit: 60) else { throw Failure("the initiator hangs") }
                 if status == .exited(0) { taken += 1 }
             }
             let made = others.end()
