@@ -1,7 +1,6 @@
 // Event descriptors: eventfd, timerfd, signalfd, epoll, inotify, pidfd.
 import Foundation
 import Glibc
-import Synchronization
 import Testing
 
 @Suite struct EventTests {
