@@ -9,6 +9,7 @@ public enum InotifyLookFailure: Error {
     case notPermitted(SystemError)
     case unknownKernel                  // it does not describe itself, or has other structures
     case changing                       // somebody reads from it
+    case unreadable(SystemError)
     case tooMany
 }
 
@@ -33,16 +34,23 @@ public final class InotifyQueueView {
 
     /// What is in it at some moment of this call.  Others may queue more meanwhile, nobody may read.  No more than `most` bytes.
     public func events(in queue: File, most: Int) throws(InotifyLookFailure) -> QueuedEvents {
-        do throws(SystemError) {
-            let unread = try queue.unreadBytes()
-            if unread <= most {
-                let group = try group(of: queue), first = try walk(group, unread), second = try walk(group, unread)
-                // Twice the same, and it has not shrunk: nobody has read.
-                if let first, first == second, try queue.unreadBytes() >= unread { return first }
-                throw SystemError("bpf", errno: 11)
-            }
-        } catch { throw .changing }
-        throw .tooMany
+        let unread = try bytes(in: queue), found: QueuedEvents?, fault: SystemError?
+        if unread > most { throw .tooMany }
+        do throws(SystemError) { (found, fault) = (try lookTwice(queue, unread), nil) } catch { (found, fault) = (nil, error) }
+        // Whoever reads takes away what we look at.
+        if try bytes(in: queue) < unread { throw .changing }
+        if let fault { throw .unreadable(fault) }
+        guard let found else { throw .changing }
+        return found
+    }
+
+    private func bytes(in queue: File) throws(InotifyLookFailure) -> Int {
+        do throws(SystemError) { return try queue.unreadBytes() } catch { throw .unreadable(error) }
+    }
+    /// nil: not twice the same.
+    private func lookTwice(_ queue: File, _ size: Int) throws(SystemError) -> QueuedEvents? {
+        let group = try group(of: queue), first = try walk(group, size), second = try walk(group, size)
+        return first == second ? first : nil
     }
 
     private func group(of queue: File) throws(SystemError) -> UInt64 {
@@ -66,14 +74,13 @@ public final class InotifyQueueView {
     /// One event; where the next one is.
     private func append(_ address: UInt64, _ found: inout QueuedEvents) throws(SystemError) -> UInt64 {
         let told: UInt32 = 0xfff | 0x4000_0000 | 0x2000 | 0x8000 | 0x4000, unit = 16, longest = 255
-        // Most names are short: one look shows them, too.
-        let usual = 32, e = try memory.read(address, name + usual)
+        let e = try memory.read(address, name)
         func word(_ offset: Int) -> UInt32 { e.loadUnaligned(fromByteOffset: offset, as: UInt32.self) }
         let next = e.loadUnaligned(fromByteOffset: event, as: UInt64.self), characters = Int(word(length))
         guard characters <= longest else { throw SystemError("bpf", errno: 14) }
         let padded = characters == 0 ? 0 : (characters + 1 + unit - 1) / unit * unit
         withUnsafeBytes(of: (word(watch), word(mask) & told, word(cookie), UInt32(padded))) { found.bytes += $0 }
-        found.bytes += characters <= usual ? e[name..<name + characters] : try memory.read(address &+ UInt64(name), characters)[...]
+        if characters > 0 { found.bytes += try memory.read(address &+ UInt64(name), characters, behind: true) }
         for _ in characters..<padded { found.bytes.append(0) }
         found.count += 1
         return next

@@ -7,6 +7,7 @@ final class KernelMemory {
     private static let block = 256                  // what one run reads; it lies in one page
     private let program: File
     private var run = Attributes()                  // the same for each
+    private var lastBlock: UInt64 = 0               // whose contents are in the context; 0: none's
     private let context = UnsafeMutableRawBufferPointer.allocate(byteCount: 16 + block, alignment: 8)       // address, result, what was read
     private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: most, alignment: 8)
 
@@ -28,14 +29,18 @@ final class KernelMemory {
     }
     deinit { context.deallocate(); room.deallocate() }
 
-    /// Valid until the next read.
-    func read(_ address: UInt64, _ count: Int) throws(SystemError) -> UnsafeRawBufferPointer {
+    /// Valid until the next read.  `behind`: what the last read has brought along is taken from that, so that both are of one moment.
+    func read(_ address: UInt64, _ count: Int, behind: Bool = false) throws(SystemError) -> UnsafeRawBufferPointer {
         let fault = SystemError("bpf", errno: 14)
         guard address != 0, count <= KernelMemory.most else { throw fault }
         var done = 0
         while done < count {
             let at = address &+ UInt64(done), within = Int(truncatingIfNeeded: at) & (KernelMemory.block - 1), part = min(count - done, KernelMemory.block - within)
-            if try run(on: at &- UInt64(within)) < 0 { throw fault }
+            if !(behind && at &- UInt64(within) == lastBlock) {
+                lastBlock = 0
+                if try run(on: at &- UInt64(within)) < 0 { throw fault }
+                lastBlock = at &- UInt64(within)
+            }
             UnsafeMutableRawBufferPointer(rebasing: room[done...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: context[16 + within..<16 + within + part]))
             done += part
         }
@@ -43,7 +48,7 @@ final class KernelMemory {
     }
     func pointer(_ address: UInt64) throws(SystemError) -> UInt64 { try read(address, 8).load(as: UInt64.self) }
     /// struct task_struct of the calling thread.
-    func currentTask() throws(SystemError) -> UInt64 { UInt64(bitPattern: try run(on: 0)) }
+    func currentTask() throws(SystemError) -> UInt64 { lastBlock = 0; return UInt64(bitPattern: try run(on: 0)) }
 
     private func run(on address: UInt64) throws(SystemError) -> Int64 {
         context.storeBytes(of: address, as: UInt64.self)

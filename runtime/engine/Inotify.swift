@@ -8,6 +8,7 @@ func addWatches(_ e: Int, _ fd: Int) {
     let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000
     for k in 0..<v.item_count {
         let w = watches[v.first_item + k].pointee, path = relocated(bytes(w.path)), r = addWatch(fd, path, w.mask | dontFollow, number: w.wd)
+        if case .limited(let limit)? = ReplayOutcome.ofWatch(r) { refuse(.lacks) { $0.put("inotify queue: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) } }
         guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
         guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }
     }
@@ -31,7 +32,7 @@ private func fill(_ e: Int, _ queue: Int) {
     if !isKept { list.addOverflow() }
     let mask = system(CKPT_SYS_umask, 0), flags = silence(queue)
     let stage = isKept ? EventStage(queue: queue, buffer: buffer, size: size) : nil
-    if isKept && stage == nil { refuse(.lacks) { $0.put("inotify queue: there is no place to make its unread events again; permit user namespaces, or restart as root") } }
+    if let stage, stage.root < 0 { expect(.noPlace(stage.root)) }
     guard var replay = EventReplay(queue: queue, stage, list, buffer: buffer, size: size) else { refuse(.systemCall) { $0.put("inotify queue: a file of memory cannot be made") } }
     var outcome = replay.rehearse(EventList(again, room: room))
     if outcome == .done { outcome = replay.fill() }
@@ -46,8 +47,11 @@ private func fill(_ e: Int, _ queue: Int) {
 private func expect(_ outcome: ReplayOutcome) {
     switch outcome {
     case .done: return
-    case .noWatch: refuse(.lacks) { $0.put("inotify queue: no watch can be added; raise sysctl fs.inotify.max_user_watches") }
+    case .limited(let limit): refuse(.lacks) { $0.put("inotify queue: its unread events cannot be made again: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) }
+    case .noPlace(let r): refuse(.lacks) { $0.put("inotify queue: there is no place to make its unread events again: "); putError(r, &$0); $0.put("; permit user namespaces (sysctl user.max_user_namespaces), or restart as root") }
+    case .noNumber: refuse(.lacks) { $0.put("inotify queue: this kernel cannot give a watch its number; it lacks CONFIG_CHECKPOINT_RESTORE") }
     case .tooMany: refuse(.lacks) { $0.put("inotify queue: it does not take as many events as were unread; set sysctl fs.inotify.max_queued_events as it was, or higher") }
+    case .queueTooLong: refuse(.lacks) { l in l.put("inotify queue: it takes too many events to be filled, as a restart must; set sysctl fs.inotify.max_queued_events to at most "); l.put(decimal: UInt64(EventReplay.most)) }
     case .different: refuse(.systemCall) { $0.put("inotify queue: its unread events cannot be made again; take a checkpoint when the program has read them") }
     }
 }

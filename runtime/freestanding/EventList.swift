@@ -2,15 +2,16 @@
 // Events of an inotify queue, one after the other, as read(2) gives them (inotify(7)).
 import CkptABI
 
-enum EventMask {
+public enum EventMask {
     static let access: UInt32 = 1, modify: UInt32 = 2, attributes: UInt32 = 4, closeWritten: UInt32 = 8, closeUnwritten: UInt32 = 0x10, open: UInt32 = 0x20
     static let movedFrom: UInt32 = 0x40, movedTo: UInt32 = 0x80, create: UInt32 = 0x100, delete: UInt32 = 0x200, deleteSelf: UInt32 = 0x400, moveSelf: UInt32 = 0x800
-    static let unmount: UInt32 = 0x2000, overflow: UInt32 = 0x4000, ignored: UInt32 = 0x8000, isFolder: UInt32 = 0x4000_0000
+    public static let ignored: UInt32 = 0x8000
+    static let unmount: UInt32 = 0x2000, overflow: UInt32 = 0x4000, isFolder: UInt32 = 0x4000_0000
 }
 
 /// One event; its name is padded with zeros to `length` bytes.
-struct QueuedEvent {
-    static let header = 16
+public struct QueuedEvent {
+    public static let header = 16
     let watch: Int32, mask: UInt32, cookie: UInt32, length: Int
     let name: UnsafePointer<CChar>
     init(_ p: UnsafeRawPointer) {
@@ -78,7 +79,7 @@ public struct EventList {
     /// Reads the queue empty; false: there is no room for all.
     mutating func take(from queue: Int) -> Bool {
         used = 0
-        while unread(queue) > 0 {
+        while hasUnread(queue) {
             let n = ckpt_read(Int32(truncatingIfNeeded: queue), base + used, room - used)
             if n <= 0 { return false }
             used += n
@@ -99,6 +100,7 @@ public struct EventList {
         return true
     }
 
+    mutating func dropLast(_ e: QueuedEvent) { used -= e.size }
     /// The queue has had more events than it says, as IN_Q_OVERFLOW tells.
     public mutating func addOverflow() {
         let p = base + used
@@ -119,6 +121,8 @@ public struct EventList {
     }
 }
 
+/// poll(2): for FIONREAD the kernel goes through the whole queue.
+func hasUnread(_ queue: Int) -> Bool { ready(queue, 1) != 0 }
 /// FIONREAD
 func unread(_ queue: Int) -> Int {
     let request = 0x541b

@@ -4,20 +4,20 @@
 import CkptABI
 
 public struct EventStage {
-    public let root: Int
+    public let root: Int                // below zero: why there is none
+    /// Of the machine, which something has met with: not the events' fault.
+    private(set) var failure: ReplayOutcome?
     private let queue: Int
     private static let quiet = EventMask.unmount, readOnly = 0, writeOnly = 1, closeOnExec = 0o2000000
 
     /// `buffer` is the stack of a child, should one be needed.
-    public init?(queue: Int, buffer: UnsafeMutableRawPointer, size: Int) {
-        let r = detachedFileSystem(buffer, size)
-        guard r >= 0 else { return nil }
-        root = r; self.queue = queue
+    public init(queue: Int, buffer: UnsafeMutableRawPointer, size: Int) {
+        root = detachedFileSystem(buffer, size); self.queue = queue
     }
     public func close() { _ = call(CKPT_SYS_close, root) }
 
     /// Makes the event at `at`, and the one that follows from it; false: that can't be.
-    func play(_ list: EventList, _ at: Int, follower: QueuedEvent?) -> Bool {
+    mutating func play(_ list: EventList, _ at: Int, follower: QueuedEvent?) -> Bool {
         let e = list[at]
         guard prepare(e.watch, list, at), follower == nil || follower!.watch == e.watch || prepare(follower!.watch, list, at) else { return false }
         return e.length > 0 ? playInside(e, follower) : playItself(e)
@@ -25,7 +25,7 @@ public struct EventStage {
 
     // MARK: what happens to an entry of a watched folder
 
-    private func playInside(_ e: QueuedEvent, _ follower: QueuedEvent?) -> Bool {
+    private mutating func playInside(_ e: QueuedEvent, _ follower: QueuedEvent?) -> Bool {
         var entry = path(e)
         if e.kind == EventMask.movedFrom { return move(e, &entry, follower) }
         if e.kind == EventMask.movedTo {
@@ -40,7 +40,7 @@ public struct EventStage {
     }
 
     /// Both halves of a move have one cookie.
-    private func move(_ e: QueuedEvent, _ entry: inout Line, _ follower: QueuedEvent?) -> Bool {
+    private mutating func move(_ e: QueuedEvent, _ entry: inout Line, _ follower: QueuedEvent?) -> Bool {
         var there = Line()
         if let follower { there = path(follower) } else { there.put("outside") }
         guard make(&entry, e.isFolder) else { return false }
@@ -50,7 +50,7 @@ public struct EventStage {
     }
 
     /// Events that leave the file where it is.
-    private func touch(_ e: QueuedEvent, _ path: inout Line) -> Bool {
+    private mutating func touch(_ e: QueuedEvent, _ path: inout Line) -> Bool {
         switch e.kind {
         case EventMask.attributes: return watch(e) && changeMode(&path)
         case EventMask.access: return watch(e) && setTime(&path, first: true)
@@ -68,7 +68,7 @@ public struct EventStage {
 
     // MARK: what happens to the watched file itself
 
-    private func playItself(_ e: QueuedEvent) -> Bool {
+    private mutating func playItself(_ e: QueuedEvent) -> Bool {
         var own = path(e.watch)
         switch e.kind {
         case EventMask.ignored: return call(CKPT_SYS_inotify_rm_watch, queue, Int(e.watch)) == 0
@@ -84,7 +84,7 @@ public struct EventStage {
     }
 
     /// The stand-in for a watched file, watched, but told of nothing; of the kind that its events want.
-    private func prepare(_ number: Int32, _ list: EventList, _ from: Int) -> Bool {
+    private mutating func prepare(_ number: Int32, _ list: EventList, _ from: Int) -> Bool {
         var isFolder = false, isUnmounted = false, at = from, own = path(number)
         if exists(&own) { return hush(number) }
         while at < list.used {
@@ -100,12 +100,14 @@ public struct EventStage {
     }
 
     /// A watch that is told of nothing but what is always told.
-    private func hush(_ number: Int32) -> Bool { watch(number, EventStage.quiet) }
-    private func watch(_ e: QueuedEvent) -> Bool { watch(e.watch, e.kind) }
-    private func watch(_ number: Int32, _ mask: UInt32) -> Bool {
+    private mutating func hush(_ number: Int32) -> Bool { watch(number, EventStage.quiet) }
+    private mutating func watch(_ e: QueuedEvent) -> Bool { watch(e.watch, e.kind) }
+    private mutating func watch(_ number: Int32, _ mask: UInt32) -> Bool {
         var place = Line()
         place.put("/proc/self/fd/"); place.put(signed: Int64(root)); place.put("/"); place.put(signed: Int64(number))
-        return place.withCString { addWatch(queue, $0, mask, number: number) } == Int(number)
+        let r = place.withCString { addWatch(queue, $0, mask, number: number) }
+        if r != Int(number) { failure = .ofWatch(r) }
+        return r == Int(number)
     }
 
     /// Its stand-in goes; the watch has gone before, or is told of it.
@@ -120,9 +122,9 @@ public struct EventStage {
 
     // MARK: a file that is unmounted: a link to one in a file system of its own
 
-    private func makeMounted(_ own: inout Line, _ isFolder: Bool) -> Bool {
+    private mutating func makeMounted(_ own: inout Line, _ isFolder: Bool) -> Bool {
         let fd = newFileSystem()
-        guard fd >= 0 else { return false }
+        guard fd >= 0 else { failure = .ofFile(fd); return false }
         var target = Line(), file = Line()
         target.put("/proc/self/fd/"); target.put(signed: Int64(fd))
         if !isFolder {
@@ -162,13 +164,16 @@ public struct EventStage {
         var s = InlineArray<18, UInt64>(repeating: 0)
         return p.withCString { p in withUnsafeMutableBytes(of: &s) { call(CKPT_SYS_newfstatat, root, address(p), Int(bitPattern: $0.baseAddress!), dontFollow) } } == 0
     }
-    private func make(_ p: inout Line, _ isFolder: Bool) -> Bool {
-        p.withCString { isFolder ? call(CKPT_SYS_mkdirat, root, address($0), 0o700) : call(CKPT_SYS_mknodat, root, address($0), 0o100600) } == 0
+    private mutating func make(_ p: inout Line, _ isFolder: Bool) -> Bool {
+        let r = p.withCString { isFolder ? call(CKPT_SYS_mkdirat, root, address($0), 0o700) : call(CKPT_SYS_mknodat, root, address($0), 0o100600) }
+        if r < 0 { failure = .ofFile(r) }
+        return r == 0
     }
     private func drop(_ p: inout Line, _ isFolder: Bool) -> Bool { p.withCString { call(CKPT_SYS_unlinkat, root, address($0), isFolder ? 0x200 : 0) } == 0 }
     private func rename(_ a: inout Line, _ b: inout Line) -> Bool { a.withCString { a in b.withCString { call(CKPT_SYS_renameat, root, address(a), root, address($0)) } } == 0 }
-    private func open(_ p: inout Line, _ access: Int) -> Int? {
+    private mutating func open(_ p: inout Line, _ access: Int) -> Int? {
         let fd = p.withCString { call(CKPT_SYS_openat, root, address($0), access | EventStage.closeOnExec) }
+        if fd < 0 { failure = .ofFile(fd) }
         return fd >= 0 ? fd : nil
     }
     private func changeMode(_ p: inout Line) -> Bool { p.withCString { call(CKPT_SYS_fchmodat, root, address($0), 0o700) } == 0 }

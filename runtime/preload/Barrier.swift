@@ -36,13 +36,13 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         case CKPT_PHASE_REQUEUE where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0:
             requeueSignals(session, slot); arrive(part, now)
         case CKPT_PHASE_TERMINALS:
-            if let process, process.pointee.terminals_count > 0 { hold(process, CKPT_HELD_TERMINALS); takeTerminals(session, process); arrive(part, now) }
+            if let process, process.pointee.terminals_count > 0, hold(session, process, CKPT_HELD_TERMINALS, during: word, { takeTerminals(session, process) }) { arrive(part, now) }
         case CKPT_PHASE_TERMINALS_BACK:
             if let process, process.pointee.terminals_count > 0 { putBackTerminals(session, process); letGo(process, CKPT_HELD_TERMINALS); arrive(part, now) }
         case CKPT_PHASE_ASK:
             if let process { answerAsks(session, process); arrive(part, now) }
         case CKPT_PHASE_QUEUES:
-            if let process, process.pointee.queues_count > 0 { hold(process, CKPT_HELD_MESSAGES); recordQueues(session, process); letGo(process, CKPT_HELD_MESSAGES); arrive(part, now) }
+            if let process, process.pointee.queues_count > 0, hold(session, process, CKPT_HELD_MESSAGES, during: word, { recordQueues(session, process) }) { letGo(process, CKPT_HELD_MESSAGES); arrive(part, now) }
         case CKPT_PHASE_MEMORY:
             if let process { saveMemory(session, process); arrive(part, now) }
         case CKPT_PHASE_END:

@@ -5,13 +5,22 @@ import CkptABI
 import PreloadBoot
 import Freestanding
 
-/// Other leaders see it before anything is taken.
-func hold(_ process: UnsafeMutablePointer<ckpt_process>, _ what: ckpt_held) { ckpt_store(&process.pointee.held, ckpt_load(&process.pointee.held) | what.rawValue) }
+/// Runs `body` with what it takes marked as held, unless the phase is no longer that of `word`.  The mark comes before a second look at the phase; those who
+/// leave look at the phase before they look for marks.  With a full fence between the two on both sides, one of us sees the other: either we see the end of
+/// the phase and take nothing, or they see the mark and stay.  (A store may otherwise pass a later load.)
+func hold(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>, _ what: ckpt_held, during word: UInt32, _ body: () -> Void) -> Bool {
+    ckpt_store(&process.pointee.held, ckpt_load(&process.pointee.held) | what.rawValue)
+    ckpt_fence()
+    guard ckpt_load(ckpt_phase_word(session)) == word else { letGo(process, what); return false }
+    body()
+    return true
+}
 func letGo(_ process: UnsafeMutablePointer<ckpt_process>, _ what: ckpt_held) { ckpt_store(&process.pointee.held, ckpt_load(&process.pointee.held) & ~what.rawValue) }
 
 /// At most ten seconds for each holder: one that is stopped (SIGSTOP) must not hold up the tree for ever.
 func awaitHolders(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
     let looks = 10_000, betweenDeaths = 100
+    ckpt_fence()        // see hold()
     for i in 0..<ckpt_processes_used(session) {
         let holder = ckpt_process_slot(session, i)
         var look = 0

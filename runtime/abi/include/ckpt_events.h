@@ -41,4 +41,3 @@ struct ckpt_watch_record {
 _Static_assert(sizeof(struct ckpt_watch_record) == 16, "watch_record");
 
 #endif
-

@@ -99,6 +99,7 @@ CKPT_INLINE uint32_t ckpt_add(uint32_t *_Nonnull p, uint32_t v) { return __atomi
 CKPT_INLINE uint64_t ckpt_add64(uint64_t *_Nonnull p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); } // the value before
 CKPT_INLINE uint64_t ckpt_load64(const uint64_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 CKPT_INLINE void ckpt_store64(uint64_t *_Nonnull p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+CKPT_INLINE void ckpt_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 CKPT_INLINE _Bool ckpt_cas(uint32_t *_Nonnull p, uint32_t expected, uint32_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
