@@ -115,6 +115,63 @@ private let roots = [User.root].filter(User.available.contains)
         }
     }
 
+    @Test func `a file removed after its queue was found empty is told of, or refused for the moment`() {
+        for user in User.available {
+            scenario("events-end", as: user) { s in
+                try s.start([try s.installation.program("events-end")])
+                try s.waitUntilReady()
+                s.environment["CKPT_PAUSE"] = "peek"
+                let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile] + (user == .root ? ["--kill"] : []), output: "initiator.out", errors: "initiator.err")
+                s.environment["CKPT_PAUSE"] = nil
+                guard eventually(20, { read(s.path("initiator.err")).contains("paused at") }) else { throw Failure("it did not pause") }
+                unlink(s.path("gone"))
+                kill(initiator, SIGCONT)
+                let status = Children.wait(initiator, limit: 60), errors = read(s.path("initiator.err"))
+                if user != .root && (status != .exited(75) || !errors.contains("only root may look at them")) { throw Failure("\(status as Any): \(errors)") }
+                if user == .root {
+                    if status != .exited(0) { throw Failure("\(status as Any): \(errors)") }
+                    s.generation = 1
+                    _ = try s.wait()
+                    try s.restart()
+                }
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
+    @Test(.enabled(if: !roots.isEmpty)) func `queues that may be long cost a checkpoint nothing; a restart names what it would have to fill`() {
+        scenario("events-deep", as: .root) { s in
+            let setting = "/proc/sys/fs/inotify/max_queued_events", before = read(setting)
+            func allow(_ events: Int) throws { try "\(events)".write(toFile: setting, atomically: false, encoding: .utf8) }
+            defer { try? before.write(toFile: setting, atomically: false, encoding: .utf8) }
+            try s.start([try s.installation.program("events-unread"), "kinds"])
+            try s.waitUntilReady()
+            try allow(8 << 20)
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
+            if result.status != .exited(75) || !result.errors.contains("lower sysctl fs.inotify.max_queued_events") { throw Failure("\(result.status): \(result.errors)") }
+            try allow(1 << 20)
+            let start = now()
+            try s.checkpoint(kill: true)
+            if now() - start > 5 { throw Failure("\(now() - start) s") }
+            try allow(8 << 20)
+            try s.restart()
+            let status = try s.wait()
+            if status != .exited(69) || !s.restartErrors.contains("set sysctl fs.inotify.max_queued_events to at most 4194304") { throw Failure("\(status): \(s.restartErrors)") }
+        }
+    }
+
+    @Test(.enabled(if: !roots.isEmpty)) func `a restart that may have too few watches says which limit to raise`() {
+        scenario("events-limited", as: .root) { s in
+            try s.start([try s.installation.program("events-unread"), "kinds"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.pid = try s.spawn(["/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", "echo 1 > /proc/sys/user/max_inotify_watches && exec \"$0\"", s.statefile], output: "restart-1.out", errors: "restart-1.err")
+            let status = try s.wait()
+            if status != .exited(69) || !s.restartErrors.contains("user.max_inotify_watches") { throw Failure("\(status): \(s.restartErrors)") }
+        }
+    }
+
     @Test(.enabled(if: !roots.isEmpty)) func `a restart is told what others had done up to one moment of the checkpoint`() {
         scenario("events-moment", as: .root) { s in
             try s.start([try s.installation.program("events-outside")])
