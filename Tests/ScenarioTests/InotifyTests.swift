@@ -120,17 +120,18 @@ private let roots = [User.root].filter(User.available.contains)
             scenario("events-end", as: user) { s in
                 try s.start([try s.installation.program("events-end")])
                 try s.waitUntilReady()
+                if user == .root { s.generation = 1 }
                 s.environment["CKPT_PAUSE"] = "peek"
                 let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile] + (user == .root ? ["--kill"] : []), output: "initiator.out", errors: "initiator.err")
                 s.environment["CKPT_PAUSE"] = nil
                 guard eventually(20, { read(s.path("initiator.err")).contains("paused at") }) else { throw Failure("it did not pause") }
                 unlink(s.path("gone"))
+                usleep(300_000)         // it says so before it waits
                 kill(initiator, SIGCONT)
-                let status = Children.wait(initiator, limit: 60), errors = read(s.path("initiator.err"))
+                let status = Children.wait(initiator, limit: 20), errors = read(s.path("initiator.err"))
                 if user != .root && (status != .exited(75) || !errors.contains("only root may look at them")) { throw Failure("\(status as Any): \(errors)") }
                 if user == .root {
                     if status != .exited(0) { throw Failure("\(status as Any): \(errors)") }
-                    s.generation = 1
                     _ = try s.wait()
                     try s.restart()
                 }
