@@ -126,9 +126,10 @@ private let roots = [User.root].filter(User.available.contains)
                 s.environment["CKPT_PAUSE"] = nil
                 guard eventually(20, { read(s.path("initiator.err")).contains("paused at") }) else { throw Failure("it did not pause") }
                 unlink(s.path("gone"))
-                usleep(300_000)         // it says so before it waits
-                kill(initiator, SIGCONT)
-                let status = Children.wait(initiator, limit: 20), errors = read(s.path("initiator.err"))
+                // It says so before it waits; and it tries once more where something is refused for the moment.
+                var status: Status?
+                _ = eventually(30) { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1); return status != nil }
+                let errors = read(s.path("initiator.err"))
                 if user != .root && (status != .exited(75) || !errors.contains("only root may look at them")) { throw Failure("\(status as Any): \(errors)") }
                 if user == .root {
                     if status != .exited(0) { throw Failure("\(status as Any): \(errors)") }
