@@ -61,6 +61,8 @@ let package = Package(
                 linkerSettings: [.unsafeFlags(freestandingLink + ["-Xclang-linker", "-static-pie", "-Xlinker", "-z", "-Xlinker", "text", "-Xlinker", "--no-export-dynamic", "-Xlinker", "--gc-sections"])]),
 
         // Ordinary Swift.  Only CkptSystem calls libc.
+        // The freestanding sources once more (a symbolic link): for unit tests, and what the initiator tries out before a restart has to do it.
+        .target(name: "FreestandingHosted", dependencies: ["CkptABI"], path: "Sources/FreestandingHosted"),
         .systemLibrary(name: "CElf", path: "Sources/CElf", pkgConfig: "libelf", providers: [.apt(["libelf-dev"])]),
         .systemLibrary(name: "CUnwind", path: "Sources/CUnwind", pkgConfig: "libunwind-ptrace", providers: [.apt(["libunwind-dev"])]),
         .systemLibrary(name: "CZstd", path: "Sources/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
@@ -71,15 +73,13 @@ let package = Package(
         .target(name: "CkptSession", dependencies: ["CkptABI", "CkptSystem"], path: "Sources/Session"),
         .target(name: "CkptStatefile", dependencies: ["CkptABI", "CElf", "CkptCompression", "CkptSystem", "CkptReport"], path: "Sources/Statefile"),
         .target(name: "CkptUnwind", dependencies: ["CUnwind", "CElf", "CkptABI", "CkptReport", "CkptSystem", "CkptStatefile"], path: "Sources/Unwind"),
-        .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptCompression",
+        .target(name: "CkptInitiator", dependencies: ["CkptABI", "CkptSystem", "CkptReport", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptCompression", "FreestandingHosted",
                 .product(name: "Logging", package: "swift-log")], path: "Sources/Initiator"),
         .executableTarget(name: "ckptctl", dependencies: ["CkptInitiator", "CkptCompression", "CkptSession", "CkptStatefile", "CkptUnwind", "CkptReport", "CkptSystem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log")], path: "tools/ckptctl",
                 linkerSettings: [.unsafeFlags(["-Xlinker", "--allow-shlib-undefined"])]),
 
-        // The freestanding sources once more as ordinary Swift (a symbolic link), for unit tests.
-        .target(name: "FreestandingHosted", dependencies: ["CkptABI"], path: "Tests/FreestandingHosted"),
-        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem", "CkptUnwind", "CkptCompression"], path: "Tests/UnitTests"),
+        .testTarget(name: "UnitTests", dependencies: ["CkptABI", "CkptInitiator", "FreestandingHosted", "CkptSession", "CkptStatefile", "CkptReport", "CkptSystem", "CkptUnwind", "CkptCompression"], path: "Tests/UnitTests"),
         .target(name: "HarnessC", path: "Tests/HarnessC"),
         .testTarget(name: "ScenarioTests", dependencies: ["CkptABI", "HarnessC"], path: "Tests/ScenarioTests"),
     ]

@@ -46,7 +46,7 @@ final class Barrier {
         self.segment = segment; self.lock = lock; self.log = log
         let s = segment.pointer
         generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
-        awaitAbandoned()
+        try awaitAbandoned()
         do throws(SystemError) {
             try segment.file.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
         } catch {
@@ -73,17 +73,33 @@ final class Barrier {
     }
 
     /// An initiator that died has left tasks behind that still put back what they took, from the arena: until they have, nothing here is ours.
-    private func awaitAbandoned() {
+    private func awaitAbandoned() throws(CheckpointFailure) {
         let word = ckpt_load(ckpt_phase_word(session))
         switch ckpt_phase(rawValue: word & UInt32(CKPT_PHASE_MASK)) {
-        case CKPT_PHASE_IDLE, CKPT_PHASE_RELEASE, CKPT_PHASE_END: return
-        case CKPT_PHASE_ABORT: break
+        case CKPT_PHASE_IDLE, CKPT_PHASE_RELEASE, CKPT_PHASE_END: break
+        case CKPT_PHASE_ABORT: awaitLeaving()
         default:
             ckpt_store(ckpt_phase_word(session), word & ~0xff | CKPT_PHASE_ABORT.rawValue)
             Kernel.wakeAll(ckpt_phase_word(session))
+            awaitLeaving()
         }
+        try awaitHolders()
+    }
+    private func awaitLeaving() {
         let deadline = Kernel.clock(1) + 1_000_000_000
         while Kernel.clock(1) < deadline, Int(ckpt_load(&session.pointee.left)) < tasksUsed { Kernel.sleep(microseconds: 200) }
+    }
+    /// A leader that was stopped between the two; one that is dead holds nothing any more.
+    private func awaitHolders() throws(CheckpointFailure) {
+        let deadline = Kernel.clock(1) + 3_000_000_000
+        while let p = (0..<Int(ckpt_processes_used(session))).lazy.map({ self.segment.process($0) }).first(where: { ckpt_load(&$0.pointee.held) != 0 }) {
+            let inner = p.pointee.pid
+            guard let pid = Proc.processes().first(where: { ProcStatus(pid: $0)?.namespacePids.last == inner && Proc.mapping(of: segment.identity, in: $0) != nil }) else { ckpt_store(&p.pointee.held, 0); continue }
+            if Kernel.clock(1) > deadline {
+                throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "pid \(pid)", "it still has to put back what an interrupted checkpoint took out of a queue", remedy: "let it run (SIGCONT), and try again")])
+            }
+            Kernel.sleep(milliseconds: 5)
+        }
     }
 
     deinit { if isOpen { abort() } }

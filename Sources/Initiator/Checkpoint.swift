@@ -23,7 +23,7 @@ public struct CheckpointOptions: Sendable {
     public var direct = false
     public var outside = OutsideConnections.auto
     /// What becomes of unread events of inotify queues.
-    public var unreadEvents = UnreadEvents.refuse
+    public var unreadEvents = UnreadEvents.keep
     /// A delta: pages that this statefile has as they are now are not written.
     public var since: String?
     /// Two ends of a socket that keeps what --track needs between two checkpoints.
@@ -184,6 +184,7 @@ final class Operation {
                     throw error
                 }
             }
+            try rehearseEvents(content)
             phase("commit")
             try commit(tree, content, plan, draft, try packed(intake, tree, draft))
             finish(tree, content, census, barrier)

@@ -61,7 +61,7 @@ extension SystemContent {
             case "anon_inode:[eventpoll]": kind = CKPT_OBJECT_EPOLL; (e.first_item, e.item_count) = epollItems[description] ?? (0, 0)
             case "anon_inode:inotify":
                 kind = CKPT_OBJECT_INOTIFY
-                guard try recordWatches(info, f, &e) else { return nil }
+                guard try recordWatches(f, &e) else { return nil }
             case "anon_inode:[pidfd]":
                 kind = CKPT_OBJECT_PIDFD
                 guard try record(info, pidfd: f, &e) else { return nil }

@@ -5,50 +5,54 @@ import CkptSession
 import CkptStatefile
 import CkptSystem
 
-/// What becomes of events that nobody has read: they can't be read and queued again.
-public enum UnreadEvents: String, Sendable, CaseIterable { case refuse, overflow }
-
 extension SystemContent {
     /// Before anything else is looked at: what we read and write may itself be an event.
     func surveyInotify() {
         for f in files.all where f.sample.isInotify {
             do throws(SystemError) {
-                for w in InotifyWatch.all(try DescriptorInfo(f.samplePid, f.sample.number)) where w.seesReaders { noisyInodes.insert(w.inode) }
-                if try !hasUnread(f) { continue }
-                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it holds events that the program has not read, which can't be queued again",
-                             "try again when the program has read them, or use --inotify overflow", status: .temporary)
+                try surveyUnread(f)
+                for w in try watches(of: f) where w.seesReaders { noisyInodes.insert(w.inode) }
             } catch {
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or close it before the checkpoint")
             }
         }
     }
 
-    private func hasUnread(_ f: OpenFile) throws(SystemError) -> Bool {
-        if options.unreadEvents == .overflow { return false }
-        return try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0
+    /// false: refused.
+    func recordWatches(_ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
+        let looks = 8, first = tables.watches.count
+        try surveyUnread(f)
+        for _ in 0..<looks {
+            if isRefused(f) { return false }
+            let watches = try watches(of: f), lost = recordPaths(of: watches, f)
+            // It may just have lost its name: then its watch goes next.
+            if lost != nil { Kernel.sleep(milliseconds: 1) }
+            if try isOneMoment(f, watches) {
+                if let lost { refuseWatch(lost, f); return false }
+                try recordUnread(f, &e)
+                e.first_item = UInt32(first); e.item_count = UInt32(tables.watches.count - first)
+                return true
+            }
+            tables.watches.removeSubrange(first...)
+            // The kernel may be about to tell of the end of a watch that it has taken away.
+            Kernel.sleep(milliseconds: 1)
+            try lookAtUnread(f)
+        }
+        refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: what it watches is being changed by somebody outside", "try again", status: .temporary)
+        return false
     }
 
-    /// false: refused.
-    func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
-        e.first_item = UInt32(tables.watches.count)
-        if try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 {
-            e.flags = CKPT_EVENT_OVERFLOW.rawValue
-            if f.holders.isEmpty && options.unreadEvents == .refuse {
-                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it is in a message, and holds unread events", "receive it before the checkpoint", status: .temporary)
-                return false
-            }
-        }
-        // In their order: the next one that the program adds gets the number after the last.
-        for w in InotifyWatch.all(info).sorted(by: { $0.wd < $1.wd }) {
-            guard let path = watchedPath(w, f) else {
-                refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: watch \(w.wd) is on a file whose path can't be found (inode \(w.inode), device \(w.device >> 20):\(w.device & 0xfffff))",
-                             Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
-                return false
-            }
+    /// In their order: the next one that the program adds gets the number after the last.  The one whose path can't be found, if any.
+    private func recordPaths(of watches: [InotifyWatch], _ f: OpenFile) -> InotifyWatch? {
+        for w in watches.sorted(by: { $0.wd < $1.wd }) {
+            guard let path = watchedPath(w, f) else { return w }
             tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(path), pad: 0))
         }
-        e.item_count = UInt32(tables.watches.count) - e.first_item
-        return true
+        return nil
+    }
+    private func refuseWatch(_ w: InotifyWatch, _ f: OpenFile) {
+        refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: watch \(w.wd) is on a file whose path can't be found (inode \(w.inode), device \(w.device >> 20):\(w.device & 0xfffff))",
+                     Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
     }
 
     private func watchedPath(_ w: InotifyWatch, _ f: OpenFile) -> String? {
@@ -101,7 +105,7 @@ extension SystemContent {
 }
 
 /// "inotify wd:1 ino:e0001 sdev:fe00000 mask:fce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:01000e0063bad52b"
-struct InotifyWatch {
+struct InotifyWatch: Equatable {
     struct File: Hashable { var device: UInt64, inode: UInt64, handle: [UInt8] }
     var file: File { File(device: device, inode: inode, handle: handle) }
     /// IN_ACCESS, IN_CLOSE_NOWRITE, IN_OPEN: who reads is told of.

@@ -24,6 +24,7 @@ final class SystemContent {
     var watchedByEdge: Set<Int> = []                                   // descriptions
     var watchedPaths: [InotifyWatch.File: String] = [:]                // of inotify's watches
     var noisyInodes: Set<UInt64> = []                                  // of files that an inotify queue of the tree sees read
+    let unread = UnreadQueues()
     lazy var mounts = Mounts()
     var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
     var survey: SocketSurvey

@@ -157,6 +157,7 @@ extension Statefile {
             let e = events[i], name = "EVENT \(i)", at = events.offset(of: i)
             try check(index(e.object, objects), name, at, "its object is out of range")
             let isQueue = objects[Int(e.object)].kind == CKPT_OBJECT_INOTIFY.rawValue
+            try check(!isQueue || e.flags & CKPT_EVENT_UNREAD.rawValue == 0 || contains(e.value, UInt64(e.set_flags)), name, at, "its unread events lie outside of the file")
             try check(isQueue ? slice(e.first_item, e.item_count, watches) : slice(e.first_item, e.item_count, watched), name, at, "what it watches is out of range")
         }
         for i in watched.indices {

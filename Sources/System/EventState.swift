@@ -84,3 +84,8 @@ extension Path {
         return major << 20 | minor
     }
 }
+
+extension Kernel {
+    /// Events that a new inotify queue takes.
+    public static var longestInotifyQueue: Int? { (try? Path.text("/proc/sys/fs/inotify/max_queued_events")).flatMap { Int($0.prefix { $0.isNumber }) } }
+}

@@ -206,7 +206,6 @@ static int hold(const char *kind) {
     if (!strcmp(kind, "vsock")) return socket(AF_VSOCK, SOCK_STREAM, 0);
     if (!strcmp(kind, "mptcp")) return socket(AF_INET, SOCK_STREAM, 262);
     if (!strcmp(kind, "netlink")) return socket(AF_NETLINK, SOCK_RAW, 16);
-    if (!strcmp(kind, "inotify-unread")) { int fd = must(inotify_init1(0)); must(inotify_add_watch(fd, scenario_path("."), IN_CREATE)); must(mkdir(scenario_path("new"), 0700)); return fd; }
     if (!strcmp(kind, "inotify-lost")) { int fd = must(inotify_init1(0)), gone = must(open(scenario_path("gone"), O_CREAT | O_WRONLY, 0600)); must(inotify_add_watch(fd, scenario_path("gone"), IN_MODIFY)); must(unlink(scenario_path("gone"))); (void)gone; return fd; }
     if (!strcmp(kind, "fired")) {           // a one-shot entry for a socket that takes no more and has nothing to read
         int fd = must(epoll_create1(0)); char b[4096] = { 0 };

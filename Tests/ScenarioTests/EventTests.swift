@@ -11,6 +11,8 @@ import Testing
         scenario("events-overflow\(inside.isEmpty ? "" : "-container")") { s in
             try s.start(["/bin/sh", "-c", "[ $(id -u) = 0 ] || users='--user --map-root-user'; exec \(inside) \(try s.installation.program("events-overflow"))"])
             try s.waitUntilReady()
+            let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt"), "--inotify", "refuse"])
+            if refused.status != .exited(75) || !refused.errors.contains("inotify queue: it holds events that the program has not read") { throw Failure("\(refused.status): \(refused.errors)") }
             try s.checkpoint(options: ["--inotify", "overflow"])
             s.go()
             try s.expect(.exited(0), output: "1: 0x8000 \n2: 0x100 a\n2: 0x100 b\nok\n")

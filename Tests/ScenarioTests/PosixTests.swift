@@ -1,4 +1,5 @@
 // POSIX shared memory, semaphores and message queues.
+import CkptABI
 import Foundation
 import Glibc
 import Testing
@@ -60,4 +61,62 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
+
+    /// A leader stands still between taking messages and putting them back, and its initiator dies: the others stay where they are for so long.
+    @Test(.enabled(if: User.available.contains(.root))) func `nobody sees a queue whose messages a leader still has to put back`() {
+        scenario("posix-held", as: .root) { s in
+            try stopHolder(s)
+            usleep(700_000)
+            let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
+            if refused.status != .exited(75) || !refused.errors.contains("pid \(s.pid): it still has to put back") { throw Failure("\(refused.status): \(refused.errors)") }
+            kill(s.pid, SIGCONT)
+            try s.checkpoint()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `a leader that is killed before it has put messages back holds up nobody`() {
+        scenario("posix-killed", as: .root) { s in
+            try stopHolder(s)
+            kill(s.pid, SIGKILL)            // we don't wait for it: a zombie is dead enough
+            let before = read(s.path("beats"))
+            guard eventually(3, { read(s.path("beats")) != before }) else { throw Failure("the other process stands still") }
+            s.go()
+        }
+    }
+
+    private func stopHolder(_ s: Scenario) throws {
+        try s.start([try s.installation.program("posix-held", flags: ["-lrt"])])
+        try s.waitUntilReady()
+        let segment = try SegmentView(of: s)
+        for _ in 0 ..< 20 {
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("never.ckpt")], output: "initiator.out", errors: "initiator.err")
+            while Children.wait(initiator, limit: 0) == nil {
+                if segment.held == 0 { usleep(50); continue }
+                kill(s.pid, SIGSTOP)
+                usleep(20_000)
+                kill(initiator, SIGKILL)
+                _ = Children.wait(initiator, limit: 5)
+                if segment.held != 0 { return }
+                kill(s.pid, SIGCONT)
+            }
+        }
+        throw Failure("no leader could be stopped in time")
+    }
+}
+
+/// The session's memory, as its members see it.
+private struct SegmentView {
+    private let session: UnsafeMutablePointer<ckpt_session>
+    init(of s: Scenario) throws {
+        let folder = s.environment["CKPT_DIR"]!, maps = read("/proc/\(s.pid)/maps").split(separator: "\n")
+        guard let line = maps.first(where: { $0.contains(folder) }), let path = line.split(separator: " ").last else { throw Failure("no session") }
+        let file = open(String(path), O_RDWR)
+        defer { close(file) }
+        // A page more than there is, as tools map it: this is no member.
+        guard let p = mmap(nil, Int(ckpt_session_size()) + 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), p != MAP_FAILED else { throw Failure("mmap") }
+        session = p.assumingMemoryBound(to: ckpt_session.self)
+    }
+    var held: UInt32 { ckpt_load(&ckpt_process_slot(session, 0).pointee.held) | ckpt_load(&ckpt_process_slot(session, 1).pointee.held) }
 }

@@ -30,7 +30,7 @@ func buildTree() {
     openStage(ENGINE_STAGE_RESTORE)
     waitForRuntime()
     endNumberers()
-    overflowQueues()
+    fillQueues()
     mountInnerProc()
     closeToTracers()
     sealLate()

@@ -4,53 +4,63 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let setNextNumber = 0x4004_4900
-
 func addWatches(_ e: Int, _ fd: Int) {
     let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000
     for k in 0..<v.item_count {
-        let w = watches[v.first_item + k].pointee, path = relocated(bytes(w.path))
-        // INOTIFY_IOC_SETNEXTWD: CONFIG_CHECKPOINT_RESTORE.
-        _ = system(CKPT_SYS_ioctl, fd, setNextNumber, Int(w.wd))
-        let r = system(CKPT_SYS_inotify_add_watch, fd, int(path), Int(w.mask | dontFollow))
+        let w = watches[v.first_item + k].pointee, path = relocated(bytes(w.path)), r = addWatch(fd, path, w.mask | dontFollow, number: w.wd)
+        if case .limited(let limit)? = ReplayOutcome.ofWatch(r) { refuse(.lacks) { $0.put("inotify queue: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) } }
         guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
         guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }
     }
+    if v.flags & CKPT_EVENT_UNREAD.rawValue != 0 { setNextWatch(fd, v.clock) }
 }
 
 /// While /proc shows our descriptors: one of the tree's own hides that (PidNamespaces.swift).
-func overflowQueues() {
-    for e in 0..<events.count where eventFd(e) >= 0 && events[e].pointee.flags & CKPT_EVENT_OVERFLOW.rawValue != 0 { overflow(eventFd(e)) }
+func fillQueues() {
+    let kept = CKPT_EVENT_UNREAD.rawValue, overflowed = CKPT_EVENT_OVERFLOW.rawValue
+    for e in 0..<events.count where eventFd(e) >= 0 && isQueue(e) && events[e].pointee.flags & (kept | overflowed) != 0 { fill(e, eventFd(e)) }
+}
+private func isQueue(_ e: Int) -> Bool { objects[events[e].pointee.object].pointee.kind == CKPT_OBJECT_INOTIFY.rawValue }
+
+private func fill(_ e: Int, _ queue: Int) {
+    let v = events[e], isKept = v.pointee.flags & CKPT_EVENT_UNREAD.rawValue != 0, bytes = isKept ? Int(v.pointee.set_flags) : 0, room = bytes + 16
+    let memory = anonymous(UInt64(room)), again = anonymous(UInt64(room)), buffer = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!, size = 65536
+    defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: memory)), UInt64(room)); _ = ckpt_munmap(UInt64(UInt(bitPattern: again)), UInt64(room)) }
+    if isKept { readStatefile(memory, UInt64(bytes), at: v.pointee.value) }
+    var list = EventList(memory, used: bytes, room: room)
+    guard list.isSound else { refuse(.badStatefile) { $0.put("inotify queue: its unread events are none; the file is damaged, take another") } }
+    if !isKept { list.addOverflow() }
+    let mask = system(CKPT_SYS_umask, 0), flags = silence(queue)
+    let stage = isKept ? EventStage(queue: queue, buffer: buffer, size: size) : nil
+    if let stage, stage.root < 0 { expect(.noPlace(stage.root)) }
+    guard var replay = EventReplay(queue: queue, stage, list, buffer: buffer, size: size) else { refuse(.systemCall) { $0.put("inotify queue: a file of memory cannot be made") } }
+    var outcome = replay.rehearse(EventList(again, room: room))
+    if outcome == .done { outcome = replay.fill() }
+    if outcome == .done && !replay.open() { outcome = .different }
+    expect(outcome)
+    replay.close()
+    stage?.close()
+    _ = system(CKPT_SYS_umask, mask)
+    if flags != 0 { _ = system(CKPT_SYS_fcntl, queue, putFlags, flags) }
 }
 
-/// IN_Q_OVERFLOW alone: the kernel queues it behind as many events as fit, which are taken out again.  They are those of a file of ours, of two kinds in
-/// turn, since equal ones in a row are one; nothing is queued behind it, not even that the watch is gone.
-private func overflow(_ queue: Int) {
-    let modify = 2, attributes = 4, readWrite: Int32 = 0o2000002, size = 16, most = 1 << 24, countingEach = 4096
-    let file = system(CKPT_SYS_memfd_create, int(StaticString("overflow").cString), 1)
-    guard file >= 0 else { refuse(file) { $0.put("inotify queue: a file of memory") } }
-    var path = Line()
-    path.put("/proc/self/fd/"); path.put(signed: Int64(file))
-    // A descriptor of memfd_create(2) itself tells nobody.
-    let watch = path.withCString { system(CKPT_SYS_inotify_add_watch, queue, int($0), modify | attributes) }, seen = path.withCString { ckpt_open($0, readWrite, 0) }
-    guard watch >= 0, seen >= 0 else { refuse(watch < 0 ? watch : seen) { $0.put("inotify queue: a watch that makes it overflow") } }
-    var byte: UInt8 = 0, made = 0, before = -1
-    while made < most {
-        if made % countingEach == 0 { let now = unread(queue); if now == before { break }; before = now }
-        if made & 1 == 0 { _ = system(CKPT_SYS_pwrite64, seen, int(&byte), 1, 0) } else { _ = system(CKPT_SYS_fchmod, seen, 0o600) }
-        made += 1
+private func expect(_ outcome: ReplayOutcome) {
+    switch outcome {
+    case .done: return
+    case .limited(let limit): refuse(.lacks) { $0.put("inotify queue: its unread events cannot be made again: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) }
+    case .noPlace(let r): refuse(.lacks) { $0.put("inotify queue: there is no place to make its unread events again: "); putError(r, &$0); $0.put("; permit user namespaces (sysctl user.max_user_namespaces), or restart as root") }
+    case .noNumber: refuse(.lacks) { $0.put("inotify queue: this kernel cannot give a watch its number; it lacks CONFIG_CHECKPOINT_RESTORE") }
+    case .tooMany: refuse(.lacks) { $0.put("inotify queue: it does not take as many events as were unread; set sysctl fs.inotify.max_queued_events as it was, or higher") }
+    case .queueTooLong: refuse(.lacks) { l in l.put("inotify queue: it takes too many events to be filled, as a restart must; set sysctl fs.inotify.max_queued_events to at most "); l.put(decimal: UInt64(EventReplay.most)) }
+    case .different: refuse(.systemCall) { $0.put("inotify queue: its unread events cannot be made again; take a checkpoint when the program has read them") }
     }
-    _ = system(CKPT_SYS_inotify_rm_watch, queue, watch)
-    var left = unread(queue) - size
-    while left > 0 {
-        let n = ckpt_read(Int32(truncatingIfNeeded: queue), UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!, min(left, 65536))
-        if n <= 0 { break }
-        left -= n
-    }
-    guard left == 0, unread(queue) == size else { refuse(.systemCall) { $0.put("inotify queue: it cannot be made to overflow; lower sysctl fs.inotify.max_queued_events") } }
-    _ = ckpt_close(Int32(truncatingIfNeeded: seen)); _ = ckpt_close(Int32(truncatingIfNeeded: file))
 }
-private func unread(_ queue: Int) -> Int {
-    var n: Int32 = 0
-    return system(CKPT_SYS_ioctl, queue, 0x541b, int(&n)) == 0 ? Int(n) : 0
+
+private let getFlags = 3, putFlags = 4
+/// What is queued here is nobody's SIGIO (O_ASYNC): the flags to set again, 0 if none signals.
+private func silence(_ queue: Int) -> Int {
+    let asynchronous = 0o20000, flags = system(CKPT_SYS_fcntl, queue, getFlags)
+    if flags < 0 || flags & asynchronous == 0 { return 0 }
+    _ = system(CKPT_SYS_fcntl, queue, putFlags, flags & ~asynchronous)
+    return flags
 }

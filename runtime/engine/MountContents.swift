@@ -3,7 +3,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let mkdirat = 258, fchownat = 260, symlinkat = 266, fchmodat = 268, noFollow = 0x100, emptyPath = 0x1000
+private let fchownat = 260, noFollow = 0x100, emptyPath = 0x1000
 
 func fill(mount k: Int) {
     let root = ckpt_open(bytes(mounts[k].pointee.target), 0o2200000, 0)
@@ -40,13 +40,13 @@ private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k:
     }
     var r = 0
     switch kind {
-    case 0o040000: if e.path != 0 && bytes(e.path).pointee != 0 { r = system(mkdirat, root, path, 0o700) }
-    case 0o120000: r = system(symlinkat, int(bytes(e.target)), root, path)
+    case 0o040000: if e.path != 0 && bytes(e.path).pointee != 0 { r = system(CKPT_SYS_mkdirat, root, path, 0o700) }
+    case 0o120000: r = system(CKPT_SYS_symlinkat, int(bytes(e.target)), root, path)
     case 0o100000: r = write(i, root, path, buffer)
     default: r = system(CKPT_SYS_mknodat, root, path, Int(kind | 0o600), int(e.rdev))
     }
     if r == 0 { r = system(fchownat, root, path, Int(e.uid), Int(e.gid), noFollow) }
-    if r == 0 && kind != 0o120000 { r = system(fchmodat, root, path, Int(e.mode & 0o7777)) }
+    if r == 0 && kind != 0o120000 { r = system(CKPT_SYS_fchmodat, root, path, Int(e.mode & 0o7777)) }
     guard r == 0 else { refuseEntry(i, r, k) }
 }
 

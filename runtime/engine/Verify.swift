@@ -39,7 +39,7 @@ func verifyTables(fileSize: UInt64) {
     verifyTerminals(fileSize)
     verifySaved(fileSize)
     for i in 0..<bases.count where i >= Int(CKPT_MAX_BASES) || !isText(bases[i].pointee.path) { bad("BASE", i, "one too many, or its path") }
-    verifyEvents()
+    verifyEvents(fileSize)
     verifyIPC(fileSize)
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
@@ -232,7 +232,7 @@ private func isProcess(_ pid: UInt64) -> Bool {
     return false
 }
 
-private func verifyEvents() {
+private func verifyEvents(_ file: UInt64) {
     for i in 0..<events.count {
         let e = events[i].pointee
         guard e.object < objects.count, isEventKind(objects[e.object].pointee.kind), objects[e.object].pointee.detail == i else { bad("EVENT", i, "names no object") }
@@ -240,6 +240,7 @@ private func verifyEvents() {
         let t = e.left, year: Int64 = 31_622_400
         guard t.value_sec >= 0, t.value_sec < 1_000 * year, t.value_nsec >= 0, t.value_nsec < 1_000_000_000, t.interval_sec >= 0, t.interval_nsec >= 0, t.interval_nsec < 1_000_000_000 else { bad("EVENT", i, "a time that is none") }
         if objects[e.object].pointee.kind == CKPT_OBJECT_PIDFD.rawValue && e.flags & CKPT_EVENT_REAPED.rawValue == 0 { guard isProcess(e.value) else { bad("EVENT", i, "a process that is not in the tree") } }
+        guard !isQueue || e.flags & CKPT_EVENT_UNREAD.rawValue == 0 || isData(e.value, UInt64(e.set_flags), file) && e.clock > 0 else { bad("EVENT", i, "its unread events") }
         guard within(e.first_item, e.item_count, isQueue ? watches.count : watched.count) else { bad("EVENT", i, "what it watches") }
     }
     for i in 0..<watched.count {

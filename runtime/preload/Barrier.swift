@@ -36,19 +36,20 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         case CKPT_PHASE_REQUEUE where slot.pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0:
             requeueSignals(session, slot); arrive(part, now)
         case CKPT_PHASE_TERMINALS:
-            if let process, process.pointee.terminals_count > 0 { takeTerminals(session, process); arrive(part, now) }
+            if let process, process.pointee.terminals_count > 0, hold(session, process, CKPT_HELD_TERMINALS, during: word, { takeTerminals(session, process) }) { arrive(part, now) }
         case CKPT_PHASE_TERMINALS_BACK:
-            if let process, process.pointee.terminals_count > 0 { putBackTerminals(session, process); arrive(part, now) }
+            if let process, process.pointee.terminals_count > 0 { putBackTerminals(session, process); letGo(process, CKPT_HELD_TERMINALS); arrive(part, now) }
         case CKPT_PHASE_ASK:
             if let process { answerAsks(session, process); arrive(part, now) }
         case CKPT_PHASE_QUEUES:
-            if let process, process.pointee.queues_count > 0 { recordQueues(session, process); arrive(part, now) }
+            if let process, process.pointee.queues_count > 0, hold(session, process, CKPT_HELD_MESSAGES, during: word, { recordQueues(session, process) }) { letGo(process, CKPT_HELD_MESSAGES); arrive(part, now) }
         case CKPT_PHASE_MEMORY:
             if let process { saveMemory(session, process); arrive(part, now) }
         case CKPT_PHASE_END:
             endWithTheOthers()
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
-            if let process { putBackTerminals(session, process) }
+            if let process { putBackTerminals(session, process); letGo(process, CKPT_HELD_TERMINALS) }
+            awaitHolders(session, leads: process != nil)
             if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process); closeTracking() }
             undoOptions(session)
             requeueSignals(session, slot)
@@ -99,7 +100,7 @@ func awaitEnd(_ session: UnsafeMutablePointer<ckpt_session>, _ mine: UInt32) {
     var word = ckpt_load(ckpt_phase_word(session))
     while generation(word) == mine {
         switch phase(word) {
-        case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE: return
+        case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE: return awaitHolders(session, leads: false)
         case CKPT_PHASE_END: endWithTheOthers()
         default: word = awaitChange(session, from: word, as: CKPT_WAITS_AS_FOLLOWER)
         }

@@ -1,5 +1,5 @@
 // Runs in a leader, parked in the SIGCKPT handler, every signal blocked: POSIX message queues, whose messages can only be received.
-// They are taken and put back in one go, so that neither an abort nor a dead initiator can come in between.
+// They are taken and put back in one go, so that neither an abort nor a dead initiator can come in between; the others stay in their handlers for that long (Holders.swift).
 import CkptABI
 import PreloadBoot
 import Freestanding

@@ -92,6 +92,8 @@ private struct Offer {
                   else: "deltas compare all memory with their base, also with --track, and all is saved in the pause, also with --pre-copy",
                   remedy: WriteTracking.isPossible ? "as root: sysctl -w kernel.yama.ptrace_scope=0" : "boot Linux 6.7 or later"),
             Offer("page scan", Machine.hasPagemapScan, "PAGEMAP_SCAN", else: "checkpoints read /proc/PID/pagemap, which is slower", remedy: "boot Linux 6.7 or later"),
+            Offer("inotify queues", InotifyQueueView.isPossible, "unread events are kept", else: "with unread events they are refused, for the moment",
+                  remedy: Kernel.userID == 0 ? "boot a kernel with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_SYSCALL" : "take such checkpoints as root, or with CAP_BPF and CAP_PERFMON"),
             Offer("kcmp", Machine.hasKcmp, "shared descriptors are recognised", else: "kcmp(2) is not available", remedy: "boot a kernel with CONFIG_KCMP", vital: true),
             Offer("ptrace", mayTrace, "stopped and stuck tasks can be looked at", else: "stopped tasks are woken with SIGCONT, stuck ones named without a stack", remedy: "as root: sysctl -w kernel.yama.ptrace_scope=0"),
             Offer("session memory", free >= 64 << 20, "\(sizeText(free)) free in \(folder)", else: "\(sizeText(free)) free in \(folder)",

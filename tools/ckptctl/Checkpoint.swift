@@ -44,7 +44,7 @@ struct Checkpoint: ParsableCommand {
     @Flag(name: .customLong("pre-copy"), help: "Write most memory while the tree runs, so that the pause takes what it has written meanwhile.") var preCopy = false
     @Option(help: .hidden) var track: Track?
     @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
-    @Option(help: "Unread events of inotify queues, which nobody can queue again: refuse (the checkpoint, for the moment), overflow (a restart finds IN_Q_OVERFLOW in their place, as after too many events).") var inotify = UnreadEvents.refuse
+    @Option(help: "Unread events of inotify queues: keep (a restart finds them; only root may look at them), refuse (the checkpoint, for the moment), overflow (a restart finds IN_Q_OVERFLOW in their place, as after too many events).") var inotify = UnreadEvents.keep
     @Flag(help: "Write memory past the page cache (O_DIRECT): for storage that is slower than memory, and to keep the cache for others.") var direct = false
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
     @Flag(help: "Print how long each phase took.") var timing = false

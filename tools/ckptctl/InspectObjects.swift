@@ -26,7 +26,7 @@ struct ObjectKind: Sendable {
         CKPT_OBJECT_EPOLL.rawValue: .init(name: "epoll") { s, o, i in watchedWords(s, s.events[Int(o.detail)]) },
         CKPT_OBJECT_INOTIFY.rawValue: .init(name: "inotify") { s, o, i in
             let e = s.events[Int(o.detail)]
-            return "watches " + (e.first_item..<e.first_item + e.item_count).map { s.string(s.watches[Int($0)].path) }.joined(separator: " ") + (e.flags & CKPT_EVENT_OVERFLOW.rawValue != 0 ? ", had unread events" : "")
+            return "watches " + (e.first_item..<e.first_item + e.item_count).map { s.string(s.watches[Int($0)].path) }.joined(separator: " ") + (e.flags & CKPT_EVENT_OVERFLOW.rawValue != 0 ? ", had unread events" : "") + (e.flags & CKPT_EVENT_UNREAD.rawValue != 0 ? ", \(sizeText(UInt64(e.set_flags))) unread" : "")
         },
         CKPT_OBJECT_PIDFD.rawValue: .init(name: "pidfd") { s, o, i in
             let e = s.events[Int(o.detail)]

@@ -8,13 +8,14 @@ enum ckpt_event_flags {
     CKPT_EVENT_SEMAPHORE = 1,       // eventfd: EFD_SEMAPHORE
     CKPT_EVENT_REAPED = 2,          // pidfd: its process has ended and been waited for
     CKPT_EVENT_OVERFLOW = 4,        // inotify: IN_Q_OVERFLOW stands for what was unread
+    CKPT_EVENT_UNREAD = 8,          // inotify: what was unread is stored
 };
 struct ckpt_event_record {
     uint32_t object;                // OBJECT that it belongs to
     uint32_t flags;                 // enum ckpt_event_flags
-    uint64_t value;                 // eventfd: the count; timerfd: expirations not yet read; signalfd: the set; pidfd: the pid, or the wait status
-    int32_t  clock;                 // timerfd
-    uint32_t set_flags;             // timerfd: flags of timerfd_settime(2)
+    uint64_t value;                 // eventfd: the count; timerfd: expirations not yet read; signalfd: the set; pidfd: the pid, or the wait status; inotify: offset of unread events
+    int32_t  clock;                 // timerfd; inotify with unread events: number of the next watch
+    uint32_t set_flags;             // timerfd: flags of timerfd_settime(2); inotify: bytes of unread events
     struct ckpt_itimerspec left;    // timerfd: it_value 0: disarmed, or expired
     uint32_t first_item, item_count;// epoll: WATCHED; inotify: WATCH
 };

@@ -180,6 +180,8 @@ struct ckpt_task {
 _Static_assert(sizeof(struct ckpt_task) == 256, "task slot");
 
 
+// What is nowhere else for that long: no task of the tree runs on before it is back.
+enum ckpt_held { CKPT_HELD_TERMINALS = 1, CKPT_HELD_MESSAGES = 2 };
 enum ckpt_future_locks { CKPT_LOCKS_NOTHING = 0, CKPT_LOCKS_FUTURE = 1, CKPT_LOCKS_ON_FAULT = 2 };
 struct ckpt_process {
     uint32_t status;                // atomic: the phase that the leader has completed
@@ -231,7 +233,8 @@ struct ckpt_process {
     uint64_t known_offset, shared_known_offset;     // arena: struct ckpt_run[]
     uint32_t known_count, shared_known_count;
     uint64_t pages_kept, pages_unread;      // atomic: that stay in the base; those of them that nobody had to read there
-    uint64_t spare[184];
+    uint32_t held, pad9;            // atomic: enum ckpt_held, what its leader has taken and not yet put back
+    uint64_t spare[183];
 };
 _Static_assert(sizeof(struct ckpt_process) == 4096, "process slot");
 

@@ -42,7 +42,7 @@ enum {
     CKPT_SYS_semtimedop = 220, CKPT_SYS_timer_create = 222, CKPT_SYS_timer_settime = 223, CKPT_SYS_timer_gettime = 224,
     CKPT_SYS_timer_getoverrun = 225, CKPT_SYS_timer_delete = 226, CKPT_SYS_clock_gettime = 228, CKPT_SYS_clock_nanosleep = 230,
     CKPT_SYS_exit_group = 231, CKPT_SYS_epoll_wait = 232, CKPT_SYS_epoll_ctl = 233, CKPT_SYS_inotify_add_watch = 254, CKPT_SYS_inotify_rm_watch = 255, CKPT_SYS_timerfd_create = 283, CKPT_SYS_timerfd_settime = 286, CKPT_SYS_signalfd4 = 289, CKPT_SYS_eventfd2 = 290, CKPT_SYS_epoll_create1 = 291, CKPT_SYS_inotify_init1 = 294, CKPT_SYS_tgkill = 234, CKPT_SYS_waitid = 247, CKPT_SYS_keyctl = 250, CKPT_SYS_ioprio_set = 251,
-    CKPT_SYS_ioprio_get = 252, CKPT_SYS_openat = 257, CKPT_SYS_mknodat = 259, CKPT_SYS_newfstatat = 262, CKPT_SYS_unlinkat = 263, CKPT_SYS_linkat = 265,
+    CKPT_SYS_ioprio_get = 252, CKPT_SYS_openat = 257, CKPT_SYS_mkdirat = 258, CKPT_SYS_mknodat = 259, CKPT_SYS_newfstatat = 262, CKPT_SYS_unlinkat = 263, CKPT_SYS_renameat = 264, CKPT_SYS_linkat = 265, CKPT_SYS_symlinkat = 266, CKPT_SYS_fchmodat = 268,
     CKPT_SYS_readlinkat = 267, CKPT_SYS_pselect6 = 270, CKPT_SYS_ppoll = 271, CKPT_SYS_unshare = 272, CKPT_SYS_set_robust_list = 273,
     CKPT_SYS_get_robust_list = 274, CKPT_SYS_tee = 276, CKPT_SYS_utimensat = 280, CKPT_SYS_epoll_pwait = 281, CKPT_SYS_fallocate = 285,
     CKPT_SYS_dup3 = 292, CKPT_SYS_pipe2 = 293, CKPT_SYS_preadv = 295, CKPT_SYS_pwritev = 296, CKPT_SYS_rt_tgsigqueueinfo = 297, CKPT_SYS_prlimit64 = 302,
@@ -99,6 +99,7 @@ CKPT_INLINE uint32_t ckpt_add(uint32_t *_Nonnull p, uint32_t v) { return __atomi
 CKPT_INLINE uint64_t ckpt_add64(uint64_t *_Nonnull p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); } // the value before
 CKPT_INLINE uint64_t ckpt_load64(const uint64_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 CKPT_INLINE void ckpt_store64(uint64_t *_Nonnull p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+CKPT_INLINE void ckpt_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 CKPT_INLINE _Bool ckpt_cas(uint32_t *_Nonnull p, uint32_t expected, uint32_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
