@@ -58,8 +58,10 @@ func readNumber(_ path: StaticString, hexadecimal: Bool, behind separator: UInt8
 func restoreProcessAttributes(_ i: Int) {
     let p = processes[i]
     registerBarriers(i)
-    changeFolder(i)
-    changeRoot(i)
+    if !hasPlaces(i) {
+        changeFolder(i)
+        changeRoot(i)
+    }
     _ = system(CKPT_SYS_umask, Int(p.pointee.umask))
     if system(CKPT_SYS_personality, 0xffff_ffff) != Int(p.pointee.personality) {
         let r = system(CKPT_SYS_personality, Int(p.pointee.personality))
@@ -69,6 +71,22 @@ func restoreProcessAttributes(_ i: Int) {
     set(i, 26, 25, p.pointee.tsc_mode == 0 ? 1 : p.pointee.tsc_mode, byPointer: true, "access to the time stamp counter")
     set(i, 41, 42, p.pointee.thp_disable, byPointer: false, "transparent huge pages")
     set(i, 57, 58, p.pointee.io_flusher, byPointer: false, "PR_SET_IO_FLUSHER; restart it with CAP_SYS_RESOURCE")
+}
+
+/// Working folder and root in the mounts of a part: known by descriptors.
+private func hasPlaces(_ i: Int) -> Bool { processes[i].pointee.mounts != 0 && isPartMounts(Int(processes[i].pointee.mounts) - 1) }
+func enterPlaces(_ i: Int) {
+    guard hasPlaces(i) else { return }
+    enterMounts(of: i, outside: 0)
+    let p = processes[i], root = p.pointee.root, folder = Int(p.pointee.cwd)
+    var r = 0
+    if root != ckpt_no_index() {
+        r = system(CKPT_SYS_fchdir, Int(anchors[Int(root)].pointee))
+        if r == 0 { r = system(CKPT_SYS_chroot, int(StaticString(".").cString)) }
+        guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("root folder: "); putObject(Int(root), &l); l.put("chroot; restart it as root") } }
+    }
+    r = system(CKPT_SYS_fchdir, Int(objects[folder].pointee.kind == CKPT_OBJECT_DELETED_FOLDER.rawValue ? objectFd[folder].pointee : anchors[folder].pointee))
+    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("current folder: "); putObject(folder, &l); l.put("put it back") } }
 }
 
 /// A folder without a name is in the engine's descriptors, which go next.

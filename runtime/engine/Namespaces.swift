@@ -146,7 +146,7 @@ private func number(_ text: InlineArray<256, UInt8>, _ n: Int, _ i: inout Int) -
 /// The first process of a pid namespace gives it a /proc of its own; where that is forbidden the old one stays.
 func mountProc() {
     let none = StaticString("none").cString, root = StaticString("/").cString, proc = StaticString("proc").cString, at = StaticString("/proc").cString
-    guard system(CKPT_SYS_mount, int(none), int(root), 0, 0x4000 | 1 << 18, 0) == 0 else { return }
+    guard system(CKPT_SYS_mount, int(none), int(root), 0, 0x4000 | Propagation.slave, 0) == 0 else { return }
     _ = system(CKPT_SYS_mount, int(proc), int(at), int(proc), 2 | 4 | 8, 0)
 }
 

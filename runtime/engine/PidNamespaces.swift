@@ -215,8 +215,9 @@ func among(_ place: UInt32, _ body: () -> Int) -> Int {
 
 /// In the builder, when nobody needs the outer /proc any more: those of the tree's own namespaces, each mounted by somebody who lives there.
 func mountInnerProc() {
-    for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue {
-        var r = among(mounts[k].pointee.source) { fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
+    for i in 0..<namespaces.count where isPartMounts(i) { mountLate(i) }
+    for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue && !isPartMounts(Int(mounts[k].pointee.namespaces)) {
+        var r = among(mounts[k].pointee.shows) { fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
         var status: Int32 = 0, e = -4
         while r > 0 && e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
         if r > 0 { r = Int(-(status >> 8 & 0xff)) }

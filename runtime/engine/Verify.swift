@@ -44,11 +44,14 @@ func verifyTables(fileSize: UInt64) {
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.owner <= i), n.owner == 0 || isUsers(n.owner), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || (n.kind == CKPT_NAMESPACE_MOUNT.rawValue && n.around <= i && (n.around == 0 || isPartMounts(Int(n.around) - 1))) || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.owner <= i), n.owner == 0 || isUsers(n.owner), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
     }
     for i in 0..<mounts.count {
         let m = mounts[i].pointee
-        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_PROC.rawValue, m.kind == CKPT_MOUNT_PROC.rawValue ? m.source <= namespaces.count : isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
+        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_NEW.rawValue, isText(m.source), isText(m.target), isText(m.options), m.shows <= namespaces.count else { bad("MOUNT", i, "its namespace or paths") }
+        if !isPartMounts(Int(m.namespaces)) { guard m.kind <= CKPT_MOUNT_PROC.rawValue else { bad("MOUNT", i, "its kind") }; continue }
+        guard m.kind != CKPT_MOUNT_TMPFS.rawValue, m.parent == none || (m.parent < mounts.count && mounts[m.parent].pointee.namespaces == m.namespaces), m.system < mounts.count, isText(m.place), isText(m.root), isText(m.type), isText(m.line),
+              bytes(m.root).pointee == 47 else { bad("MOUNT", i, "what it is mounted on, or what it shows") }
     }
     for i in 0..<entries.count {
         let e = entries[i].pointee

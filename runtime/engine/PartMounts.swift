@@ -1,0 +1,356 @@
+// Mount namespaces of parts of the tree.  The builder has each made by children: one makes the namespace, a copy of that in which the tree is built, and its
+// file systems, which the builder fills; another attaches everything where it was, as the program did, with no more power than that had; a third, when the tree
+// is complete, what shows processes; the last compares.
+// Runs in the builder and its children, on the region's main stack; no allocation, no libc.
+import CkptABI
+import EngineBoot
+import Freestanding
+
+private let none = ckpt_no_index()
+
+func isPartMounts(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_MOUNT.rawValue && !isWhole(i) }
+var hasPartMounts: Bool {
+    for i in 0..<namespaces.count where isPartMounts(i) { return true }
+    return false
+}
+
+/// On the board, by MOUNT: the descriptor of each that is there, or 0; and of the file system that it makes.
+private var places: UInt64 { state.pointee.scratch + boardBytes - pageAlignUp(UInt64(mounts.count) * 8) }
+private var mountFds: Table<Int32> { Table(at: places, count: UInt64(mounts.count)) }
+private var systemFds: Table<Int32> { Table(at: places + UInt64(mounts.count) * 4, count: UInt64(mounts.count)) }
+private func fd(_ k: Int) -> Int32 { mountFds[k].pointee }
+private func keep(_ k: Int, _ r: Int) { mountFds[k].pointee = lift(Int32(truncatingIfNeeded: r), "mount") }
+
+func putMount(_ k: Int, _ l: inout Line) { l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put(" in a mnt namespace of a part of the tree: ") }
+private func refuseMount(_ k: Int, _ r: Int, _ what: StaticString) -> Never { refuse(r) { l in putMount(k, &l); l.put(what); l.put(": "); putError(r, &l); l.put("; restart it where its folders and file systems are, or as root") } }
+
+private func isOf(_ k: Int, _ i: Int) -> Bool { Int(mounts[k].pointee.namespaces) == i }
+/// What shows processes is made when they are there, and so is what is on it or shows a part of it.
+private func isLate(_ k: Int) -> Bool {
+    var at = k, left = mounts.count
+    while left > 0 {
+        let m = mounts[at].pointee
+        if m.kind == CKPT_MOUNT_PROC.rawValue || (m.kind == CKPT_MOUNT_NEW.rawValue && mounts[m.system].pointee.kind == CKPT_MOUNT_PROC.rawValue) { return true }
+        if m.parent == none { return false }
+        at = Int(m.parent)
+        left -= 1
+    }
+    return false
+}
+
+// MARK: the namespace and its file systems
+
+/// In a child, in the user namespace to which it belongs.  What is mounted outside from now on comes in; nothing goes out.
+func makePartMounts(_ i: Int) {
+    let slaves = 0x4000 | Propagation.slave, all = StaticString("/").cString, no = StaticString("none").cString
+    let r = system(CKPT_SYS_mount, int(no), int(all), 0, slaves, 0)
+    guard r == 0 else { refuseNamespace(i, r) }
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_NEW.rawValue && mounts[k].pointee.system == UInt32(k) {
+        let m = mounts[k].pointee
+        if m.shows != 0 { _ = enterPart(Int(m.shows) - 1) }
+        let r = makeFileSystem(bytes(m.type), source: bytes(m.source), options: bytes(m.options), flags: m.flags & ~1, owner: namespaces[i].pointee.owner)
+        guard r >= 0 else { refuseMount(k, r, "its file system cannot be made") }
+        systemFds[k].pointee = lift(Int32(truncatingIfNeeded: r), "file system")
+    }
+}
+
+/// In the builder, which owns whatever is in them.
+func fillPartMounts(_ i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && systemFds[k].pointee > 0 { fill(mount: k, root: Int(systemFds[k].pointee)) }
+    letChild(i, assembleEntry)
+}
+
+// MARK: where everything is
+
+private let assembleEntry: @convention(c) (UInt64) -> Void = { i in
+    beChild()
+    assemble(Int(i))
+    ckpt_exit_group(0)
+}
+
+private func assemble(_ i: Int) {
+    enterSource(i)
+    openPeersOutside(i)
+    enterOwner(i)
+    go(to: i)
+    var seen = MountTable()
+    seen.read()
+    findInherited(i, &seen)
+    removeOthers(&seen)
+    var left = 1
+    // What something is mounted on comes before that.
+    while left > 0 {
+        var done = 0
+        left = 0
+        for k in 0..<mounts.count where isOf(k, i) && !isLate(k) && fdOfMade(k) == 0 {
+            if mounts[k].pointee.parent != none && fdOfMade(Int(mounts[k].pointee.parent)) == 0 { left += 1; continue }
+            make(k, &seen)
+            done += 1
+        }
+        if done == 0 && left > 0 { refuse(.badStatefile) { $0.put("statefile: MOUNT records: they stand on each other in a circle; the file is damaged, take another") } }
+    }
+    finish(i, late: false)
+    changeRoot(i)
+    detachSystems(i)
+}
+private func go(to i: Int) {
+    let r = enterPart(i)
+    guard r == 0 else { refuseNamespace(i, r) }
+}
+/// The mount namespace that one was copied from: where we are, or another of a part's.
+func enterSource(_ i: Int) { if namespaces[i].pointee.around != 0 { go(to: Int(namespaces[i].pointee.around) - 1) } }
+/// The file systems have descriptors before they are attached.
+private func fdOfMade(_ k: Int) -> Int32 { mounts[k].pointee.mode & made != 0 ? fd(k) : 0 }
+private let made: UInt32 = 1 << 31
+private func note(_ k: Int) { mounts[k].pointee.mode |= made }
+
+/// Those that this namespace has from the beginning.
+private func findInherited(_ i: Int, _ seen: inout MountTable) {
+    var left = true
+    while left {
+        left = false
+        for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && fdOfMade(k) == 0 {
+            let parent = mounts[k].pointee.parent
+            if parent != none && fdOfMade(Int(parent)) == 0 { continue }
+            guard adopt(k, &seen) else {
+                refuse(.systemCall) { l in putMount(k, &l); l.put("nothing like it is mounted here; mount it again where the restart is started") }
+            }
+            left = true
+        }
+    }
+}
+
+/// Is it there already?
+private func adopt(_ k: Int, _ seen: inout MountTable) -> Bool {
+    let parent = mounts[k].pointee.parent, on = parent == none ? 0 : number(Int(parent))
+    for s in 0..<seen.count where !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: false) {
+        if parent == none ? seen.indexOf(id: seen.all[s].parent) >= 0 && seen.all[s].parent != seen.all[s].id : seen.all[s].parent != on { continue }
+        seen.all[s].used = true
+        let r = openPlace(-100, bytes(mounts[k].pointee.target))
+        // Another mount may cover it: nothing is ever done to it then.
+        if r >= 0 && mountNumber(Int32(truncatingIfNeeded: r)) == seen.all[s].id { keep(k, r) } else {
+            if r >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: r)) }
+            mountFds[k].pointee = covered(seen.all[s].id)
+        }
+        note(k)
+        return true
+    }
+    return false
+}
+/// One that is covered has only its number.
+private func covered(_ id: Int32) -> Int32 { -1 - id }
+private func number(_ k: Int) -> Int32 { fd(k) < 0 ? -1 - fd(k) : mountNumber(fd(k)) }
+
+/// What the part has unmounted; what may not be unmounted by itself (it is locked) is found when all are compared.
+private func removeOthers(_ seen: inout MountTable) {
+    let path = engine_path()
+    var s = seen.count - 1
+    while s >= 0 {
+        defer { s -= 1 }
+        if seen.all[s].used || (state.pointee.mode == ENGINE_PIDS_NS.rawValue && seen.isProc(seen.all[s])) || !seen.copyPoint(seen.all[s], to: path, capacity: 4096) { continue }
+        if isRootGone { continue }
+        let r = openPlace(-100, Text(path))
+        if r < 0 { continue }
+        let isIt = mountNumber(Int32(truncatingIfNeeded: r)) == seen.all[s].id
+        _ = ckpt_close(Int32(truncatingIfNeeded: r))
+        if isIt { _ = system(CKPT_SYS_umount2, int(path), 0) }
+    }
+}
+/// Another root takes the place of all that was inherited.
+private var isRootGone: Bool { state.pointee.root_is_new != 0 }
+
+private func make(_ k: Int, _ seen: inout MountTable) {
+    let m = mounts[k].pointee
+    if state.pointee.has_copied_all != 0 {
+        seen.read()
+        for s in 0..<seen.count { seen.all[s].used = isMade(seen.all[s].id, Int(m.namespaces)) }
+        if adopt(k, &seen) { return }
+    }
+    var withAll = false
+    if m.kind == CKPT_MOUNT_BIND.rawValue { keep(k, copyOutside(k, &withAll)) }
+    else { keep(k, copySystem(k, &withAll)) }
+    put(k)
+    if withAll { state.pointee.has_copied_all = 1 }
+}
+private func isMade(_ id: Int32, _ i: Int) -> Bool {
+    for k in 0..<mounts.count where isOf(k, i) && fdOfMade(k) != 0 && number(k) == id { return true }
+    return false
+}
+
+/// Something from outside, which must be of the kind that it was.
+private func copyOutside(_ k: Int, _ withAll: inout Bool) -> Int {
+    let m = mounts[k].pointee, path = relocated(bytes(m.source)), isRelocated = path != bytes(m.source)
+    let place = openPlace(-100, path, followsLinks: isRelocated)
+    guard place >= 0 else { refuseSource(k, place) }
+    let st = status(fd: Int32(truncatingIfNeeded: place))
+    guard st.kind == m.mode & 0o170000, st.rdev == m.rdev else {
+        refuse(.systemCall) { l in putMount(k, &l); l.put(text: bytes(m.source)); l.put(" is another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") }
+    }
+    let r = copyTree(place, StaticString("").cString, withAll: &withAll)
+    guard r >= 0 else { refuseSource(k, r) }
+    _ = ckpt_close(Int32(truncatingIfNeeded: place))
+    return r
+}
+private func refuseSource(_ k: Int, _ r: Int) -> Never {
+    refuse(r) { l in putMount(k, &l); l.put("its source "); l.put(text: bytes(mounts[k].pointee.source)); l.put(": "); putError(r, &l); l.put("; put it back, or use --relocate OLD=NEW") }
+}
+
+/// A mount of a file system, or of a part of it; its number is the next one.  Before Linux 6.15 nothing can be copied that is not attached: for a moment it is.
+private func copySystem(_ k: Int, _ withAll: inout Bool) -> Int {
+    let s = Int(mounts[k].pointee.system), root = systemFds[s].pointee, first = copyTree(Int(root), bytes(mounts[k].pointee.root) + 1, withAll: &withAll)
+    if first >= 0 { return first }
+    if mounts[s].pointee.mode & attachedForAMoment == 0 {
+        let place = openPlace(-100, StaticString("/proc").cString), r = place < 0 ? place : attach(root, to: Int32(truncatingIfNeeded: place))
+        guard r == 0 else { refuseMount(k, r, "its file system cannot be attached for a moment") }
+        _ = ckpt_close(Int32(truncatingIfNeeded: place))
+        mounts[s].pointee.mode |= attachedForAMoment
+    }
+    let r = copyTree(Int(root), bytes(mounts[k].pointee.root) + 1, withAll: &withAll)
+    guard r >= 0 else { refuseMount(k, r, "what it shows cannot be mounted") }
+    return r
+}
+private let attachedForAMoment: UInt32 = 1 << 30
+private func detachSystems(_ i: Int) {
+    let detach = 2
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.mode & attachedForAMoment != 0 && !isRootGone { _ = system(CKPT_SYS_umount2, int(StaticString("/proc").cString), detach) }
+}
+
+/// On its parent, by descriptors.
+private func put(_ k: Int) {
+    let m = mounts[k].pointee
+    var r = setAttributes(fd(k), m.flags)
+    guard r == 0 else { refuseMount(k, r, "its options cannot be set") }
+    let place: Int
+    if m.parent == none { place = openPlace(-100, StaticString("/").cString) } else {
+        guard fd(Int(m.parent)) > 0 else { refuse(.lacks) { l in putMount(k, &l); l.put("another mount covers the one that it is on; restart it as root") } }
+        place = openPlace(Int(fd(Int(m.parent))), bytes(m.place), belowOnly: true)
+    }
+    guard place >= 0 else { refuseMount(k, place, "its mount point") }
+    r = attach(fd(k), to: Int32(truncatingIfNeeded: place))
+    guard r == 0 else { refuseMount(k, r, "cannot be mounted") }
+    _ = ckpt_close(Int32(truncatingIfNeeded: place))
+    note(k)
+}
+
+/// Another root: the old one is put on top of it, and unmounted with all that is in it.
+private func changeRoot(_ i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.parent == none && mounts[k].pointee.kind != CKPT_MOUNT_INHERITED.rawValue {
+        let here = int(StaticString(".").cString), detach = 2
+        var r = system(CKPT_SYS_fchdir, Int(fd(k)))
+        if r == 0 { r = system(CKPT_SYS_pivot_root, here, here) }
+        if r == 0 { r = system(CKPT_SYS_umount2, here, detach) }
+        guard r == 0 else { refuseMount(k, r, "cannot become the root") }
+    }
+}
+
+// MARK: options and propagation
+
+/// Those where others are shared with: before this process goes where they can't be seen.
+private func openPeersOutside(_ i: Int) {
+    state.pointee.root_is_new = 1; state.pointee.has_copied_all = 0
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.parent == none && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue { state.pointee.root_is_new = 0 }
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.propagation & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 {
+        let r = openPlace(-100, relocated(bytes(mounts[k].pointee.options)))
+        guard r >= 0 else { refuseMount(k, r, "what it shares mounts with") }
+        mounts[k].pointee.shows = UInt32(truncatingIfNeeded: Int(lift(Int32(truncatingIfNeeded: r), "mount")))
+    }
+}
+
+private func finish(_ i: Int, late: Bool) {
+    for k in 0..<mounts.count where isOf(k, i) && isLate(k) == late && fdOfMade(k) > 0 {
+        let m = mounts[k].pointee
+        var r = setAttributes(fd(k), m.flags)
+        guard r == 0 else { refuseMount(k, r, "its options cannot be set") }
+        r = propagate(k, m)
+        guard r == 0 else { refuseMount(k, r, "its propagation cannot be set") }
+    }
+}
+private func propagate(_ k: Int, _ m: ckpt_mount_record) -> Int {
+    let p = m.propagation, isShared = p & CKPT_PROPAGATION_SHARED.rawValue != 0
+    let other = p & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 ? Int32(bitPattern: m.shows) : isShared ? peer(of: k) : -1
+    if p & CKPT_PROPAGATION_SLAVE.rawValue == 0 || other > 0 {
+        let r = setPropagation(fd(k), Propagation.single)
+        if r != 0 { return r }
+    }
+    if other > 0 { return joinPeers(fd(k), of: other) }
+    if isShared { return setPropagation(fd(k), Propagation.shared) }
+    return p & CKPT_PROPAGATION_UNBINDABLE.rawValue != 0 ? setPropagation(fd(k), Propagation.unbindable) : 0
+}
+/// One that has its propagation already.
+private func peer(of k: Int) -> Int32 {
+    for o in 0..<k where mounts[o].pointee.peers == mounts[k].pointee.peers && mounts[o].pointee.propagation & CKPT_PROPAGATION_SHARED.rawValue != 0 && fd(o) > 0 && !isLate(o) { return fd(o) }
+    return -1
+}
+
+// MARK: at the end
+
+/// In the builder, when all processes are there.
+func mountLate(_ i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && isLate(k) {
+        if mounts[k].pointee.kind != CKPT_MOUNT_PROC.rawValue || mounts[k].pointee.system != UInt32(k) { letChild(k, lateEntry); continue }
+        var r = among(mounts[k].pointee.shows) { fork(pid: 0, flags: 0x400, argument: UInt64(k), lateEntry) }
+        var status: Int32 = 0, e = -4
+        while r > 0 && e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
+        if r > 0 { r = status == 0 ? 0 : -5 }
+        guard r == 0 else { refuseMount(k, r, "cannot be mounted") }
+    }
+    letChild(i, compareEntry)
+}
+private let lateEntry: @convention(c) (UInt64) -> Void = { k in
+    beChild()
+    let k = Int(k), i = Int(mounts[k].pointee.namespaces), m = mounts[k].pointee
+    if m.kind == CKPT_MOUNT_NEW.rawValue && m.system != UInt32(k) { go(to: Int(mounts[m.system].pointee.namespaces)) } else { go(to: i) }
+    var withAll = false
+    if m.kind == CKPT_MOUNT_BIND.rawValue { keep(k, copyOutside(k, &withAll)) } else if m.system == UInt32(k) {
+        let made = makeFileSystem(bytes(m.type), source: bytes(m.source), options: bytes(m.options), flags: m.flags & ~1, owner: 0)
+        guard made >= 0 else { refuseMount(k, made, "its file system cannot be made") }
+        systemFds[k].pointee = lift(Int32(truncatingIfNeeded: made), "file system")
+        keep(k, Int(systemFds[k].pointee))
+    } else {
+        let r = copyTree(Int(systemFds[m.system].pointee), bytes(m.root) + 1, withAll: &withAll)
+        guard r >= 0 else { refuseMount(k, r, "what it shows cannot be mounted") }
+        keep(k, r)
+        go(to: i)
+    }
+    put(k)
+    let e = propagate(k, m)
+    guard e == 0 else { refuseMount(k, e, "its propagation cannot be set") }
+    ckpt_exit_group(0)
+}
+
+private let compareEntry: @convention(c) (UInt64) -> Void = { i in
+    beChild()
+    var seen = MountTable()
+    go(to: Int(i))
+    seen.read()
+    compare(Int(i), &seen)
+    ckpt_exit_group(0)
+}
+
+/// Nothing is missing, nothing is more, and the order is the same, but for what shows processes.
+private func compare(_ i: Int, _ seen: inout MountTable) {
+    var last = -1
+    for k in 0..<mounts.count where isOf(k, i) {
+        var found = -1
+        for s in 0..<seen.count where found < 0 && !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: true) && isPropagated(k, seen.all[s], seen) { found = s }
+        guard found >= 0, isLate(k) || found > last else {
+            refuse(.lacks) { l in
+                putMount(k, &l); l.put(found < 0 ? "it is not as it was (" : "it is not where it was in the order of mounts ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); restart it where the same is mounted as at the checkpoint")
+            }
+        }
+        seen.all[found].used = true
+        if !isLate(k) { last = found }
+    }
+    for s in 0..<seen.count where !seen.all[s].used && !(state.pointee.mode == ENGINE_PIDS_NS.rawValue && seen.isProc(seen.all[s])) {
+        refuse(.lacks) { l in
+            l.put("mount ")
+            for c in seen.all[s].point.0..<seen.all[s].point.1 { l.put(byte: seen.text[c]) }
+            l.put(" is in a mnt namespace of a part of the tree, and was not at the checkpoint; unmount it, or restart it as root")
+        }
+    }
+}
+private func isPropagated(_ k: Int, _ s: SeenMount, _ seen: MountTable) -> Bool {
+    let p = mounts[k].pointee.propagation
+    func has(_ f: ckpt_mount_propagation) -> Bool { p & f.rawValue != 0 }
+    return (seen.group(s, "shared:") != 0) == has(CKPT_PROPAGATION_SHARED) && (seen.group(s, "master:") != 0) == has(CKPT_PROPAGATION_SLAVE) && (seen.group(s, "unbindable") != 0) == has(CKPT_PROPAGATION_UNBINDABLE)
+}
