@@ -75,6 +75,7 @@ private func assemble(_ i: Int) {
     go(to: i)
     var seen = MountTable()
     seen.read()
+    openSources(i)
     findInherited(i, &seen)
     removeOthers(&seen)
     var left = 1
@@ -90,8 +91,12 @@ private func assemble(_ i: Int) {
         if done == 0 && left > 0 { refuse(.badStatefile) { $0.put("statefile: MOUNT records: they stand on each other in a circle; the file is damaged, take another") } }
     }
     finish(i, late: false)
-    changeRoot(i)
     detachSystems(i)
+    let here = int(StaticString(".").cString), detach = 2
+    if isRootGone {
+        let r = system(CKPT_SYS_umount2, here, detach)
+        guard r == 0 else { refuseNamespace(i, r) }
+    }
 }
 private func go(to i: Int) {
     let r = enterPart(i)
@@ -127,8 +132,8 @@ private func adopt(_ k: Int, _ seen: inout MountTable) -> Bool {
         if parent == none ? seen.indexOf(id: seen.all[s].parent) >= 0 && seen.all[s].parent != seen.all[s].id : seen.all[s].parent != on { continue }
         seen.all[s].used = true
         let r = openPlace(-100, bytes(mounts[k].pointee.target))
-        // Another mount may cover it: nothing is ever done to it then.
-        if r >= 0 && mountNumber(Int32(truncatingIfNeeded: r)) == seen.all[s].id { keep(k, r) } else {
+        // Another mount may cover it: nothing is ever done to it then.  The /proc of a restart's own pid namespace stands for the one below.
+        if r >= 0 && (mountNumber(Int32(truncatingIfNeeded: r)) == seen.all[s].id || isOfOurProc(k)) { keep(k, r); mounts[k].pointee.rdev = UInt64(seen.all[s].id) } else {
             if r >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: r)) }
             mountFds[k].pointee = covered(seen.all[s].id)
         }
@@ -139,7 +144,12 @@ private func adopt(_ k: Int, _ seen: inout MountTable) -> Bool {
 }
 /// One that is covered has only its number.
 private func covered(_ id: Int32) -> Int32 { -1 - id }
-private func number(_ k: Int) -> Int32 { fd(k) < 0 ? -1 - fd(k) : mountNumber(fd(k)) }
+private func number(_ k: Int) -> Int32 {
+    if fd(k) < 0 { return -1 - fd(k) }
+    return mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && mounts[k].pointee.rdev != 0 ? Int32(truncatingIfNeeded: mounts[k].pointee.rdev) : mountNumber(fd(k))
+}
+private var hasOurProc: Bool { state.pointee.mode == ENGINE_PIDS_NS.rawValue }
+private func isOfOurProc(_ k: Int) -> Bool { hasOurProc && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && equal(bytes(mounts[k].pointee.type), to: "proc") && equal(bytes(mounts[k].pointee.target), to: "/proc") }
 
 /// What the part has unmounted; what may not be unmounted by itself (it is locked) is found when all are compared.
 private func removeOthers(_ seen: inout MountTable) {
@@ -147,7 +157,7 @@ private func removeOthers(_ seen: inout MountTable) {
     var s = seen.count - 1
     while s >= 0 {
         defer { s -= 1 }
-        if seen.all[s].used || (state.pointee.mode == ENGINE_PIDS_NS.rawValue && seen.isProc(seen.all[s])) || !seen.copyPoint(seen.all[s], to: path, capacity: 4096) { continue }
+        if seen.all[s].used || (hasOurProc && seen.isProc(seen.all[s])) || !seen.copyPoint(seen.all[s], to: path, capacity: 4096) { continue }
         if isRootGone { continue }
         let r = openPlace(-100, Text(path))
         if r < 0 { continue }
@@ -177,11 +187,19 @@ private func isMade(_ id: Int32, _ i: Int) -> Bool {
     return false
 }
 
-/// Something from outside, which must be of the kind that it was.
-private func copyOutside(_ k: Int, _ withAll: inout Bool) -> Int {
-    let m = mounts[k].pointee, path = relocated(bytes(m.source)), isRelocated = path != bytes(m.source)
+/// What is bound: before something else is mounted over it.
+private func openSources(_ i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue && !isLate(k) { openSource(k) }
+}
+private func openSource(_ k: Int) {
+    let path = relocated(bytes(mounts[k].pointee.source)), isRelocated = path != bytes(mounts[k].pointee.source)
     let place = openPlace(-100, path, followsLinks: isRelocated)
     guard place >= 0 else { refuseSource(k, place) }
+    systemFds[k].pointee = lift(Int32(truncatingIfNeeded: place), "source of a mount")
+}
+/// It must be of the kind that it was.
+private func copyOutside(_ k: Int, _ withAll: inout Bool) -> Int {
+    let m = mounts[k].pointee, place = Int(systemFds[k].pointee)
     let st = status(fd: Int32(truncatingIfNeeded: place))
     guard st.kind == m.mode & 0o170000, st.rdev == m.rdev else {
         refuse(.systemCall) { l in putMount(k, &l); l.put(text: bytes(m.source)); l.put(" is another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") }
@@ -189,6 +207,7 @@ private func copyOutside(_ k: Int, _ withAll: inout Bool) -> Int {
     let r = copyTree(place, StaticString("").cString, withAll: &withAll)
     guard r >= 0 else { refuseSource(k, r) }
     _ = ckpt_close(Int32(truncatingIfNeeded: place))
+    systemFds[k].pointee = 0
     return r
 }
 private func refuseSource(_ k: Int, _ r: Int) -> Never {
@@ -230,17 +249,15 @@ private func put(_ k: Int) {
     guard r == 0 else { refuseMount(k, r, "cannot be mounted") }
     _ = ckpt_close(Int32(truncatingIfNeeded: place))
     note(k)
+    if m.parent == none { changeRoot(k) }
 }
 
-/// Another root: the old one is put on top of it, and unmounted with all that is in it.
-private func changeRoot(_ i: Int) {
-    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.parent == none && mounts[k].pointee.kind != CKPT_MOUNT_INHERITED.rawValue {
-        let here = int(StaticString(".").cString), detach = 2
-        var r = system(CKPT_SYS_fchdir, Int(fd(k)))
-        if r == 0 { r = system(CKPT_SYS_pivot_root, here, here) }
-        if r == 0 { r = system(CKPT_SYS_umount2, here, detach) }
-        guard r == 0 else { refuseMount(k, r, "cannot become the root") }
-    }
+/// Another root: the old one lies on top of it until all is there, and nothing that is made is a part of it.
+private func changeRoot(_ k: Int) {
+    let here = int(StaticString(".").cString)
+    var r = system(CKPT_SYS_fchdir, Int(fd(k)))
+    if r == 0 { r = system(CKPT_SYS_pivot_root, here, here) }
+    guard r == 0 else { refuseMount(k, r, "cannot become the root") }
 }
 
 // MARK: options and propagation
@@ -260,7 +277,7 @@ private func finish(_ i: Int, late: Bool) {
     for k in 0..<mounts.count where isOf(k, i) && isLate(k) == late && fdOfMade(k) > 0 {
         let m = mounts[k].pointee
         var r = setAttributes(fd(k), m.flags)
-        guard r == 0 else { refuseMount(k, r, "its options cannot be set") }
+        guard r == 0 || isOfOurProc(k) else { refuseMount(k, r, "its options cannot be set") }
         r = propagate(k, m)
         guard r == 0 else { refuseMount(k, r, "its propagation cannot be set") }
     }
@@ -301,7 +318,7 @@ private let lateEntry: @convention(c) (UInt64) -> Void = { k in
     let k = Int(k), i = Int(mounts[k].pointee.namespaces), m = mounts[k].pointee
     if m.kind == CKPT_MOUNT_NEW.rawValue && m.system != UInt32(k) { go(to: Int(mounts[m.system].pointee.namespaces)) } else { go(to: i) }
     var withAll = false
-    if m.kind == CKPT_MOUNT_BIND.rawValue { keep(k, copyOutside(k, &withAll)) } else if m.system == UInt32(k) {
+    if m.kind == CKPT_MOUNT_BIND.rawValue { openSource(k); keep(k, copyOutside(k, &withAll)) } else if m.system == UInt32(k) {
         let made = makeFileSystem(bytes(m.type), source: bytes(m.source), options: bytes(m.options), flags: m.flags & ~1, owner: 0)
         guard made >= 0 else { refuseMount(k, made, "its file system cannot be made") }
         systemFds[k].pointee = lift(Int32(truncatingIfNeeded: made), "file system")
@@ -332,7 +349,7 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
     var last = -1
     for k in 0..<mounts.count where isOf(k, i) {
         var found = -1
-        for s in 0..<seen.count where found < 0 && !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: true) && isPropagated(k, seen.all[s], seen) { found = s }
+        for s in 0..<seen.count where found < 0 && !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: !isOfOurProc(k)) && isPropagated(k, seen.all[s], seen) { found = s }
         guard found >= 0, isLate(k) || found > last else {
             refuse(.lacks) { l in
                 putMount(k, &l); l.put(found < 0 ? "it is not as it was (" : "it is not where it was in the order of mounts ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); restart it where the same is mounted as at the checkpoint")
@@ -341,7 +358,7 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
         seen.all[found].used = true
         if !isLate(k) { last = found }
     }
-    for s in 0..<seen.count where !seen.all[s].used && !(state.pointee.mode == ENGINE_PIDS_NS.rawValue && seen.isProc(seen.all[s])) {
+    for s in 0..<seen.count where !seen.all[s].used && !(hasOurProc && seen.isProc(seen.all[s])) {
         refuse(.lacks) { l in
             l.put("mount ")
             for c in seen.all[s].point.0..<seen.all[s].point.1 { l.put(byte: seen.text[c]) }
