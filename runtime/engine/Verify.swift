@@ -296,6 +296,7 @@ private func verifySockets(_ file: UInt64) {
         guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder) else { bad("SOCKET", i, "its description or folder") }
         guard isNetwork(s.network), isNetwork(s.peer_network) else { bad("SOCKET", i, "its network") }
         guard s.creator_pids == 0 || (Int(s.creator_pids) <= namespaces.count && isPid(Int(s.creator_pids) - 1)) else { bad("SOCKET", i, "the pid namespace of its creator") }
+        guard s.mounts == 0 || (Int(s.mounts) <= namespaces.count && isPartMounts(Int(s.mounts) - 1)) else { bad("SOCKET", i, "the mounts in which it has its name") }
         guard isBlob(s.repair, s.repair_size), s.repair_size == 0 || (s.repair_size == UInt32(MemoryLayout<ckpt_tcp_repair>.size) && s.message_count == 2) else { bad("SOCKET", i, "what repairs it") }
         if s.family == Family.inet || s.family == Family.inet6 { verifyInternetSocket(i, s) }
         // An address is copied into a sockaddr_storage.
