@@ -33,6 +33,25 @@ extension SystemContent {
         return MountVisit.within(tree.part(place)?.view, body)
     }
 
+    /// A file or folder in a mount that was unmounted while it was in use, as the root is that a container has left behind: the same mount is still there outside.
+    func detachedObject(_ kind: ckpt_object_kind, _ link: String, _ s: StatBuffer, _ mount: Int32?, _ p: ObservedProcess?, fd: Int32?) -> UInt32? {
+        guard let p, let around = tree.surroundings, tree.place(ofMount: mount) == nil, tree.place(of: p) != 0 else { return nil }
+        let own = tree.place(of: p), apart: UInt32 = 1 << 16
+        for o in around.mounts where o.root == "/" && o.deviceNumber == Path.deviceWord(s.deviceNumber) {
+            let path = o.point == "/" ? link : o.point + link
+            guard Path.mount(ofPath: path, in: around.view) == o.id, (try? Path.statusOfName(Path.of(path, in: around.view)))?.inodeNumber == s.inodeNumber else { continue }
+            let before = place
+            place = own | apart         // not the same that its own mounts show
+            defer { place = before }
+            guard let object = MountVisit.within(around.view, { objectByPath(kind, path, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: fd) }) else { return nil }
+            tables.objects[Int(object)].mounts = own
+            tables.objects[Int(object)].flags |= CKPT_OBJECT_DETACHED.rawValue
+            tables.objects[Int(object)].detail = tables.text(o.point)
+            return object
+        }
+        return nil
+    }
+
     /// A file that a process has by a descriptor or another link in /proc, which leads to it whatever its path; nil: refused.
     func placeOfOpen(_ link: String, _ mount: Int32?, _ pid: Int32, _ fd: Int32?) -> UInt32? {
         if tree.parts.isEmpty { return 0 }

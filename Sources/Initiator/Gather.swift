@@ -119,6 +119,9 @@ extension SystemContent {
     fileprivate func placed(_ i: Int, _ f: OpenFile) -> UInt32? {
         let d = f.sample, isNamed = d.link.hasPrefix("/") && !d.link.hasPrefix("/memfd:") && !d.link.hasPrefix("/secretmem") && !d.link.hasPrefix("/dev/zero")
         if tree.parts.isEmpty || !isNamed || [FileSystem.proc, FileSystem.namespaces, FileSystem.messageQueues].contains(Path.fileSystem(of: "/proc/\(f.samplePid)/fd/\(d.number)")) { return object(of: i, f) }
+        let kind = d.mode & FileType.mask
+        if kind == FileType.regular || kind == FileType.directory, d.links > 0, let s = try? Path.status("/proc/\(f.samplePid)/fd/\(d.number)"),
+           let left = detachedObject(kind == FileType.regular ? CKPT_OBJECT_REGULAR : CKPT_OBJECT_DIRECTORY, d.link, s, d.mount, live.first(where: { $0.view == f.samplePid }), fd: d.number) { return left }
         guard let place = placeOfOpen(d.link, d.mount, f.samplePid, d.number) else { return nil }
         if isTerminal(d) && d.flags & SystemContent.pathOnly == 0 {
             guard let m = tree.mount(d.mount), m.kind == CKPT_MOUNT_NEW else { return object(of: i, f) }

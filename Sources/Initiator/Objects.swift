@@ -88,7 +88,9 @@ extension SystemContent {
         if let s = try? Path.status("/proc/\(p.view)/exe"), let place = placeOfOpen(p.exe, Path.mount(of: "/proc/\(p.view)/exe"), p.pid, nil) {
             exe[key] = within(place) { objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil) }
         }
-        if let s = try? Path.status("/proc/\(p.view)/cwd"), let place = placeOfOpen(p.cwd, Path.mount(of: "/proc/\(p.view)/cwd"), p.pid, nil), !refuseElsewhere(place, p, "its working folder", p.cwd) {
+        let mount = Path.mount(of: "/proc/\(p.view)/cwd")
+        if let s = try? Path.status("/proc/\(p.view)/cwd"), let left = detachedObject(CKPT_OBJECT_DIRECTORY, p.cwd, s, mount, p, fd: nil) { cwd[key] = left }
+        else if let s = try? Path.status("/proc/\(p.view)/cwd"), let place = placeOfOpen(p.cwd, mount, p.pid, nil), !refuseElsewhere(place, p, "its working folder", p.cwd) {
             cwd[key] = within(place) {
                 s.st_nlink == 0 && p.cwd.hasSuffix(deletedMark) ? deletedFolder(p.cwd, device: s.deviceNumber, inode: s.inodeNumber, at: "/proc/\(p.view)/cwd", pid: p.pid, fd: nil)
                     : objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)

@@ -128,6 +128,14 @@ extension Operation {
         return nil
     }
 
+    /// What lies over a mount, the uppermost first.
+    private func covers(of m: Mount, _ mine: PartMounts) -> [String] {
+        if Path.mount(ofPath: m.point, in: mine.view) == m.id { return [] }
+        var under: Set<Int32> = [m.id], next = m
+        while let above = mine.mounts.first(where: { $0.id == next.parent }), under.insert(above.id).inserted { next = above }
+        return mine.mounts.reversed().filter { !under.contains($0.id) && Mount.path(m.point, isBelow: $0.point) }.map(\.point)
+    }
+
     /// Of the tmpfs that are made for this namespace: each part of it that is seen, from the outside in.
     private func takeContents(_ n: inout ObservedNamespace, _ mine: PartMounts, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
         for (i, m) in mine.mounts.enumerated() where m.type == "tmpfs" && n.mounts[i].part?.system == MountPlace(namespace: mine.namespace, mount: i) {
@@ -136,11 +144,11 @@ extension Operation {
             var roots: [String] = []
             for s in showing where !roots.contains(where: { Mount.path(s.root, isBelow: $0) }) {
                 let all = showing.filter { $0.root == s.root }
-                guard let seen = all.first(where: { Path.mount(ofPath: $0.point, in: mine.view) == $0.id }) else {
-                    refuse("mount \(m.point) (tmpfs \(m.source)): other mounts hide what is in it", "unmount these before the checkpoint"); continue
+                let seen = all.first { Path.mount(ofPath: $0.point, in: mine.view) == $0.id } ?? s
+                guard let view = try? Namespace.mount(at: seen.point, of: mine.view, under: covers(of: seen, mine)), (try? view.status()).map({ Path.deviceWord($0.deviceNumber) }) == m.deviceNumber else {
+                    refuse("mount \(m.point) (tmpfs \(m.source)) in a mnt namespace of a part of the tree: other mounts hide what is in it", "unmount these before the checkpoint"); continue
                 }
                 roots.append(s.root)
-                let view = try Namespace.mount(at: seen.point, of: mine.view)
                 try contents.add(view, below: s.root) { refuse("mount \(m.point) in a mnt namespace of a part of the tree: \($0)", $1) }
             }
             n.mounts[i].contents = contents

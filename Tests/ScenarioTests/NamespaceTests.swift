@@ -47,6 +47,20 @@ import Testing
         feature("namespaces-ipc", ["users-pids"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
+    @Test func `what a child has mounted for itself is there again, with its files, its order and its options`() {
+        feature("namespaces-part-mounts")
+        feature("namespaces-part-mounts", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a child with another root has it again`() {
+        feature("namespaces-part-root")
+        feature("namespaces-part-root", ["alone"])
+        feature("namespaces-part-root", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `Unix sockets with names in mounts of a child, and a FIFO that it shares, are there again`() { feature("namespaces-part-sockets") }
+    @Test func `a copy of a child's mounts has the same file systems again, and its own`() {
+        feature("namespaces-part-several")
+        feature("namespaces-part-several", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {
         feature("namespaces-users", users: Self.privileged)

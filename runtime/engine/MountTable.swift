@@ -47,26 +47,26 @@ struct MountTable {
 
     private func line(_ start: Int, _ end: Int) -> SeenMount {
         var m = SeenMount(), at = start
-        func word() -> (Int, Int) {
-            let from = at
-            while at < end && text[at] != 32 { at += 1 }
-            defer { at += 1 }
-            return (from, at)
-        }
-        m.id = number(word()); m.parent = number(word()); _ = word()
-        m.root = word(); m.point = word()
-        let options = word()
+        m.id = number(word(&at, end)); m.parent = number(word(&at, end)); _ = word(&at, end)
+        m.root = word(&at, end); m.point = word(&at, end)
+        let options = word(&at, end)
         m.shown = (m.root.0, options.1)
         m.optional = (at, at)
         while at < end {
-            let w = word()
+            let w = word(&at, end)
             if w.1 - w.0 == 1 && text[w.0] == 45 { break }
             m.optional.1 = w.1
         }
-        let type = word(), source = word()
+        let type = word(&at, end), source = word(&at, end)
         m.system = (type.0, source.1)
-        m.options = word()
+        m.options = word(&at, end)
         return m
+    }
+    private func word(_ at: inout Int, _ end: Int) -> (Int, Int) {
+        let from = at
+        while at < end && text[at] != 32 { at += 1 }
+        defer { at += 1 }
+        return (from, at)
     }
     private func number(_ range: (Int, Int)) -> Int32 {
         var v: Int32 = 0
@@ -106,24 +106,24 @@ struct MountTable {
     /// Does a line show what was recorded: all of it, or of what comes from outside what it is.
     func shows(_ m: SeenMount, _ line: Text, attributes: Bool) -> Bool {
         var at = 0
-        func eat(_ range: (Int, Int)) -> Bool {
-            for i in range.0..<range.1 { if UInt8(bitPattern: line[at]) != text[i] { return false }; at += 1 }
-            return true
-        }
         // "*": how it shows depends on who looks (control groups).
-        if line[0] == 42 { at = 1 } else if !eat(m.root) { return false }
-        if !eat((m.root.1, m.point.1)) { return false }
-        if attributes { if !eat((m.point.1, m.shown.1)) { return false } } else {
+        if line[0] == 42 { at = 1 } else if !eat(m.root, line, &at) { return false }
+        if !eat((m.root.1, m.point.1), line, &at) { return false }
+        if attributes { if !eat((m.point.1, m.shown.1), line, &at) { return false } } else {
             if line[at] == 32 { at += 1 }
             while line[at] != 0 && line[at] != 32 { at += 1 }
         }
         let dash: StaticString = " - "
         for k in 0..<3 { if UInt8(bitPattern: line[at]) != dash.utf8Start[k] { return false }; at += 1 }
-        if !eat(m.system) { return false }
+        if !eat(m.system, line, &at) { return false }
         if !attributes || line[at] == 0 { return true }
         if line[at] != 32 { return false }
         at += 1
-        return eat(m.options) && line[at] == 0
+        return eat(m.options, line, &at) && line[at] == 0
+    }
+    private func eat(_ range: (Int, Int), _ line: Text, _ at: inout Int) -> Bool {
+        for i in range.0..<range.1 { if UInt8(bitPattern: line[at]) != text[i] { return false }; at += 1 }
+        return true
     }
 
     /// "shared:1" or "master:2" among what a line says of propagation; 0: not.

@@ -22,7 +22,7 @@ private func fd(_ k: Int) -> Int32 { mountFds[k].pointee }
 private func keep(_ k: Int, _ r: Int) { mountFds[k].pointee = lift(Int32(truncatingIfNeeded: r), "mount") }
 
 func putMount(_ k: Int, _ l: inout Line) { l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put(" in a mnt namespace of a part of the tree: ") }
-private func refuseMount(_ k: Int, _ r: Int, _ what: StaticString) -> Never { refuse(r) { l in putMount(k, &l); l.put(what); l.put(": "); putError(r, &l); l.put("; restart it where its folders and file systems are, or as root") } }
+private func refuseMount(_ k: Int, _ r: Int, _ what: StaticString) -> Never { refuse(.systemCall) { l in putMount(k, &l); l.put(what); l.put(": "); putError(r, &l); l.put("; restart it where its folders and file systems are, or as root") } }
 
 private func isOf(_ k: Int, _ i: Int) -> Bool { Int(mounts[k].pointee.namespaces) == i }
 /// What shows processes is made when they are there, and so is what is on it or shows a part of it.
@@ -211,7 +211,7 @@ private func copyOutside(_ k: Int, _ withAll: inout Bool) -> Int {
     return r
 }
 private func refuseSource(_ k: Int, _ r: Int) -> Never {
-    refuse(r) { l in putMount(k, &l); l.put("its source "); l.put(text: bytes(mounts[k].pointee.source)); l.put(": "); putError(r, &l); l.put("; put it back, or use --relocate OLD=NEW") }
+    refuse(.systemCall) { l in putMount(k, &l); l.put("its source "); l.put(text: bytes(mounts[k].pointee.source)); l.put(": "); putError(r, &l); l.put("; put it back, or use --relocate OLD=NEW") }
 }
 
 /// A mount of a file system, or of a part of it; its number is the next one.  Before Linux 6.15 nothing can be copied that is not attached: for a moment it is.

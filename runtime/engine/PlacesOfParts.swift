@@ -38,7 +38,7 @@ private func go(to place: UInt32) {
         if r == 0 { r = system(CKPT_SYS_chroot, int(StaticString(".").cString)) }
         if r == 0 { r = system(CKPT_SYS_fchdir, Int(state.pointee.home_folder)) }
     }
-    guard r == 0 else { refuse(r) { l in l.put("the mounts of a part of the tree cannot be visited: "); putError(r, &l); l.put("; restart it as root") } }
+    guard r == 0 else { refuse(.lacks) { l in l.put("the mounts of a part of the tree cannot be visited: "); putError(r, &l); l.put("; restart it as root") } }
     state.pointee.visited_mounts = place
 }
 private func rememberHome() {
@@ -76,6 +76,7 @@ func openPartObjects() {
         let place = UInt32(i) + 1
         state.pointee.objects_place = place
         forgetObjects()
+        anchorDetached()
         withMounts(place) { anchorObjects(); makeNamedObjects() }
         checkObjects()
         makeMemoryObjects()
@@ -100,8 +101,24 @@ private func forgetObjects() {
     }
 }
 
+/// A mount that was unmounted while something in it was in use: a copy that is attached nowhere goes when nobody uses it any more.
+private func anchorDetached() {
+    for o in 0..<objects.count where isOfThisPlace(o) && isDetached(o) {
+        let point = bytes(objects[o].pointee.detail), place = openPlace(-100, point)
+        var withAll = false, rest = bytes(objects[o].pointee.path)
+        let copy = place < 0 ? place : copyTree(place, StaticString("").cString, withAll: &withAll)
+        if !equal(point, to: "/") { rest += length(point) }
+        while rest.pointee == 47 { rest += 1 }
+        let r = copy < 0 ? copy : openPlace(copy, rest)
+        guard r >= 0 else { refuse(.systemCall) { l in putObject(o, &l); l.put("in a mount that was unmounted while it was in use: "); putError(r, &l); l.put("; put it back") } }
+        anchors[o].pointee = lift(Int32(truncatingIfNeeded: r), "file of a part of the tree")
+        _ = ckpt_close(Int32(truncatingIfNeeded: copy)); _ = ckpt_close(Int32(truncatingIfNeeded: place))
+    }
+}
+private func isDetached(_ o: Int) -> Bool { objects[o].pointee.flags & CKPT_OBJECT_DETACHED.rawValue != 0 }
+
 private func anchorObjects() {
-    for o in 0..<objects.count where isOfThisPlace(o) {
+    for o in 0..<objects.count where isOfThisPlace(o) && !isDetached(o) {
         switch objects[o].pointee.kind {
         case CKPT_OBJECT_REGULAR.rawValue, CKPT_OBJECT_DIRECTORY.rawValue, CKPT_OBJECT_DEVICE.rawValue, CKPT_OBJECT_PATH.rawValue: break
         case CKPT_OBJECT_FIFO.rawValue where !hasLostName(o): break

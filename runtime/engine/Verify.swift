@@ -173,6 +173,7 @@ private func verifyVma(_ i: Int, _ file: UInt64) {
 private func verifyObject(_ i: Int, _ file: UInt64) {
     let o = objects[i].pointee
     guard o.kind >= CKPT_OBJECT_REGULAR.rawValue, o.kind < CKPT_OBJECT_KINDS.rawValue, isText(o.path) else { bad("OBJECT", i, "its kind or path") }
+    guard o.mounts == 0 || (Int(o.mounts) <= namespaces.count && isPartMounts(Int(o.mounts) - 1)), o.flags & CKPT_OBJECT_DETACHED.rawValue == 0 || isText(o.detail) && hasPrefix(bytes(o.path), bytes(o.detail)) else { bad("OBJECT", i, "the mounts in which it has its path") }
     guard isText(o.build_id), UInt64(o.build_id) + UInt64(o.build_id_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee else { bad("OBJECT", i, "its build-id") }
     guard isData(o.content, o.content_size, file) else { bad("OBJECT", i, "its content lies outside the file") }
     switch o.kind {

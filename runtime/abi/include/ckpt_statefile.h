@@ -338,7 +338,7 @@ struct ckpt_object_record {
     uint32_t mounts, pad;           // 1 + NAMESPACE: the mount namespace of a part in which it has its path; 0
 };
 enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16,
-       CKPT_OBJECT_MEMORY = 256, CKPT_OBJECT_USED_OUTSIDE = 512, CKPT_OBJECT_INHERITED = 1024 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name    // MEMORY: below /dev/shm, stored without --save-files; USED_OUTSIDE: such a one that others map too, not stored; INHERITED: in a mount that a part has as the tree was started with
+       CKPT_OBJECT_MEMORY = 256, CKPT_OBJECT_USED_OUTSIDE = 512, CKPT_OBJECT_INHERITED = 1024, CKPT_OBJECT_DETACHED = 2048 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name    // MEMORY: below /dev/shm, stored without --save-files; USED_OUTSIDE: such a one that others map too, not stored; INHERITED: in a mount that a part has as the tree was started with; DETACHED: in one that was unmounted while it was in use, like that at `detail` (BYTES), where the tree was started
 
 struct ckpt_description_record {
     uint32_t object;
