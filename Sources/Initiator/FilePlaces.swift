@@ -10,8 +10,15 @@ extension ObservedTree {
     /// 1 + the namespace of a part; 0: it is where the tree was started.  nil: the mount is in none of them.
     func place(ofMount id: Int32?) -> UInt32? {
         guard let id, let surroundings else { return 0 }
-        if surroundings.mounts.contains(where: { $0.id == id }) { return 0 }
+        if surroundings.mounts.contains(where: { $0.id == id }) || mountsOutside.contains(id) { return 0 }
         return parts.first { $0.mounts.contains { $0.id == id } }.map { UInt32($0.namespace + 1) }
+    }
+    /// What a restart in namespaces of its own has opened before: our mounts, and those of whoever the tree is a child of.
+    func findMountsOutside() -> Set<Int32> {
+        var all: Set<Int32> = []
+        for process in ["self", "\(processes[root].stat.parent)"] { all.formUnion(((try? Mount.all(of: process)) ?? []).map(\.id)) }
+        for p in live where part(place(of: p)) == nil { all.formUnion(((try? Mount.all(of: "\(p.stat.parent)")) ?? []).map(\.id)) }
+        return all.subtracting(parts.flatMap(\.mounts).map(\.id))
     }
     func place(of p: ObservedProcess) -> UInt32 { p.namespaces[CKPT_NAMESPACE_MOUNT.rawValue].map { isPart($0) ? UInt32($0 + 1) : 0 } ?? 0 }
     func part(_ place: UInt32) -> PartMounts? { parts.first { $0.namespace + 1 == Int(place) } }

@@ -97,6 +97,7 @@ final class ObservedTree {
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
     var parts: [PartMounts] = [], surroundings: Surroundings?       // mount namespaces of parts, and what they are compared with
+    lazy var mountsOutside = findMountsOutside()
     var systems: [String: MountPlace] = [:]             // file systems that only parts have, by device: the mount that makes each
     var pidNamespaces: [ObservedPidNamespace] = []      // outer ones first
     var numbers: Set<ObservedNumber> = []

@@ -77,6 +77,7 @@ func restoreProcessAttributes(_ i: Int) {
 private func hasPlaces(_ i: Int) -> Bool { processes[i].pointee.mounts != 0 && isPartMounts(Int(processes[i].pointee.mounts) - 1) }
 func enterPlaces(_ i: Int) {
     guard hasPlaces(i) else { return }
+    findPidsOfChildren(i)
     enterMounts(of: i, outside: 0)
     let p = processes[i], root = p.pointee.root, folder = Int(p.pointee.cwd)
     var r = 0

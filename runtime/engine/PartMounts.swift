@@ -316,14 +316,20 @@ func mountLate(_ i: Int) {
 private let lateEntry: @convention(c) (UInt64) -> Void = { k in
     beChild()
     let k = Int(k), i = Int(mounts[k].pointee.namespaces), m = mounts[k].pointee
-    if m.kind == CKPT_MOUNT_NEW.rawValue && m.system != UInt32(k) { go(to: Int(mounts[m.system].pointee.namespaces)) } else { go(to: i) }
     var withAll = false
-    if m.kind == CKPT_MOUNT_BIND.rawValue { openSource(k); keep(k, copyOutside(k, &withAll)) } else if m.system == UInt32(k) {
+    if m.kind == CKPT_MOUNT_PROC.rawValue && m.system == UInt32(k) {
+        // Here, where another one is to be seen as a whole: else a user may not (mount_too_revealing in the kernel).
         let made = makeFileSystem(bytes(m.type), source: bytes(m.source), options: bytes(m.options), flags: m.flags & ~1, owner: 0)
         guard made >= 0 else { refuseMount(k, made, "its file system cannot be made") }
         systemFds[k].pointee = lift(Int32(truncatingIfNeeded: made), "file system")
         keep(k, Int(systemFds[k].pointee))
+        go(to: i)
+    } else if m.kind == CKPT_MOUNT_BIND.rawValue {
+        go(to: i)
+        openSource(k)
+        keep(k, copyOutside(k, &withAll))
     } else {
+        go(to: Int(mounts[m.system].pointee.namespaces))
         let r = copyTree(Int(systemFds[m.system].pointee), bytes(m.root) + 1, withAll: &withAll)
         guard r >= 0 else { refuseMount(k, r, "what it shows cannot be mounted") }
         keep(k, r)

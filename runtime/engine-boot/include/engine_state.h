@@ -96,6 +96,7 @@ struct engine_state {
     uint32_t objects_place;             // 1 + NAMESPACE: the mounts of a part whose files are being opened; 0
     uint32_t root_is_new, has_copied_all;       // of the mounts of a part that are being attached
     uint32_t entered_mounts;            // this process is in those of its part
+    int32_t  children_fd;               // the pid namespace of this process's children, which it can't find any more where it lives; 0
     uint32_t visited_mounts; int32_t home_mounts, home_root, home_folder;       // 1 + NAMESPACE: those that it is in for a moment; the way back
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 
