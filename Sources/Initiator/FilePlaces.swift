@@ -62,7 +62,9 @@ extension SystemContent {
     /// A file that a process has by a descriptor or another link in /proc, which leads to it whatever its path; nil: refused.
     func placeOfOpen(_ link: String, _ mount: Int32?, _ pid: Int32, _ fd: Int32?) -> UInt32? {
         if tree.parts.isEmpty { return 0 }
-        guard let place = tree.place(ofMount: mount) else {
+        // Where the tree was started the path is enough.
+        let isOutside = live.first { $0.pid == pid || $0.view == pid }.map { tree.place(of: $0) } == 0
+        guard let place = tree.place(ofMount: mount) ?? (isOutside ? 0 : nil) else {
             refusals.add(pid: pid, fd: fd, "\(link): it lies in a mount that none of the tree's mnt namespaces has any more", "close it, or unmount after it was closed")
             return nil
         }

@@ -145,7 +145,7 @@ extension Operation {
             for s in showing where !roots.contains(where: { Mount.path(s.root, isBelow: $0) }) {
                 let all = showing.filter { $0.root == s.root }
                 let seen = all.first { Path.mount(ofPath: $0.point, in: mine.view) == $0.id } ?? s
-                guard let view = try? Namespace.mount(at: seen.point, of: mine.view, under: covers(of: seen, mine)), (try? view.status()).map({ Path.deviceWord($0.deviceNumber) }) == m.deviceNumber else {
+                guard let view = try? Namespace.mount(at: seen.point, of: mine.view, under: covers(of: seen, mine), inCopy: m.propagation.contains("unbindable")), (try? view.status()).map({ Path.deviceWord($0.deviceNumber) }) == m.deviceNumber else {
                     refuse("mount \(m.point) (tmpfs \(m.source)) in a mnt namespace of a part of the tree: other mounts hide what is in it", "unmount these before the checkpoint"); continue
                 }
                 roots.append(s.root)

@@ -42,12 +42,13 @@ extension Namespace {
         let atMost = 16 << 20
         return Mount.all(in: String(name: try File(adopting: Int32(r)).read(at: 0, count: atMost)))
     }
-    /// The mount at a path there, without what is mounted in it; by a descriptor.  `covers`: what lies over it, the uppermost first, which only the child takes away.
-    public static func mount(at path: String, of pid: Int32, under covers: [String] = []) throws(SystemError) -> File {
+    /// The mount at a path there, without what is mounted in it; by a descriptor.  `covers`: what lies over it, the uppermost first, which only the child takes away;
+    /// it does that in a copy, where also what is unbindable can be opened.
+    public static func mount(at path: String, of pid: Int32, under covers: [String] = [], inCopy: Bool = false) throws(SystemError) -> File {
         let clone = 1, newMounts = 0x2_0000, private_ = 0x4000 | 1 << 18, detach = 2
         var r = -Int(ECHILD)
         try inMounts(of: pid) { _ in
-            if !covers.isEmpty {
+            if inCopy || !covers.isEmpty {
                 r = ckpt_syscall(CKPT_SYS_unshare, newMounts, 0, 0, 0, 0, 0)
                 if r == 0 { r = "/".systemName.withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_mount, 0, Int(bitPattern: $0.baseAddress!), 0, private_, 0, 0) } }
                 for c in covers where r == 0 { r = c.systemName.withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_umount2, Int(bitPattern: $0.baseAddress!), detach, 0, 0, 0, 0) } }

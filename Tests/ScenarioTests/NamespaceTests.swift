@@ -61,6 +61,25 @@ import Testing
         feature("namespaces-part-several")
         feature("namespaces-part-several", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test func `a program that bwrap has put into a sandbox is there again`() {
+        feature("namespaces-bwrap")
+        feature("namespaces-bwrap", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test(.enabled(if: User.available.contains(.root)), arguments: [[], ["outside"]], ["keep", "ns"]) func `mounts of a child are shared with those that they were shared with`(arguments: [String], pids: String) {
+        scenario("mount-peers-\(arguments.first ?? "slave")-\(pids)", as: .root) { s in
+            let shared = ["/usr/bin/unshare", "--mount", "--propagation", "shared"]
+            try s.start(shared + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-peers")] + arguments, ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            let inside = ["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)"]
+            let result = try run(inside + [s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure(result.errors) }
+            _ = try s.wait()
+            s.pid = try s.spawn(shared + [s.statefile, "--pids", pids], output: "restart-1.out", errors: "restart-1.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {
         feature("namespaces-users", users: Self.privileged)

@@ -54,6 +54,53 @@ import Testing
         }
     }
 
+    static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy")]
+    @Test(.enabled(if: getuid() == 0), arguments: mounts) func `a mount of a part of the tree that can't come back is refused by name`(kind: String, words: String) {
+        scenario("refuse-mounts-\(kind)") { s in
+            try s.start([try s.installation.program("refuse-mounts"), kind])
+            try s.waitUntilReady()
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `a mount whose source is gone is refused at the restart by its path`() {
+        scenario("refuse-mounts-source") { s in
+            try s.start([try s.installation.program("refuse-mounts"), "source"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let source = s.path("a/x"), moved = s.path("a/y")
+            rename(source, moved)
+            try s.restart()
+            let status = try s.wait()
+            for part in [s.path("b"), source, "no such file", "--relocate"] where status != .exited(71) || !s.restartErrors.lowercased().contains(part.lowercased()) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+            try s.restart(["--relocate", "\(source)=\(moved)"])
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `root gives a socket of a part no name in a folder that another user may exchange`() {
+        scenario("refuse-mounts-socket") { s in
+            let place = "/var/tmp/ckpt-\(getpid())"
+            mkdir(place, 0o755)
+            defer { try? FileManager.default.removeItem(atPath: place) }
+            s.environment["PLACE"] = place
+            try s.start([try s.installation.program("refuse-mounts"), "socket"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            chown(place, 65533, 65533)
+            try s.restart()
+            let status = try s.wait()
+            for part in [place + "/s", "another user may exchange a folder"] where status != .exited(71) || !s.restartErrors.contains(part) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+            chown(place, 0, 0)
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `a Unix socket whose other end is outside the session is refused by name`() {
         scenario("refuse-given-socket") { s in
             var pair: [Int32] = [-1, -1]
