@@ -31,6 +31,10 @@ extension SystemContent {
     /// false: refused.
     func recordWatches(_ info: DescriptorInfo, _ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
         e.first_item = UInt32(tables.watches.count)
+        if f.holders.contains(where: { tree.place(of: tree.processes[$0.process]) != 0 }) {
+            refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue of a process in mounts of a part of the tree", "close it before the checkpoint, or watch from a process outside")
+            return false
+        }
         if try fetch.copy(of: f.samplePid, f.sample.number).unreadBytes() > 0 {
             e.flags = CKPT_EVENT_OVERFLOW.rawValue
             if f.holders.isEmpty && options.unreadEvents == .refuse {

@@ -82,7 +82,8 @@ extension Operation {
         if m.options.contains("idmapped") { throw Unmakeable("it shows its files with other owners (idmapped)", "mount it without a mapping of users") }
         if isInherited { return }
         if m.root.hasSuffix("//deleted") { throw Unmakeable("what it shows has been removed", "unmount it before the checkpoint") }
-        if around.mounts.contains(where: { $0.device == m.device }) { return try bind(&r, m, mine, around) }
+        let isLateOwn = r.part!.isLate && tree.systems[m.device] != nil
+        if !isLateOwn, around.mounts.contains(where: { $0.device == m.device }) { return try bind(&r, m, mine, around) }
         r.kind = CKPT_MOUNT_NEW
         r.source = m.source; r.options = m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ",")
         r.part!.line = m.line(isOwn: true)
@@ -91,10 +92,11 @@ extension Operation {
         if maker.namespace != mine.namespace && !r.part!.isLate { throw Unmakeable("it is in another mnt namespace of the tree too, of which this one is no copy", "mount it before the namespace is made (unshare)") }
         tree.systems[m.device] = maker
         r.part!.system = maker
+        if maker != place { return }
         switch m.type {
         case "proc":
             guard let pids = pidsShown(by: m, mine, tree) else { throw Unmakeable("it shows a pid namespace that is not the tree's", "start ckrun inside of the namespace") }
-            r.kind = maker == place ? CKPT_MOUNT_PROC : CKPT_MOUNT_NEW; r.pids = pids
+            r.kind = CKPT_MOUNT_PROC; r.pids = pids
         case "mqueue":
             guard Namespace.queuesDevice("/proc/\(mine.view)/ns/ipc").map(Path.deviceWord) == m.deviceNumber else { throw Unmakeable("it shows message queues of another IPC namespace than its processes live in", "mount it inside of that namespace") }
             r.part!.shows = n.sample.namespaces[CKPT_NAMESPACE_IPC.rawValue].map { $0 + 1 } ?? 0

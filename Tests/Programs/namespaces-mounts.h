@@ -11,7 +11,7 @@ static void mounts_read(struct mounts *m) {
     char line[4096], root[2048], point[2048], options[256], rest[2048];
     for (m->count = 0; m->count < 400 && fgets(line, sizeof line, f);) {
         if (sscanf(line, "%*d %*d %*s %2047s %2047s %255s %2047[^\n]", root, point, options, rest) != 4) continue;
-        for (char *p = rest, *q = rest; ; p++) { if (*p == ':' && strstr(p, " - ")) while (p[1] >= '0' && p[1] <= '9') p++; *q++ = *p; if (!*p) break; }
+        for (char *p = rest, *q = rest; ; p++) { *q++ = *p; if (!*p) break; if (*p == ':' && strstr(p, " - ")) while (p[1] >= '0' && p[1] <= '9') p++; }
         char *system = strncmp(rest, "- ", 2) ? strstr(rest, " - ") + 3 : rest + 2;
         snprintf(m->line[m->count++], 600, "%s %s %s %s", strncmp(system, "cgroup", 6) ? root : "*", point, options, rest);
     }

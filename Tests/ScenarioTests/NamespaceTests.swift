@@ -65,7 +65,7 @@ import Testing
         feature("namespaces-bwrap")
         feature("namespaces-bwrap", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
-    @Test(.enabled(if: User.available.contains(.root)), arguments: [[], ["outside"]], ["keep", "ns"]) func `mounts of a child are shared with those that they were shared with`(arguments: [String], pids: String) {
+    @Test(.enabled(if: User.available.contains(.root)), arguments: [([], "keep"), ([], "ns"), (["outside"], "keep")]) func `mounts of a child are shared with those that they were shared with`(arguments: [String], pids: String) {
         scenario("mount-peers-\(arguments.first ?? "slave")-\(pids)", as: .root) { s in
             let shared = ["/usr/bin/unshare", "--mount", "--propagation", "shared"]
             try s.start(shared + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-peers")] + arguments, ckrun: false)

@@ -72,14 +72,12 @@ func restoreDescriptors(_ i: Int) {
     fetchPidfds(i)
     watchFiles(.inside(i))
     for k in 0..<p.pointee.fd_count { place(Int(p.pointee.first_fd + k), from: Int(p.pointee.first_fd)) }
-    // Ours; but a user namespace is entered later, and that of its children's pids.
-    let kept = usersDescriptor(i), children = state.pointee.children_fd > 0 ? state.pointee.children_fd : -1
-    var from = floor
-    for next in min(kept, children)...max(kept, children) where (next == kept || next == children) && next >= floor {
-        if next > from { _ = system(CKPT_SYS_close_range, Int(from), Int(next) - 1, 0) }
-        from = next + 1
-    }
-    _ = system(CKPT_SYS_close_range, Int(from), Int(Int32.max), 0)
+    // Ours; but a user namespace is entered later, and the mounts of a part.
+    var kept = InlineArray<24, Int32>(repeating: -1)
+    kept[0] = usersDescriptor(i)
+    let places = placeDescriptors(i)
+    kept[1] = places.mounts; kept[2] = places.folder; kept[3] = places.root
+    closeAll(from: floor, but: kept)
 }
 
 private func place(_ f: Int, from first: Int) {

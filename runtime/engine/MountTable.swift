@@ -104,10 +104,10 @@ struct MountTable {
     }
 
     /// Does a line show what was recorded: all of it, or of what comes from outside what it is.
-    func shows(_ m: SeenMount, _ line: Text, attributes: Bool) -> Bool {
+    func shows(_ m: SeenMount, _ line: Text, attributes: Bool, anyRoot: Bool = false) -> Bool {
         var at = 0
         // "*": how it shows depends on who looks (control groups).
-        if line[0] == 42 { at = 1 } else if !eat(m.root, line, &at) { return false }
+        if line[0] == 42 { at = 1 } else if anyRoot { while line[at] != 0 && line[at] != 32 { at += 1 } } else if !eat(m.root, line, &at) { return false }
         if !eat((m.root.1, m.point.1), line, &at) { return false }
         if attributes { if !eat((m.point.1, m.shown.1), line, &at) { return false } } else {
             if line[at] == 32 { at += 1 }

@@ -137,7 +137,7 @@ func enterOwn(_ i: Int, outside users: UInt32) {
 }
 /// The mounts come when everything that is found by outer paths is there; who was born inside of a user namespace is in those that are outside of it.
 func enterMounts(of i: Int, outside users: UInt32) {
-    if processes[i].pointee.mounts == 0 || state.pointee.entered_mounts != 0 { return }
+    if processes[i].pointee.mounts == 0 || state.pointee.entered_mounts == UInt32(processes[i].pointee.mounts) { return }
     enter(processes[i].pointee.mounts, users, isPatient: true)
 }
 private func enter(_ n: UInt8, _ outside: UInt32, isPatient: Bool = false) {

@@ -42,9 +42,7 @@ private func isLate(_ k: Int) -> Bool {
 
 /// In a child, in the user namespace to which it belongs.  What is mounted outside from now on comes in; nothing goes out.
 func makePartMounts(_ i: Int) {
-    let slaves = 0x4000 | Propagation.slave, all = StaticString("/").cString, no = StaticString("none").cString
-    let r = system(CKPT_SYS_mount, int(no), int(all), 0, slaves, 0)
-    guard r == 0 else { refuseNamespace(i, r) }
+    separate(i)
     for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_NEW.rawValue && mounts[k].pointee.system == UInt32(k) {
         let m = mounts[k].pointee
         if m.shows != 0 { _ = enterPart(Int(m.shows) - 1) }
@@ -52,6 +50,24 @@ func makePartMounts(_ i: Int) {
         guard r >= 0 else { refuseMount(k, r, "its file system cannot be made") }
         systemFds[k].pointee = lift(Int32(truncatingIfNeeded: r), "file system")
     }
+}
+
+/// As those are that nobody reaches any more, since others cover them: slaves, private, or as they have been copied.
+private func separate(_ i: Int) {
+    var slaves = false, shared = false
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue {
+        if mounts[k].pointee.propagation & CKPT_PROPAGATION_SLAVE.rawValue != 0 { slaves = true }
+        if mounts[k].pointee.propagation & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 { shared = true }
+    }
+    if slaves || !shared {
+        let all = 0x4000 | (slaves ? Propagation.slave : Propagation.single), r = system(CKPT_SYS_mount, int(StaticString("none").cString), int(StaticString("/").cString), 0, all, 0)
+        guard r == 0 else { refuseNamespace(i, r) }
+        return
+    }
+    if hasOurProc { refuse(.lacks) { $0.put("a mnt namespace of a part of the tree shares its mounts with those outside, which those of a restart in a pid namespace are not; use --pids keep, as root") } }
+    var seen = MountTable()
+    seen.read()
+    for s in 0..<seen.count where seen.copyPoint(seen.all[s], to: engine_path(), capacity: 4096) { _ = system(CKPT_SYS_mount, int(StaticString("none").cString), int(engine_path()), 0, Propagation.slave, 0) }
 }
 
 /// In the builder, which owns whatever is in them.
@@ -117,12 +133,27 @@ private func findInherited(_ i: Int, _ seen: inout MountTable) {
         for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && fdOfMade(k) == 0 {
             let parent = mounts[k].pointee.parent
             if parent != none && fdOfMade(Int(parent)) == 0 { continue }
-            guard adopt(k, &seen) else {
+            guard adopt(k, &seen) || standIn(k) else {
                 refuse(.systemCall) { l in putMount(k, &l); l.put("nothing like it is mounted here; mount it again where the restart is started") }
             }
             left = true
         }
     }
+}
+
+/// A second /proc at its place was that of an earlier restart's pid namespace.
+private func isOfEarlierRestart(_ k: Int) -> Bool {
+    func isProc(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && equal(bytes(mounts[k].pointee.type), to: "proc") && equal(bytes(mounts[k].pointee.target), to: "/proc") }
+    return mounts[k].pointee.parent != none && isProc(k) && isProc(Int(mounts[k].pointee.parent))
+}
+private func standIn(_ k: Int) -> Bool {
+    guard isOfEarlierRestart(k) else { return false }
+    let parent = Int(mounts[k].pointee.parent), r = fd(parent) > 0 ? system(CKPT_SYS_fcntl, Int(fd(parent)), 1030, 0) : -9
+    if r < 0 { return false }
+    mounts[k].pointee.rdev = UInt64(number(parent))
+    keep(k, r)
+    note(k)
+    return true
 }
 
 /// Is it there already?
@@ -274,7 +305,7 @@ private func openPeersOutside(_ i: Int) {
 }
 
 private func finish(_ i: Int, late: Bool) {
-    for k in 0..<mounts.count where isOf(k, i) && isLate(k) == late && fdOfMade(k) > 0 {
+    for k in 0..<mounts.count where isOf(k, i) && isLate(k) == late && fdOfMade(k) > 0 && !isOfEarlierRestart(k) {
         let m = mounts[k].pointee
         var r = setAttributes(fd(k), m.flags)
         guard r == 0 || isOfOurProc(k) else { refuseMount(k, r, "its options cannot be set") }
@@ -355,7 +386,8 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
     var last = -1
     for k in 0..<mounts.count where isOf(k, i) {
         var found = -1
-        for s in 0..<seen.count where found < 0 && !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: !isOfOurProc(k)) && isPropagated(k, seen.all[s], seen) { found = s }
+        for s in 0..<seen.count where found < 0 && !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: !isOfOurProc(k), anyRoot: isRelocated(k)) && isPropagated(k, seen.all[s], seen) { found = s }
+        if found < 0 && isOfEarlierRestart(k) { continue }
         guard found >= 0, isLate(k) || found > last else {
             refuse(.lacks) { l in
                 putMount(k, &l); l.put(found < 0 ? "it is not as it was (" : "it is not where it was in the order of mounts ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); restart it where the same is mounted as at the checkpoint")
@@ -372,6 +404,7 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
         }
     }
 }
+private func isRelocated(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue && relocated(bytes(mounts[k].pointee.source)) != bytes(mounts[k].pointee.source) }
 private func isPropagated(_ k: Int, _ s: SeenMount, _ seen: MountTable) -> Bool {
     let p = mounts[k].pointee.propagation
     func has(_ f: ckpt_mount_propagation) -> Bool { p & f.rawValue != 0 }
