@@ -6,7 +6,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let none = ckpt_no_index()
+private var none: UInt32 { ckpt_no_index() }
 
 func isPartMounts(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_MOUNT.rawValue && !isWhole(i) }
 var hasPartMounts: Bool {
