@@ -11,7 +11,8 @@ struct PartMount {
     var id: Int32, device: String, parent: Int?, place: String, root: String, type: String
     var system: MountPlace?                     // NEW, PROC: the mount that makes its file system
     var shows = 0                               // 1 + the namespace of its message queues or network devices
-    var propagation: UInt32, peers: Int32
+    var propagation: UInt32, peers: Int32, master: Int32
+    var outer: Mount?                           // INHERITED, BIND: what it was copied from
     var mode: UInt32 = 0, rdev: UInt64 = 0
     var line: String
     var isLate = false                          // it shows processes, or is on what does
@@ -35,6 +36,8 @@ extension Operation {
             tree.surroundings = around
         }
         let mine = PartMounts(namespace: tree.namespaces.count, view: n.sample.view, mounts: try Namespace.mounts(n.sample.view)), all = MountTree(mine.mounts)
+        let atMost = 4096           // of engine/MountTable
+        if mine.mounts.count > atMost { return refuse("\(mine.mounts.count) mounts in a mnt namespace of a part of the tree, and \(atMost) at most can come back", "unmount some before the checkpoint") }
         // A copy of the one with which it has most in common.
         var source = around, inherited = all.common(with: MountTree(around.mounts))
         for p in tree.parts {
@@ -42,6 +45,7 @@ extension Operation {
             if common.count > inherited.count { source = Surroundings(view: p.view, mounts: p.mounts); inherited = common; n.copiedFrom = p.namespace }
         }
         n.mounts = mine.mounts.indices.map { skeleton(mine.mounts[$0], mine, source) }
+        for (i, o) in inherited { n.mounts[i].part!.outer = source.mounts[o] }
         for i in all.parentsFirst {
             let m = mine.mounts[i], parent = n.mounts[i].part!.parent
             // What shows processes comes last, in every namespace.
@@ -53,6 +57,9 @@ extension Operation {
             }
             if n.mounts[i].kind == CKPT_MOUNT_PROC { n.mounts[i].part!.isLate = true }
         }
+        let stay = Set(mine.mounts.indices.filter { n.mounts[$0].kind == CKPT_MOUNT_INHERITED })
+        for i in mine.covered(inherited: stay) { n.mounts[i].part!.propagation |= CKPT_PROPAGATION_COVERED.rawValue }
+        PropagationRules(mine, n.mounts, source.mounts).check { refuse("mount \(mine.mounts[$0].point) (\(mine.mounts[$0].type) \(mine.mounts[$0].source)) in a mnt namespace of a part of the tree: \($1.cause)", $1.remedy) }
         tree.parts.append(mine)
         try takeContents(&n, mine, tree, refuse)
     }
@@ -72,9 +79,9 @@ extension Operation {
         if let group = m.peers { propagation |= CKPT_PROPAGATION_SHARED.rawValue | (around.mounts.contains { $0.peers == group } ? CKPT_PROPAGATION_OUTSIDE.rawValue : 0) }
         if m.master != nil { propagation |= CKPT_PROPAGATION_SLAVE.rawValue }
         if m.propagation.contains("unbindable") { propagation |= CKPT_PROPAGATION_UNBINDABLE.rawValue }
-        let shared = m.peers.flatMap { group in around.mounts.first { $0.peers == group }?.point } ?? ""
+        let shared = m.peers.flatMap { group in around.mounts.first { $0.peers == group && Mount.path(m.root, isBelow: $0.root) && Path.mount(ofPath: $0.point, in: around.view) == $0.id }?.point } ?? ""
         let part = PartMount(id: m.id, device: m.device, parent: parent, place: parent == nil || m.point == above ? "" : String(m.point.dropFirst(above == "/" ? 1 : above.utf8.count + 1)), root: m.root, type: m.type,
-                             propagation: propagation, peers: m.peers ?? 0, line: m.line(isOwn: false))
+                             propagation: propagation, peers: m.peers ?? 0, master: m.master ?? 0, line: m.line(isOwn: false))
         return ObservedMount(kind: CKPT_MOUNT_INHERITED, source: "", target: m.point, flags: m.flags, options: shared, part: part)
     }
 
@@ -85,14 +92,18 @@ extension Operation {
         let isLateOwn = r.part!.isLate && tree.systems[m.device] != nil
         if !isLateOwn, around.mounts.contains(where: { $0.device == m.device }) { return try bind(&r, m, mine, around) }
         r.kind = CKPT_MOUNT_NEW
-        r.source = m.source; r.options = m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ",")
+        r.source = m.source; r.options = m.superOptions.filter { !Self.shownOnly.contains($0) }.map(inside).joined(separator: ",")
         r.part!.line = m.line(isOwn: true)
         let place = MountPlace(namespace: mine.namespace, mount: mine.mounts.firstIndex { $0.id == m.id }!)
         let maker = tree.systems[m.device] ?? place
         if maker.namespace != mine.namespace && !r.part!.isLate { throw Unmakeable("it is in another mnt namespace of the tree too, of which this one is no copy", "mount it before the namespace is made (unshare)") }
         tree.systems[m.device] = maker
         r.part!.system = maker
-        if maker != place { return }
+        if maker != place {
+            if maker.namespace == mine.namespace && mine.mounts[maker.mount].source != m.source { r.part!.line = m.line(isOwn: true, anySource: true) }
+            return
+        }
+        if m.superOptions.contains("ro") && m.type == "tmpfs" { r.part!.propagation |= CKPT_PROPAGATION_READ_ONLY.rawValue }
         switch m.type {
         case "proc":
             guard let pids = pidsShown(by: m, mine, tree) else { throw Unmakeable("it shows a pid namespace that is not the tree's", "start ckrun inside of the namespace") }
@@ -106,11 +117,19 @@ extension Operation {
         }
     }
 
+    /// Set for a mount, or shown by the kernel without having been asked for.
+    private static let shownOnly: Set<String> = ["rw", "ro", "seclabel"]
+
     private func bind(_ r: inout ObservedMount, _ m: Mount, _ mine: PartMounts, _ around: Surroundings) throws(Unmakeable) {
-        for o in around.mounts where o.device == m.device {
+        for o in around.mounts.filter({ $0.device == m.device }).sorted(by: { a, b in a.source == m.source && b.source != m.source }) {
             guard let source = o.path(showing: m.root), Path.mount(ofPath: source, in: around.view) == o.id, let s = try? Path.statusOfName(Path.of(source, in: around.view)) else { continue }
             if Path.mount(ofPath: m.point, in: mine.view) == m.id, let seen = try? Path.statusOfName(Path.of(m.point, in: mine.view)), seen.inodeNumber != s.inodeNumber || seen.deviceNumber != s.deviceNumber { continue }
-            r.kind = CKPT_MOUNT_BIND; r.source = source
+            if o.source != m.source {
+                // What the kernel makes by itself is mounted from any word.
+                if o.source.contains("/") || m.source.contains("/") { throw Unmakeable("it is mounted from \(m.source), which is mounted from \(o.source) where the tree was started", "mount it before ckrun starts the program, or bind it from there (mount --bind)") }
+                r.part!.line = m.line(isOwn: false, anySource: true)
+            }
+            r.kind = CKPT_MOUNT_BIND; r.source = source; r.part!.outer = o
             r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev)
             let major = UInt64(s.st_rdev) >> 8 & 0xfff
             if r.part!.mode & FileType.mask == FileType.character && major >= 136 && major <= 143 { throw Unmakeable("a terminal that is bound over a file", "start the program without a terminal (standard streams from and to files), or as a tree in mounts of its own that has its own terminal") }
@@ -166,9 +185,9 @@ struct Unmakeable: Error {
 
 extension Mount {
     /// What of its line a restart has to bring back: not the numbers, and only of its own file systems their options.
-    func line(isOwn: Bool) -> String {
+    func line(isOwn: Bool, anySource: Bool = false) -> String {
         let words = text.mount.split(separator: " ")
-        return (type.hasPrefix("cgroup") ? "* \(words[1]) \(words[2])" : text.mount) + " - " + text.system + (isOwn ? " " + text.superOptions : "")
+        return (type.hasPrefix("cgroup") ? "* \(words[1]) \(words[2])" : text.mount) + " - " + (anySource ? type + " *" : text.system) + (isOwn ? " " + text.superOptions : "")
     }
     static func path(_ path: String, isBelow folder: String) -> Bool { path == folder || folder == "/" || path.hasPrefix(folder + "/") }
 }
@@ -207,7 +226,7 @@ struct MountTree {
             var used: Set<Int> = []
             for c in children[all[a].id] ?? [] {
                 guard let d = (other.children[other.all[b].id] ?? []).first(where: { d in
-                    !used.contains(d) && all[c].device == other.all[d].device && all[c].root == other.all[d].root && all[c].type == other.all[d].type && place(c, on: a) == other.place(d, on: b)
+                    !used.contains(d) && all[c].device == other.all[d].device && all[c].root == other.all[d].root && all[c].type == other.all[d].type && all[c].source == other.all[d].source && place(c, on: a) == other.place(d, on: b)
                 }) else { continue }
                 used.insert(d)
                 found[c] = d
@@ -232,7 +251,7 @@ extension Operation {
         r.place = tables.text(p.place); r.root = tables.text(p.root); r.type = tables.text(p.type); r.line = tables.text(p.line)
         r.system = p.system.map { UInt32(starts[$0.namespace] + $0.mount) } ?? UInt32(tables.mounts.count)
         if m.kind != CKPT_MOUNT_PROC { r.shows = UInt32(p.shows) }
-        r.propagation = p.propagation; r.peers = UInt32(bitPattern: p.peers)
+        r.propagation = p.propagation; r.peers = UInt32(bitPattern: p.peers); r.master = UInt32(bitPattern: p.master)
         r.mode = p.mode; r.rdev = p.rdev
         return r
     }

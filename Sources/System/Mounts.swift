@@ -12,10 +12,10 @@ public struct Mount: Sendable {
 
     /// "36 35 98:0 /root /point rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
     public init?(_ line: Substring) {
-        let f = line.split(separator: " ").map { Mount.unescape(String($0)) }
+        // A source may be the empty word.
+        let raw = line.split(separator: " ", omittingEmptySubsequences: false).map(String.init), f = raw.map(Mount.unescape)
         guard let dash = f.firstIndex(of: "-"), dash >= 6, f.count >= dash + 4, let id = Int32(f[0]), let parent = Int32(f[1]) else { return nil }
         self.id = id; self.parent = parent; propagation = Array(f[6..<dash])
-        let raw = line.split(separator: " ").map(String.init)
         text = (raw[3...5].joined(separator: " "), raw[(dash + 1)...(dash + 2)].joined(separator: " "), raw[dash + 3])
         device = f[2]; root = f[3]; point = f[4]; options = f[5].split(separator: ",").map(String.init)
         type = f[dash + 1]; source = f[dash + 2]; superOptions = f[dash + 3].split(separator: ",").map(String.init)
@@ -89,8 +89,8 @@ extension Path {
     /// The mount in which a file lies, by its number in mountinfo (statx(2)); nil: it can't be reached.
     public static func mount(of path: String, follow: Bool = true) -> Int32? {
         var words = [UInt64](repeating: 0, count: 32)           // struct statx: stx_mnt_id at 144
-        let askMount = 0x1000, noFollow = 0x100
-        let r = words.withUnsafeMutableBytes { b in seen(path).withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_statx, Int(AT_FDCWD), Int(bitPattern: $0.baseAddress!), follow ? 0 : noFollow, askMount, Int(bitPattern: b.baseAddress!), 0) } }
+        let askMount = 0x1000, noFollow = 0x100, noAutomount = 0x800
+        let r = words.withUnsafeMutableBytes { b in seen(path).withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_statx, Int(AT_FDCWD), Int(bitPattern: $0.baseAddress!), noAutomount | (follow ? 0 : noFollow), askMount, Int(bitPattern: b.baseAddress!), 0) } }
         return r == 0 && words[0] & UInt64(askMount) != 0 ? Int32(truncatingIfNeeded: words[18]) : nil
     }
     /// A name that a process has used, as it was looked up there: links lead to where they lead for it (openat2(2), RESOLVE_IN_ROOT).

@@ -65,6 +65,35 @@ import Testing
         }
     }
 
+    static let groups = [("slave", "receives what is mounted (as a slave)"), ("peers", "of which none shows all"), ("covered", "its options were changed in the namespace"), ("source", "it is mounted from /a/name"), ("many", "4096 at most")]
+    @Test(.enabled(if: getuid() == 0), arguments: groups) func `mounts of a part of the tree that follow others in a way that can't come back are refused by name`(kind: String, words: String) {
+        scenario("refuse-groups-\(kind)") { s in
+            try s.start([try s.installation.program("refuse-groups"), kind])
+            try s.waitUntilReady()
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `a --relocate of the folder on which something is mounted is refused, one of what is bound is followed`() {
+        scenario("refuse-groups-point") { s in
+            try s.start([try s.installation.program("refuse-groups"), "point"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.restart(["--relocate", "\(s.path("b"))=/elsewhere"])
+            let status = try s.wait()
+            for part in [s.path("b"), "mount points stay where they were"] where status == .exited(0) || !s.restartErrors.contains(part) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+            // Another file system, too.
+            let elsewhere = "/dev/shm/ckpt-test-\(getpid())"
+            mkdir(elsewhere, 0o755)
+            defer { rmdir(elsewhere) }
+            try s.restart(["--relocate", "\(s.path("a/x"))=\(elsewhere)"])
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(.enabled(if: getuid() == 0)) func `a mount whose source is gone is refused at the restart by its path`() {
         scenario("refuse-mounts-source") { s in
             try s.start([try s.installation.program("refuse-mounts"), "source"])

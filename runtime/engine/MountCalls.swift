@@ -32,6 +32,16 @@ func copyTree(_ folder: Int, _ path: Text, withAll: inout Bool) -> Int {
     return system(CKPT_SYS_open_tree, folder, int(path), clone | recursive | closeOnExec | empty | noFollow)
 }
 
+/// Its file system as a whole, which nobody has open for writing.
+func makeReadOnly(_ mount: Int32) -> Int {
+    let setFlag = 0, reconfigure = 7, empty = 8
+    let fs = system(CKPT_SYS_fspick, Int(mount), int(StaticString("").cString), 1 | empty)
+    if fs < 0 { return fs }
+    defer { _ = ckpt_close(Int32(truncatingIfNeeded: fs)) }
+    let r = system(CKPT_SYS_fsconfig, fs, setFlag, int(StaticString("ro").cString))
+    return r < 0 ? r : system(CKPT_SYS_fsconfig, fs, reconfigure)
+}
+
 /// On the place that `to` is, above what may be mounted there.
 func attach(_ mount: Int32, to: Int32) -> Int {
     let emptySource = 4, emptyTarget = 0x40, none = int(StaticString("").cString)
@@ -69,7 +79,8 @@ func makeFileSystem(_ type: Text, source: Text, options: Text, flags: UInt32, ow
     var r = 0, at = 0
     while options[at] != 0 && r == 0 {
         var key = Line(), value = Line(), hasValue = false
-        while options[at] != 0 && options[at] != 44 {
+        // A list of NUMA nodes has commas of its own.
+        while options[at] != 0 && (options[at] != 44 || options[at + 1] >= 48 && options[at + 1] <= 57) {
             if options[at] == 61 && !hasValue { hasValue = true } else if hasValue { value.put(byte: UInt8(bitPattern: options[at])) } else { key.put(byte: UInt8(bitPattern: options[at])) }
             at += 1
         }

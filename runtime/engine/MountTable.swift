@@ -9,7 +9,8 @@ struct SeenMount {
     var id: Int32 = 0, parent: Int32 = 0
     var root = (0, 0), point = (0, 0), shown = (0, 0)       // root to options
     var optional = (0, 0), system = (0, 0), options = (0, 0)        // type and source; the file system's own
-    var used = false
+    var peers: Int32 = 0, master: Int32 = 0, isUnbindable = false
+    var used = false, mount: Int32 = -1     // MOUNT that it was found to be
 }
 
 struct MountTable {
@@ -25,7 +26,7 @@ struct MountTable {
         guard r >= 0 else { refuse(r) { $0.put("/proc: needed to look at the mounts of a part of the tree") } }
         proc = lift(Int32(truncatingIfNeeded: r), "/proc")
     }
-    private static let room = 1 << 20
+    private static let room = 16 << 20
 
     mutating func read() {
         let r = system(CKPT_SYS_openat, Int(proc), int(StaticString("self/mountinfo").cString), 0o2000000)
@@ -36,13 +37,19 @@ struct MountTable {
         _ = ckpt_close(fd)
         count = 0
         var at = 0
-        while at < size && count < Self.atMost {
+        guard n == 0 else { refuseMany() }
+        while at < size {
+            guard count < Self.atMost else { refuseMany() }
             var end = at
             while end < size && text[end] != 10 { end += 1 }
             all[count] = line(at, end)
             count += 1
             at = end + 1
         }
+    }
+
+    private func refuseMany() -> Never {
+        refuse(.lacks) { l in l.put("/proc/self/mountinfo: more than "); l.put(decimal: UInt64(Self.atMost)); l.put(" mounts in a mnt namespace of a part of the tree; restart it where fewer are mounted") }
     }
 
     private func line(_ start: Int, _ end: Int) -> SeenMount {
@@ -60,6 +67,7 @@ struct MountTable {
         let type = word(&at, end), source = word(&at, end)
         m.system = (type.0, source.1)
         m.options = word(&at, end)
+        m.peers = group(m, "shared:"); m.master = group(m, "master:"); m.isUnbindable = group(m, "unbindable") != 0
         return m
     }
     private func word(_ at: inout Int, _ end: Int) -> (Int, Int) {
@@ -103,11 +111,11 @@ struct MountTable {
         return i == m.point.1
     }
 
-    /// Does a line show what was recorded: all of it, or of what comes from outside what it is.
-    func shows(_ m: SeenMount, _ line: Text, attributes: Bool, anyRoot: Bool = false) -> Bool {
+    /// Does a line show what was recorded: all of it, or of what comes from outside what it is.  `elsewhere`: it shows something of a new place.
+    func shows(_ m: SeenMount, _ line: Text, attributes: Bool, elsewhere: Bool = false) -> Bool {
         var at = 0
         // "*": how it shows depends on who looks (control groups).
-        if line[0] == 42 { at = 1 } else if anyRoot { while line[at] != 0 && line[at] != 32 { at += 1 } } else if !eat(m.root, line, &at) { return false }
+        if line[0] == 42 { at = 1 } else if elsewhere { while line[at] != 0 && line[at] != 32 { at += 1 } } else if !eat(m.root, line, &at) { return false }
         if !eat((m.root.1, m.point.1), line, &at) { return false }
         if attributes { if !eat((m.point.1, m.shown.1), line, &at) { return false } } else {
             if line[at] == 32 { at += 1 }
@@ -115,11 +123,20 @@ struct MountTable {
         }
         let dash: StaticString = " - "
         for k in 0..<3 { if UInt8(bitPattern: line[at]) != dash.utf8Start[k] { return false }; at += 1 }
-        if !eat(m.system, line, &at) { return false }
+        if elsewhere { return true }
+        if !eatSystem(m, line, &at) { return false }
         if !attributes || line[at] == 0 { return true }
         if line[at] != 32 { return false }
         at += 1
         return eat(m.options, line, &at) && line[at] == 0
+    }
+    /// The type, and where it is mounted from; "*": from anything, for file systems of the kernel.
+    private func eatSystem(_ m: SeenMount, _ line: Text, _ at: inout Int) -> Bool {
+        var end = m.system.0
+        while end < m.system.1 && text[end] != 32 { end += 1 }
+        if !eat((m.system.0, min(end + 1, m.system.1)), line, &at) { return false }
+        if line[at] == 42 && (line[at + 1] == 0 || line[at + 1] == 32) { at += 1; return true }
+        return eat((min(end + 1, m.system.1), m.system.1), line, &at)
     }
     private func eat(_ range: (Int, Int), _ line: Text, _ at: inout Int) -> Bool {
         for i in range.0..<range.1 { if UInt8(bitPattern: line[at]) != text[i] { return false }; at += 1 }
@@ -127,7 +144,7 @@ struct MountTable {
     }
 
     /// "shared:1" or "master:2" among what a line says of propagation; 0: not.
-    func group(_ m: SeenMount, _ key: StaticString) -> Int32 {
+    private func group(_ m: SeenMount, _ key: StaticString) -> Int32 {
         let n = key.utf8CodeUnitCount
         var at = m.optional.0
         while at < m.optional.1 {

@@ -18,15 +18,15 @@ var hasPartMounts: Bool {
 private var places: UInt64 { state.pointee.scratch + boardBytes - pageAlignUp(UInt64(mounts.count) * 8) }
 private var mountFds: Table<Int32> { Table(at: places, count: UInt64(mounts.count)) }
 private var systemFds: Table<Int32> { Table(at: places + UInt64(mounts.count) * 4, count: UInt64(mounts.count)) }
-private func fd(_ k: Int) -> Int32 { mountFds[k].pointee }
+func attached(_ k: Int) -> Int32 { mountFds[k].pointee }
 private func keep(_ k: Int, _ r: Int) { mountFds[k].pointee = lift(Int32(truncatingIfNeeded: r), "mount") }
 
 func putMount(_ k: Int, _ l: inout Line) { l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put(" in a mnt namespace of a part of the tree: ") }
-private func refuseMount(_ k: Int, _ r: Int, _ what: StaticString) -> Never { refuse(.systemCall) { l in putMount(k, &l); l.put(what); l.put(": "); putError(r, &l); l.put("; restart it where its folders and file systems are, or as root") } }
+func refuseMount(_ k: Int, _ r: Int, _ what: StaticString) -> Never { refuse(.systemCall) { l in putMount(k, &l); l.put(what); l.put(": "); putError(r, &l); l.put("; restart it where its folders and file systems are, or as root") } }
 
-private func isOf(_ k: Int, _ i: Int) -> Bool { Int(mounts[k].pointee.namespaces) == i }
+func isOf(_ k: Int, _ i: Int) -> Bool { Int(mounts[k].pointee.namespaces) == i }
 /// What shows processes is made when they are there, and so is what is on it or shows a part of it.
-private func isLate(_ k: Int) -> Bool {
+func isLate(_ k: Int) -> Bool {
     var at = k, left = mounts.count
     while left > 0 {
         let m = mounts[at].pointee
@@ -40,8 +40,9 @@ private func isLate(_ k: Int) -> Bool {
 
 // MARK: the namespace and its file systems
 
-/// In a child, in the user namespace to which it belongs.  What is mounted outside from now on comes in; nothing goes out.
+/// In a child, in the user namespace to which it belongs.
 func makePartMounts(_ i: Int) {
+    refuseMovedPoints(i)
     separate(i)
     for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_NEW.rawValue && mounts[k].pointee.system == UInt32(k) {
         let m = mounts[k].pointee
@@ -52,22 +53,13 @@ func makePartMounts(_ i: Int) {
     }
 }
 
-/// As those are that nobody reaches any more, since others cover them: slaves, private, or as they have been copied.
-private func separate(_ i: Int) {
-    var slaves = false, shared = false
-    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue {
-        if mounts[k].pointee.propagation & CKPT_PROPAGATION_SLAVE.rawValue != 0 { slaves = true }
-        if mounts[k].pointee.propagation & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 { shared = true }
+/// --relocate moves what is bound and what is open, not where mounts are.
+private func refuseMovedPoints(_ i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind != CKPT_MOUNT_INHERITED.rawValue && mounts[k].pointee.parent != none {
+        let point = bytes(mounts[k].pointee.target)
+        if mounts[Int(mounts[k].pointee.parent)].pointee.kind != CKPT_MOUNT_INHERITED.rawValue || relocated(point) == point { continue }
+        refuse(.usage) { l in putMount(k, &l); l.put("its mount point lies below the OLD of a --relocate, and mount points stay where they were; put its folder back, and use --relocate only for what else lies there") }
     }
-    if slaves || !shared {
-        let all = 0x4000 | (slaves ? Propagation.slave : Propagation.single), r = system(CKPT_SYS_mount, int(StaticString("none").cString), int(StaticString("/").cString), 0, all, 0)
-        guard r == 0 else { refuseNamespace(i, r) }
-        return
-    }
-    if hasOurProc { refuse(.lacks) { $0.put("a mnt namespace of a part of the tree shares its mounts with those outside, which those of a restart in a pid namespace are not; use --pids keep, as root") } }
-    var seen = MountTable()
-    seen.read()
-    for s in 0..<seen.count where seen.copyPoint(seen.all[s], to: engine_path(), capacity: 4096) { _ = system(CKPT_SYS_mount, int(StaticString("none").cString), int(engine_path()), 0, Propagation.slave, 0) }
 }
 
 /// In the builder, which owns whatever is in them.
@@ -93,7 +85,7 @@ private func assemble(_ i: Int) {
     seen.read()
     openSources(i)
     findInherited(i, &seen)
-    removeOthers(&seen)
+    removeOthers(i, &seen)
     var left = 1
     // What something is mounted on comes before that.
     while left > 0 {
@@ -106,8 +98,11 @@ private func assemble(_ i: Int) {
         }
         if done == 0 && left > 0 { refuse(.badStatefile) { $0.put("statefile: MOUNT records: they stand on each other in a circle; the file is damaged, take another") } }
     }
-    finish(i, late: false)
     detachSystems(i)
+    // What was mounted only where something is bound from can go now.
+    removeOthers(i, &seen)
+    setOptions(i)
+    propagateAll(i)
     let here = int(StaticString(".").cString), detach = 2
     if isRootGone {
         let r = system(CKPT_SYS_umount2, here, detach)
@@ -121,7 +116,7 @@ private func go(to i: Int) {
 /// The mount namespace that one was copied from: where we are, or another of a part's.
 func enterSource(_ i: Int) { if namespaces[i].pointee.around != 0 { go(to: Int(namespaces[i].pointee.around) - 1) } }
 /// The file systems have descriptors before they are attached.
-private func fdOfMade(_ k: Int) -> Int32 { mounts[k].pointee.mode & made != 0 ? fd(k) : 0 }
+func fdOfMade(_ k: Int) -> Int32 { mounts[k].pointee.mode & made != 0 ? attached(k) : 0 }
 private let made: UInt32 = 1 << 31
 private func note(_ k: Int) { mounts[k].pointee.mode |= made }
 
@@ -142,13 +137,13 @@ private func findInherited(_ i: Int, _ seen: inout MountTable) {
 }
 
 /// A second /proc at its place was that of an earlier restart's pid namespace.
-private func isOfEarlierRestart(_ k: Int) -> Bool {
+func isOfEarlierRestart(_ k: Int) -> Bool {
     func isProc(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && equal(bytes(mounts[k].pointee.type), to: "proc") && equal(bytes(mounts[k].pointee.target), to: "/proc") }
     return mounts[k].pointee.parent != none && isProc(k) && isProc(Int(mounts[k].pointee.parent))
 }
 private func standIn(_ k: Int) -> Bool {
     guard isOfEarlierRestart(k) else { return false }
-    let parent = Int(mounts[k].pointee.parent), r = fd(parent) > 0 ? system(CKPT_SYS_fcntl, Int(fd(parent)), 1030, 0) : -9
+    let parent = Int(mounts[k].pointee.parent), r = attached(parent) > 0 ? system(CKPT_SYS_fcntl, Int(attached(parent)), 1030, 0) : -9
     if r < 0 { return false }
     mounts[k].pointee.rdev = UInt64(number(parent))
     keep(k, r)
@@ -176,26 +171,38 @@ private func adopt(_ k: Int, _ seen: inout MountTable) -> Bool {
 /// One that is covered has only its number.
 private func covered(_ id: Int32) -> Int32 { -1 - id }
 private func number(_ k: Int) -> Int32 {
-    if fd(k) < 0 { return -1 - fd(k) }
-    return mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && mounts[k].pointee.rdev != 0 ? Int32(truncatingIfNeeded: mounts[k].pointee.rdev) : mountNumber(fd(k))
+    if attached(k) < 0 { return -1 - attached(k) }
+    return mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && mounts[k].pointee.rdev != 0 ? Int32(truncatingIfNeeded: mounts[k].pointee.rdev) : mountNumber(attached(k))
 }
-private var hasOurProc: Bool { state.pointee.mode == ENGINE_PIDS_NS.rawValue }
+var hasOurProc: Bool { state.pointee.mode == ENGINE_PIDS_NS.rawValue }
 private func isOfOurProc(_ k: Int) -> Bool { hasOurProc && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && equal(bytes(mounts[k].pointee.type), to: "proc") && equal(bytes(mounts[k].pointee.target), to: "/proc") }
 
 /// What the part has unmounted; what may not be unmounted by itself (it is locked) is found when all are compared.
-private func removeOthers(_ seen: inout MountTable) {
+private func removeOthers(_ i: Int, _ seen: inout MountTable) {
+    // Another root takes all others with it.
+    if isRootGone { return }
     let path = engine_path()
+    seen.read()
+    markMade(i, &seen)
+    markSources(i, &seen)
     var s = seen.count - 1
     while s >= 0 {
         defer { s -= 1 }
         if seen.all[s].used || (hasOurProc && seen.isProc(seen.all[s])) || !seen.copyPoint(seen.all[s], to: path, capacity: 4096) { continue }
-        if isRootGone { continue }
         let r = openPlace(-100, Text(path))
         if r < 0 { continue }
-        let isIt = mountNumber(Int32(truncatingIfNeeded: r)) == seen.all[s].id
+        let noFollow = 8, detach = 2
+        // By its descriptor: a name could lead elsewhere by now.
+        if mountNumber(Int32(truncatingIfNeeded: r)) == seen.all[s].id && !isParent(seen.all[s].id, seen) && system(CKPT_SYS_fchdir, r) == 0 {
+            _ = system(CKPT_SYS_umount2, int(StaticString(".").cString), detach | noFollow)
+            _ = system(CKPT_SYS_chdir, int(StaticString("/").cString))
+        }
         _ = ckpt_close(Int32(truncatingIfNeeded: r))
-        if isIt { _ = system(CKPT_SYS_umount2, int(path), 0) }
     }
+}
+private func isParent(_ id: Int32, _ seen: MountTable) -> Bool {
+    for s in 0..<seen.count where seen.all[s].used && seen.all[s].parent == id { return true }
+    return false
 }
 /// Another root takes the place of all that was inherited.
 private var isRootGone: Bool { state.pointee.root_is_new != 0 }
@@ -204,7 +211,7 @@ private func make(_ k: Int, _ seen: inout MountTable) {
     let m = mounts[k].pointee
     if state.pointee.has_copied_all != 0 {
         seen.read()
-        for s in 0..<seen.count { seen.all[s].used = isMade(seen.all[s].id, Int(m.namespaces)) }
+        markMade(Int(m.namespaces), &seen)
         if adopt(k, &seen) { return }
     }
     var withAll = false
@@ -213,9 +220,19 @@ private func make(_ k: Int, _ seen: inout MountTable) {
     put(k)
     if withAll { state.pointee.has_copied_all = 1 }
 }
-private func isMade(_ id: Int32, _ i: Int) -> Bool {
-    for k in 0..<mounts.count where isOf(k, i) && fdOfMade(k) != 0 && number(k) == id { return true }
-    return false
+private func markMade(_ i: Int, _ seen: inout MountTable) {
+    for k in 0..<mounts.count where isOf(k, i) && fdOfMade(k) != 0 {
+        let s = seen.indexOf(id: number(k))
+        if s >= 0 { seen.all[s].used = true }
+    }
+}
+
+/// What is still to be bound can't be copied from a mount that is gone.
+private func markSources(_ i: Int, _ seen: inout MountTable) {
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue && systemFds[k].pointee > 0 {
+        var s = seen.indexOf(id: mountNumber(systemFds[k].pointee))
+        while s >= 0 && !seen.all[s].used { seen.all[s].used = true; s = seen.indexOf(id: seen.all[s].parent) }
+    }
 }
 
 /// What is bound: before something else is mounted over it.
@@ -268,15 +285,15 @@ private func detachSystems(_ i: Int) {
 /// On its parent, by descriptors.
 private func put(_ k: Int) {
     let m = mounts[k].pointee
-    var r = setAttributes(fd(k), m.flags)
+    var r = setAttributes(attached(k), flagsAtFirst(k))
     guard r == 0 else { refuseMount(k, r, "its options cannot be set") }
     let place: Int
     if m.parent == none { place = openPlace(-100, StaticString("/").cString) } else {
-        guard fd(Int(m.parent)) > 0 else { refuse(.lacks) { l in putMount(k, &l); l.put("another mount covers the one that it is on; restart it as root") } }
-        place = openPlace(Int(fd(Int(m.parent))), bytes(m.place), belowOnly: true)
+        guard attached(Int(m.parent)) > 0 else { refuse(.lacks) { l in putMount(k, &l); l.put("another mount covers the one that it is on; restart it as root") } }
+        place = openPlace(Int(attached(Int(m.parent))), bytes(m.place), belowOnly: true)
     }
     guard place >= 0 else { refuseMount(k, place, "its mount point") }
-    r = attach(fd(k), to: Int32(truncatingIfNeeded: place))
+    r = attach(attached(k), to: Int32(truncatingIfNeeded: place))
     guard r == 0 else { refuseMount(k, r, "cannot be mounted") }
     _ = ckpt_close(Int32(truncatingIfNeeded: place))
     note(k)
@@ -286,12 +303,12 @@ private func put(_ k: Int) {
 /// Another root: the old one lies on top of it until all is there, and nothing that is made is a part of it.
 private func changeRoot(_ k: Int) {
     let here = int(StaticString(".").cString)
-    var r = system(CKPT_SYS_fchdir, Int(fd(k)))
+    var r = system(CKPT_SYS_fchdir, Int(attached(k)))
     if r == 0 { r = system(CKPT_SYS_pivot_root, here, here) }
     guard r == 0 else { refuseMount(k, r, "cannot become the root") }
 }
 
-// MARK: options and propagation
+// MARK: options, and what is shared outside
 
 /// Those where others are shared with: before this process goes where they can't be seen.
 private func openPeersOutside(_ i: Int) {
@@ -304,30 +321,14 @@ private func openPeersOutside(_ i: Int) {
     }
 }
 
-private func finish(_ i: Int, late: Bool) {
-    for k in 0..<mounts.count where isOf(k, i) && isLate(k) == late && fdOfMade(k) > 0 && !isOfEarlierRestart(k) {
-        let m = mounts[k].pointee
-        var r = setAttributes(fd(k), m.flags)
+/// In a file system of the tree's own sockets get their names yet.
+private func flagsAtFirst(_ k: Int) -> UInt32 { isReadOnlyLater(k) ? mounts[k].pointee.flags & ~1 : mounts[k].pointee.flags }
+private func isReadOnlyLater(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_NEW.rawValue && !isLate(k) && mounts[k].pointee.flags & 1 != 0 }
+private func setOptions(_ i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && !isLate(k) && fdOfMade(k) > 0 && !isOfEarlierRestart(k) {
+        let r = setAttributes(attached(k), flagsAtFirst(k))
         guard r == 0 || isOfOurProc(k) else { refuseMount(k, r, "its options cannot be set") }
-        r = propagate(k, m)
-        guard r == 0 else { refuseMount(k, r, "its propagation cannot be set") }
     }
-}
-private func propagate(_ k: Int, _ m: ckpt_mount_record) -> Int {
-    let p = m.propagation, isShared = p & CKPT_PROPAGATION_SHARED.rawValue != 0
-    let other = p & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 ? Int32(bitPattern: m.shows) : isShared ? peer(of: k) : -1
-    if p & CKPT_PROPAGATION_SLAVE.rawValue == 0 || other > 0 {
-        let r = setPropagation(fd(k), Propagation.single)
-        if r != 0 { return r }
-    }
-    if other > 0 { return joinPeers(fd(k), of: other) }
-    if isShared { return setPropagation(fd(k), Propagation.shared) }
-    return p & CKPT_PROPAGATION_UNBINDABLE.rawValue != 0 ? setPropagation(fd(k), Propagation.unbindable) : 0
-}
-/// One that has its propagation already.
-private func peer(of k: Int) -> Int32 {
-    for o in 0..<k where mounts[o].pointee.peers == mounts[k].pointee.peers && mounts[o].pointee.propagation & CKPT_PROPAGATION_SHARED.rawValue != 0 && fd(o) > 0 && !isLate(o) { return fd(o) }
-    return -1
 }
 
 // MARK: at the end
@@ -367,7 +368,7 @@ private let lateEntry: @convention(c) (UInt64) -> Void = { k in
         go(to: i)
     }
     put(k)
-    let e = propagate(k, m)
+    let e = propagate(k)
     guard e == 0 else { refuseMount(k, e, "its propagation cannot be set") }
     ckpt_exit_group(0)
 }
@@ -376,26 +377,40 @@ private let compareEntry: @convention(c) (UInt64) -> Void = { i in
     beChild()
     var seen = MountTable()
     go(to: Int(i))
+    makeReadOnly(in: Int(i))
     seen.read()
     compare(Int(i), &seen)
     ckpt_exit_group(0)
 }
 
+/// When all that is open there is open.
+private func makeReadOnly(in i: Int) {
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.propagation & CKPT_PROPAGATION_READ_ONLY.rawValue != 0 {
+        let r = makeReadOnly(systemFds[k].pointee)
+        guard r == 0 else { refuseMount(k, r, "its file system cannot be made read-only") }
+    }
+    for k in 0..<mounts.count where isOf(k, i) && isReadOnlyLater(k) {
+        let r = setAttributes(attached(k), mounts[k].pointee.flags)
+        guard r == 0 else { refuseMount(k, r, "cannot be made read-only") }
+    }
+}
 /// Nothing is missing, nothing is more, and the order is the same, but for what shows processes.
 private func compare(_ i: Int, _ seen: inout MountTable) {
     var last = -1
     for k in 0..<mounts.count where isOf(k, i) {
         var found = -1
-        for s in 0..<seen.count where found < 0 && !seen.all[s].used && seen.shows(seen.all[s], bytes(mounts[k].pointee.line), attributes: !isOfOurProc(k), anyRoot: isRelocated(k)) && isPropagated(k, seen.all[s], seen) { found = s }
+        for s in 0..<seen.count where found < 0 && !seen.all[s].used && isShown(k, seen.all[s], seen) && isPropagated(k, seen.all[s]) { found = s }
         if found < 0 && isOfEarlierRestart(k) { continue }
         guard found >= 0, isLate(k) || found > last else {
             refuse(.lacks) { l in
-                putMount(k, &l); l.put(found < 0 ? "it is not as it was (" : "it is not where it was in the order of mounts ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); restart it where the same is mounted as at the checkpoint")
+                putMount(k, &l); l.put(found < 0 ? "it is not as it was (" : "it is not where it was in the order of mounts ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); "); l.put(isFromOutside(k) ? "restart it where the same is mounted as at the checkpoint" : "restart it on the kernel that it was checkpointed on")
             }
         }
         seen.all[found].used = true
+        if !isOfOurProc(k) { seen.all[found].mount = Int32(k) }
         if !isLate(k) { last = found }
     }
+    compareGroups(seen)
     for s in 0..<seen.count where !seen.all[s].used && !(hasOurProc && seen.isProc(seen.all[s])) {
         refuse(.lacks) { l in
             l.put("mount ")
@@ -405,8 +420,9 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
     }
 }
 private func isRelocated(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue && relocated(bytes(mounts[k].pointee.source)) != bytes(mounts[k].pointee.source) }
-private func isPropagated(_ k: Int, _ s: SeenMount, _ seen: MountTable) -> Bool {
-    let p = mounts[k].pointee.propagation
-    func has(_ f: ckpt_mount_propagation) -> Bool { p & f.rawValue != 0 }
-    return (seen.group(s, "shared:") != 0) == has(CKPT_PROPAGATION_SHARED) && (seen.group(s, "master:") != 0) == has(CKPT_PROPAGATION_SLAVE) && (seen.group(s, "unbindable") != 0) == has(CKPT_PROPAGATION_UNBINDABLE)
+private func isFromOutside(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue || mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue }
+/// What was bound from another place than at the checkpoint is the very mount that was made of that.
+private func isShown(_ k: Int, _ s: SeenMount, _ seen: MountTable) -> Bool {
+    let elsewhere = isRelocated(k)
+    return seen.shows(s, bytes(mounts[k].pointee.line), attributes: !isOfOurProc(k), elsewhere: elsewhere) && (!elsewhere || s.id == mountNumber(attached(k)))
 }

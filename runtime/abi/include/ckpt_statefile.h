@@ -218,7 +218,9 @@ enum ckpt_mount_kind {
     CKPT_MOUNT_NEW = 5,             // a part's: of a file system that only the tree has
 };
 enum ckpt_mount_propagation { CKPT_PROPAGATION_SHARED = 1, CKPT_PROPAGATION_SLAVE = 2, CKPT_PROPAGATION_UNBINDABLE = 4,
-    CKPT_PROPAGATION_OUTSIDE = 8 };     // shared with what it was inherited from
+    CKPT_PROPAGATION_OUTSIDE = 8,       // shared with what it was inherited from
+    CKPT_PROPAGATION_COVERED = 16,      // inherited, under another that is: nobody reaches it
+    CKPT_PROPAGATION_READ_ONLY = 32 };  // NEW: its file system as a whole
 struct ckpt_mount_record {
     uint32_t namespaces, kind;      // NAMESPACE; enum ckpt_mount_kind
     uint32_t source, target, options;           // BYTES
@@ -231,8 +233,9 @@ struct ckpt_mount_record {
     uint32_t propagation, peers;    // enum ckpt_mount_propagation; those with the same number are peers
     uint32_t mode, line;            // BIND: st_mode; BYTES: the end of its line in /proc/PID/mountinfo
     uint64_t rdev;                  // BIND
+    uint32_t master, pad;           // it receives from those whose `peers` is this; 0
 };
-_Static_assert(sizeof(struct ckpt_mount_record) == 72, "mount_record");
+_Static_assert(sizeof(struct ckpt_mount_record) == 80, "mount_record");
 
 // What is in a tmpfs among them: folders before what is in them, the first is the tmpfs itself.
 struct ckpt_entry_record {
