@@ -88,16 +88,16 @@ import Testing
     /// As on a host whose mounts are all shared, and on which file systems are mounted upon others: outside, before the tree is started and before the restart.
     @Test(.enabled(if: User.available.contains(.root)), arguments: ["private", "slave", "shared"]) func `mounts that are covered where the tree was started are as the others of a child`(kind: String) {
         scenario("mount-covered-\(kind)", as: .root) { s in
-            let place = s.path("covered"), twice = "mount -t tmpfs lower \"$0\" && mount -t tmpfs upper \"$0\" && \"$@\"; exit $?"
+            let place = s.path("covered"), twice = "mount -t tmpfs lower \"$0\" && mount -t tmpfs upper \"$0\" && "
             mkdir(place, 0o755)
-            let shared = ["/usr/bin/unshare", "--mount", "--propagation", "shared", "/bin/sh", "-c", twice, place]
-            try s.start(shared + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", kind], ckrun: false)
+            func shared(_ command: String) -> [String] { ["/usr/bin/unshare", "--mount", "--propagation", "shared", "/bin/sh", "-c", twice + command, place] }
+            try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", kind], ckrun: false)
             try s.waitUntilReady()
             s.generation = 1
             let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
             if result.status != .exited(0) { throw Failure(result.errors) }
             _ = try s.wait()
-            s.pid = try s.spawn(shared + [s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")
+            s.pid = try s.spawn(shared("\"$@\"; exit $?") + [s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }
