@@ -76,6 +76,26 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: getuid() == 0)) func `a restart where what is outside is shared in another way is refused by the mount`() {
+        scenario("refuse-groups-outside") { s in
+            let one = s.path("one"), two = s.path("two")
+            mkdir(one, 0o755); mkdir(two, 0o755)
+            func shared(_ command: String) -> [String] { ["/usr/bin/unshare", "--mount", "--propagation", "shared", "/bin/sh", "-c", "mount -t tmpfs both \"$0\" && mount --bind \"$0\" \"$1\" && p=$1 && shift && \(command)", one, two] }
+            try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", "slave"], ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure(result.errors) }
+            _ = try s.wait()
+            for (command, words) in [("mount --make-private $p; mount --make-shared $p; \"$@\"; exit $?", "it shares what is mounted with others than before"), ("\"$@\"; exit $?", "")] {
+                s.pid = try s.spawn(shared(command) + [s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")
+                if words.isEmpty { s.go(); try s.expect(.exited(0), output: "ok\n"); continue }
+                let status = try s.wait(), errors = (try? String(contentsOfFile: s.path("restart-1.err"), encoding: .utf8)) ?? ""
+                for part in [two, words] where status != .exited(69) || !errors.contains(part) { throw Failure("no '\(part)': \(status): \(errors)") }
+            }
+        }
+    }
+
     @Test(.enabled(if: getuid() == 0)) func `a --relocate of the folder on which something is mounted is refused, one of what is bound is followed`() {
         scenario("refuse-groups-point") { s in
             try s.start([try s.installation.program("refuse-groups"), "point"])
