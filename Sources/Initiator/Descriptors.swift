@@ -21,6 +21,7 @@ func observeDescriptor(_ pid: Int32, _ number: Int32) throws(SystemError) -> Obs
         let value = parts[1].drop { $0 == "\t" || $0 == " " }
         switch parts[0] {
         case "pos": d.position = UInt64(value) ?? 0
+        case "mnt_id": d.mount = Int32(value) ?? 0
         case "tty-index": d.terminalIndex = Int32(value) ?? -1
         case "flags": d.flags = UInt32(value, radix: 8) ?? 0
         case "lock": if let l = observeLock(value) { d.locks.append(l) }

@@ -62,7 +62,7 @@ extension SystemContent {
         var d = ckpt_description_record()
         d.standard = -1
         defer { tables.descriptions.append(d) }
-        guard let object = object(of: i, f) else { return }
+        guard let object = placed(i, f) else { return }
         d.object = object
         d.flags = f.sample.statusFlags
         d.position = f.sample.position
@@ -75,7 +75,11 @@ extension SystemContent {
 
     /// Who holds a description is known when all have been found: processes, and whatever else holds one.
     fileprivate func completeUsers() {
-        for (i, f) in files.all.enumerated() where i < tables.descriptions.count { tables.descriptions[i].users = f.heldOtherwise == 0 ? UInt32(f.users.count) : max(2, UInt32(f.users.count) + f.heldOtherwise) }
+        for (i, f) in files.all.enumerated() where i < tables.descriptions.count {
+            // Who lives in mounts of a part has no paths of others when it gets its descriptors.
+            let isForeign = f.users.contains { tree.place(of: tree.processes[$0]) != 0 } && tables.objects[Int(tables.descriptions[i].object)].kind != CKPT_OBJECT_PROC.rawValue
+            tables.descriptions[i].users = f.heldOtherwise == 0 && !isForeign ? UInt32(f.users.count) : max(2, UInt32(f.users.count) + f.heldOtherwise)
+        }
     }
 }
 
@@ -111,6 +115,22 @@ struct PipeEnds {
 }
 
 extension SystemContent {
+    /// Looked up in the mounts to which it belongs.
+    fileprivate func placed(_ i: Int, _ f: OpenFile) -> UInt32? {
+        let d = f.sample, isNamed = d.link.hasPrefix("/") && !d.link.hasPrefix("/memfd:") && !d.link.hasPrefix("/secretmem") && !d.link.hasPrefix("/dev/zero")
+        if tree.parts.isEmpty || !isNamed || [FileSystem.proc, FileSystem.namespaces, FileSystem.messageQueues].contains(Path.fileSystem(of: "/proc/\(f.samplePid)/fd/\(d.number)")) { return object(of: i, f) }
+        let kind = d.mode & FileType.mask
+        if kind == FileType.regular || kind == FileType.directory, d.links > 0, let s = try? Path.status("/proc/\(f.samplePid)/fd/\(d.number)"),
+           let left = detachedObject(kind == FileType.regular ? CKPT_OBJECT_REGULAR : CKPT_OBJECT_DIRECTORY, d.link, s, d.mount, live.first(where: { $0.view == f.samplePid }), fd: d.number) { return left }
+        guard let place = placeOfOpen(d.link, d.mount, f.samplePid, d.number) else { return nil }
+        if isTerminal(d) && d.flags & SystemContent.pathOnly == 0 {
+            guard let m = tree.mount(d.mount), m.kind == CKPT_MOUNT_NEW else { return object(of: i, f) }
+            refusals.add(pid: f.samplePid, fd: d.number, "terminal \(d.link) of a devpts that only a part of the tree sees", "close it before the checkpoint, or let the part use the terminals of /dev/pts outside")
+            return nil
+        }
+        return within(place) { object(of: i, f) }
+    }
+
     private func object(of i: Int, _ f: OpenFile) -> UInt32? {
         let d = f.sample, pid = f.samplePid
         if d.isRing { return ringObject(i, f) }

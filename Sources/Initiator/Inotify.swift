@@ -21,6 +21,10 @@ extension SystemContent {
     /// false: refused.
     func recordWatches(_ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
         let looks = 8, first = tables.watches.count
+        if f.holders.contains(where: { tree.place(of: tree.processes[$0.process]) != 0 }) {
+            refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue of a process in mounts of a part of the tree", "close it before the checkpoint, or watch from a process outside")
+            return false
+        }
         try surveyUnread(f)
         for _ in 0..<looks {
             if isRefused(f) { return false }

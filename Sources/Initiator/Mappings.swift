@@ -75,7 +75,8 @@ extension Operation {
 
 extension SystemContent {
     /// The record of one mapping; nil: nothing that a restart makes (vsyscall), or refused.
-    func vma(_ m: ProcMapping, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? {
+    func vma(_ m: ProcMapping, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? { within(place(of: m, p)) { vmaHere(m, p, segment) } }
+    private func vmaHere(_ m: ProcMapping, _ p: ObservedProcess, _ segment: Segment) -> ckpt_vma_record? {
         if m.name == "[vsyscall]" { return nil }
         var v = ckpt_vma_record()
         v.start = m.start; v.end = m.end; v.protection = m.protection; v.object = ckpt_no_index(); v.name = tables.text(m.name)
@@ -115,6 +116,10 @@ extension SystemContent {
             v.kind = CKPT_VMA_FILE.rawValue
         }
         v.object_offset = m.offset
+        if !tree.parts.isEmpty && openDeleted(m) == nil && !isMapped(m, at: m.name) {
+            refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(m.name): it can't be reached by this path in the mnt namespace that it was mapped in", "unmap it, or uncover the file")
+            return nil
+        }
         guard let object = openDeleted(m) ?? objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { return nil }
         v.object = object
         tables.objects[Int(object)].flags |= CKPT_OBJECT_MAPPED.rawValue
@@ -155,7 +160,8 @@ extension SystemContent {
                     if tables.objects[Int(index)].content == 0 { tables.objects[Int(index)].size = max(tables.objects[Int(index)].size, m.offset + m.size) }
                     continue
                 }
-                if stillNamed(m, p) != nil { continue }
+                let place = place(of: m, p)
+                if within(place, { stillNamed(m, p) }) != nil { continue }
                 let isMemory = m.name.hasPrefix("/memfd:")
                 if m.flags.contains("ht") && !isMemory { refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(m.name): a file of hugetlbfs without a name", "keep its name, or use a memfd with MFD_HUGETLB"); continue }
                 var o = ckpt_object_record()
@@ -164,7 +170,7 @@ extension SystemContent {
                 o.device = m.device; o.inode = m.inode; o.size = m.offset + m.size; o.mode = FileType.regular | 0o600; o.flags = CKPT_OBJECT_MAPPED.rawValue
                 let path = String(m.name.dropLast(" (deleted)".count))
                 o.path = tables.text(isMemory ? String(path.dropFirst(7)) : path)
-                _ = append(o, key)
+                within(isMemory ? 0 : place) { _ = append(o, key) }
             }
         }
     }

@@ -11,7 +11,7 @@ let deletedMark = " (deleted)"
 extension SystemContent {
     /// Opened with O_PATH: only the name counts, whatever has it, a symbolic link too.
     func pathObject(_ d: ObservedDescriptor, _ pid: Int32) -> UInt32? {
-        let key = ObjectKey(kind: CKPT_OBJECT_PATH.rawValue, device: d.device, inode: d.inode, path: d.link)
+        let key = ObjectKey(kind: CKPT_OBJECT_PATH.rawValue, device: d.device, inode: d.inode, path: d.link, place: place)
         if let index = known(key) { return index }
         guard let s = try? Path.statusOfName(d.link), s.inodeNumber == d.inode, s.deviceNumber == d.device else {
             refusals.add(pid: pid, fd: d.number, "\(d.link): opened with O_PATH, and another file has its name by now", "close it, or put the file back")

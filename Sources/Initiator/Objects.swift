@@ -26,6 +26,8 @@ final class SystemContent {
     var noisyInodes: Set<UInt64> = []                                  // of files that an inotify queue of the tree sees read
     let unread = UnreadQueues()
     lazy var mounts = Mounts()
+    var place: UInt32 = 0                                               // where paths are looked up (FilePlaces.swift)
+    var mappedPlaces: [MappedFile: UInt32] = [:]
     var lockHolders: [Int: (process: Int, number: Int32)] = [:]      // by description: whose descriptor its locks are set again through
     var survey: SocketSurvey
     var waitingClients: [WaitingClient] = []
@@ -38,7 +40,7 @@ final class SystemContent {
     }
 }
 
-struct ObjectKey: Hashable { var kind: UInt32, device: UInt64, inode: UInt64, path: String }
+struct ObjectKey: Hashable { var kind: UInt32, device: UInt64, inode: UInt64, path: String, place: UInt32 = 0 }
 
 enum FileType {
     static let mask: UInt32 = 0o170000, regular: UInt32 = 0o100000, directory: UInt32 = 0o040000, character: UInt32 = 0o020000, block: UInt32 = 0o060000
@@ -48,7 +50,7 @@ enum FileType {
 extension SystemContent {
     /// The object of a path that must still lead to the same inode.
     func objectByPath(_ kind: ckpt_object_kind, _ path: String, device: UInt64, inode: UInt64, mapped: Bool, pid: Int32, fd: Int32?) -> UInt32? {
-        let key = ObjectKey(kind: kind.rawValue, device: device, inode: inode, path: path)
+        let key = ObjectKey(kind: kind.rawValue, device: device, inode: inode, path: path, place: place)
         if let known = objectOf[key] { mark(known, mapped: mapped); return known }
         guard let s = try? Path.status(path) else {
             refusals.add(pid: pid, fd: fd, "\(path): it can't be reached by this path any more", "close it, or put the file back")
@@ -75,7 +77,7 @@ extension SystemContent {
         guard mapped, options.selfContained, o.kind == CKPT_OBJECT_REGULAR.rawValue, o.flags & CKPT_OBJECT_SELF_CONTAINED.rawValue == 0 else { return }
         let path = tables.text(at: o.path)
         do throws(SystemError) {
-            let at = try store(contentsOf: path, size: o.size)
+            let at = try within(o.mounts, { Result { () throws(SystemError) in try store(contentsOf: path, size: o.size) } }).get()
             tables.objects[Int(index)].content = at; tables.objects[Int(index)].content_size = o.size
             tables.objects[Int(index)].flags |= CKPT_OBJECT_SELF_CONTAINED.rawValue
         } catch { refusals.add(pid: 0, "\(path): \(error.text)", "leave out --self-contained") }
@@ -84,18 +86,19 @@ extension SystemContent {
     /// The executable, the working directory and the root of a process.
     func addPlaces(_ p: ObservedProcess) {
         let key = ObjectIdentifier(p)
-        if let s = try? Path.status("/proc/\(p.view)/exe") {
-            exe[key] = objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil)
+        if let s = try? Path.status("/proc/\(p.view)/exe"), let place = placeOfOpen(p.exe, Path.mount(of: "/proc/\(p.view)/exe"), p.pid, nil) {
+            exe[key] = within(place) { objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil) }
         }
-        if let s = try? Path.status("/proc/\(p.view)/cwd") {
-            if s.st_nlink == 0 && p.cwd.hasSuffix(deletedMark) {
-                cwd[key] = deletedFolder(p.cwd, device: s.deviceNumber, inode: s.inodeNumber, at: "/proc/\(p.view)/cwd", pid: p.pid, fd: nil)
-            } else {
-                cwd[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+        let mount = Path.mount(of: "/proc/\(p.view)/cwd")
+        if let s = try? Path.status("/proc/\(p.view)/cwd"), let left = detachedObject(CKPT_OBJECT_DIRECTORY, p.cwd, s, mount, p, fd: nil) { cwd[key] = left }
+        else if let s = try? Path.status("/proc/\(p.view)/cwd"), let place = placeOfOpen(p.cwd, mount, p.pid, nil), !refuseElsewhere(place, p, "its working folder", p.cwd) {
+            cwd[key] = within(place) {
+                s.st_nlink == 0 && p.cwd.hasSuffix(deletedMark) ? deletedFolder(p.cwd, device: s.deviceNumber, inode: s.inodeNumber, at: "/proc/\(p.view)/cwd", pid: p.pid, fd: nil)
+                    : objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
             }
         }
-        if p.root != "/", let s = try? Path.status("/proc/\(p.view)/root") {
-            root[key] = objectByPath(CKPT_OBJECT_DIRECTORY, p.root, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+        if p.root != "/", let s = try? Path.status("/proc/\(p.view)/root"), let place = placeOfOpen(p.root, Path.mount(of: "/proc/\(p.view)/root"), p.pid, nil), !refuseElsewhere(place, p, "its root folder", p.root) {
+            root[key] = within(place) { objectByPath(CKPT_OBJECT_DIRECTORY, p.root, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil) }
         }
     }
 
@@ -109,6 +112,8 @@ extension SystemContent {
     func append(_ o: ckpt_object_record, _ key: ObjectKey) -> UInt32 {
         let index = UInt32(tables.objects.count)
         tables.objects.append(o)
+        tables.objects[Int(index)].mounts = place
+        if place != 0, let m = tree.mount(Path.mount(of: tables.text(at: o.path), follow: false)), m.kind == CKPT_MOUNT_INHERITED { tables.objects[Int(index)].flags |= CKPT_OBJECT_INHERITED.rawValue }
         objectOf[key] = index
         return index
     }

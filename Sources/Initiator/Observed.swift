@@ -77,6 +77,7 @@ struct ObservedDescriptor {
     var flags: UInt32                   // as /proc/PID/fdinfo shows them
     var position: UInt64
     var locks: [ObservedLock]
+    var mount: Int32 = 0                // its number in mountinfo
     var terminalIndex: Int32 = -1       // of a pseudo-terminal's master
     var closeOnExec: Bool { flags & 0o2000000 != 0 }
     var statusFlags: UInt32 { flags & ~0o2000000 }
@@ -95,6 +96,9 @@ final class ObservedTree {
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0
     var namespaces: [ObservedNamespace] = []            // those that the tree was not started in
+    var parts: [PartMounts] = [], surroundings: Surroundings?       // mount namespaces of parts, and what they are compared with
+    lazy var mountsOutside = findMountsOutside()
+    var systems: [String: MountPlace] = [:]             // file systems that only parts have, by device: the mount that makes each
     var pidNamespaces: [ObservedPidNamespace] = []      // outer ones first
     var numbers: Set<ObservedNumber> = []
     var autogroups: [Int32: Int32] = [:]                // nice values, by terminal session

@@ -6,6 +6,7 @@ import CkptStatefile
 import CkptSystem
 
 extension Operation {
+    /// Of the whole tree.
     func lookAtMounts(_ n: inout ObservedNamespace, _ view: Int32, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
         // Somebody who is where the tree was started: one of it, or we.
@@ -32,7 +33,6 @@ extension Operation {
                 }
                 if m.point == "/proc" { continue }      // a restart gives it the right one
             }
-            guard n.isWhole else { refuse("mount \(m.point) in a mnt namespace that only a part of the tree lives in", "start the whole tree in one mount namespace"); continue }
             if let r = try record(m, ours, extra, view, refuse) { n.mounts.append(r) } else {
                 refuse("mount \(m.point) (\(m.type) \(m.source)) in a mnt namespace of its own", "start ckrun inside of the namespace")
             }
@@ -53,7 +53,7 @@ extension Operation {
     }
 
     /// Its owner, as it shows in the tree's own user namespace.
-    private func inside(_ option: String) -> String {
+    func inside(_ option: String) -> String {
         guard let own = ownUsers else { return option }
         if option.hasPrefix("uid="), let id = UInt32(option.dropFirst(4)) { return "uid=\(own.user(id))" }
         if option.hasPrefix("gid="), let id = UInt32(option.dropFirst(4)) { return "gid=\(own.group(id))" }
@@ -66,4 +66,4 @@ extension Operation {
     }
 }
 
-struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String, pids: UInt32 = 0, contents: TmpfsContents? = nil, offsets: [UInt64] = [] }
+struct ObservedMount { var kind: ckpt_mount_kind, source: String, target: String, flags: UInt32, options: String, pids: UInt32 = 0, contents: TmpfsContents? = nil, offsets: [UInt64] = [], part: PartMount? = nil }

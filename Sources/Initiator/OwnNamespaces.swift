@@ -13,6 +13,7 @@ struct ObservedNamespace {
     var owner: Int?                             // the user namespace that it belongs to, in the tree's list; of a USER: the one around it
     var users: IdMaps?                          // USER
     var mounts: [ObservedMount] = []            // MOUNT
+    var copiedFrom: Int?                        // MOUNT: another one of a part's
     var settings: [(path: String, value: String)] = []          // NET, IPC: other than in a new one
     var steps: [NetworkStep] = []               // NET
     var controlGroup = ""                       // CGROUP: its root
@@ -48,7 +49,9 @@ extension Operation {
             let outer = started != 0 ? started : root.namespace(name) ?? 0
             var own: [UInt32: [ObservedProcess]] = [:]
             for p in tree.live { if let n = p.namespace(name), n != outer { own[n, default: []].append(p) } }
-            for (number, members) in own.sorted(by: { $0.key < $1.key }) { add(kind, name, number, members, tree) }
+            // Outer ones first: what they have mounted may be in inner ones too.
+            func depth(_ p: ObservedProcess) -> Int { kind == CKPT_NAMESPACE_MOUNT ? (try? Namespace.ownerFile("/proc/\(p.view)/ns/mnt")).flatMap { Namespace.chain($0, below: outerUsers)?.count } ?? 0 : 0 }
+            for (number, members) in own.map({ ($0, $1, depth($1[0])) }).sorted(by: { ($0.2, $0.0) < ($1.2, $1.0) }).map({ ($0.0, $0.1) }) { add(kind, name, number, members, tree) }
         }
         observeChildrenTimes(tree)
         refuseBornInside(tree)
@@ -80,7 +83,7 @@ extension Operation {
         if n.kind == CKPT_NAMESPACE_UTS { return }
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
         if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
-        if n.kind == CKPT_NAMESPACE_MOUNT { return try lookAtMounts(&n, view, tree, refuse) }
+        if n.kind == CKPT_NAMESPACE_MOUNT { return n.isWhole ? try lookAtMounts(&n, view, tree, refuse) : try lookAtPartMounts(&n, tree, refuse) }
         let isNetwork = n.kind == CKPT_NAMESPACE_NET, kind = isNetwork ? Namespace.net : Namespace.ipc, place = "/proc/\(view)/ns/\(kind.name)"
         let new = try newNamespaces.like(place, kind), fresh = new.settings
         let (own, writable, hasFilter) = try Namespace.inside(place, kind) {
@@ -120,12 +123,14 @@ extension Operation {
     }
 
     func namespaceRecords(_ tree: ObservedTree, _ tables: Tables) {
+        let starts = tree.namespaces.reduce(into: [0]) { $0.append($0.last! + $1.mounts.count) }
         for n in tree.namespaces {
             var r = ckpt_namespace_record()
             r.kind = n.kind.rawValue
             take(n, &r, tree, tables)
             r.owner = tree.ownerRecord(n)
             r.flags |= (n.isWhole ? CKPT_NAMESPACE_WHOLE.rawValue : 0) | (n.loopback ? CKPT_NAMESPACE_LOOPBACK.rawValue : 0)
+            if let from = n.copiedFrom { r.around = UInt32(from + 1) }
             let slot = segment.process(n.sample.slot)
             if n.kind == CKPT_NAMESPACE_PID { r.around = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
             r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
@@ -137,8 +142,7 @@ extension Operation {
             }
             for m in n.mounts {
                 entryRecords(m, tables.mounts.count, tables)
-                tables.mounts.append(ckpt_mount_record(namespaces: UInt32(tables.namespaces.count), kind: m.kind.rawValue, source: m.kind == CKPT_MOUNT_PROC ? pidIndex(m.pids, tree).map { UInt32($0) + 1 } ?? 0 : tables.text(m.source),
-                                                       target: tables.text(m.target), options: tables.text(m.options), flags: m.flags))
+                tables.mounts.append(mountRecord(m, tables.namespaces.count, starts, tree, tables))
             }
             tables.namespaces.append(r)
         }

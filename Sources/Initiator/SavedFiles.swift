@@ -15,6 +15,11 @@ extension Operation {
         for (i, o) in content.tables.objects.enumerated() where o.kind == CKPT_OBJECT_REGULAR.rawValue && o.written != 0 {
             let path = content.tables.text(at: o.path)
             if path.hasPrefix("/proc/") || path.hasPrefix("/sys/") { continue }
+            if o.mounts != 0 {
+                // What only the tree sees comes back as a whole.
+                if limit != nil && !content.isOwn(path, o.mounts) { throw CheckpointFailure([problem(.refused, "\(path): --save-files: a file in mounts of a part of the tree", remedy: "leave out --save-files, or let the part write into a tmpfs of its own")]) }
+                continue
+            }
             let isMemory = isSharedMemory(path)
             if !isMemory && limit == nil { continue }
             if isMemory {

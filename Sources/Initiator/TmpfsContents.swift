@@ -9,21 +9,34 @@ import Glibc
 struct TmpfsContents {
     /// What may be in all files of one, and how many files.
     static let limit: UInt64 = 64 << 20, names = 20_000
-    struct Entry { var path: String, status: stat, target = "", link: Int? = nil }
-    let root: String
+    struct Entry { var path: String, place: String, status: stat, target = "", link: Int? = nil }
     private(set) var entries: [Entry] = []
+    private var bytes: UInt64 = 0, views: [File] = []
 
-    init(_ root: String, refuse: (String, String) -> Void) throws(SystemError) {
-        self.root = root
-        try walk(refuse)
+    init() {}
+    init(_ root: String, refuse: (String, String) -> Void) throws(SystemError) { try walk(root, below: "", refuse) }
+
+    /// What a mount shows of it: `folder` and all below.  The folders around that nobody sees.
+    mutating func add(_ view: File, below folder: String, refuse: (String, String) -> Void) throws(SystemError) {
+        views.append(view)
+        let place = "/proc/self/fd/\(view.number)", names = folder.split(separator: "/").map(String.init)
+        let s = try view.status()
+        for k in names.indices {
+            let path = names[..<k].joined(separator: "/")
+            if entries.contains(where: { $0.path == path }) { continue }
+            var around = stat()
+            around.st_mode = mode_t(FileType.directory | 0o755); around.st_uid = s.st_uid; around.st_gid = s.st_gid; around.st_mtim = s.st_mtim; around.st_atim = s.st_atim
+            entries.append(Entry(path: path, place: "", status: around))
+        }
+        try walk(place, below: names.joined(separator: "/"), refuse)
     }
 
-    private mutating func walk(_ refuse: (String, String) -> Void) throws(SystemError) {
-        var bytes: UInt64 = 0, first: [UInt64: Int] = [:], waiting = [""]
-        let device = try Path.statusOfName(root).deviceNumber
+    private mutating func walk(_ root: String, below prefix: String, _ refuse: (String, String) -> Void) throws(SystemError) {
+        var first: [UInt64: Int] = [:], waiting = [""]
+        let device = try Path.status(root).deviceNumber
         while let path = waiting.popLast() {
-            let place = path.isEmpty ? root : root + "/" + path, s = try Path.statusOfName(place)
-            var e = Entry(path: path, status: s)
+            let place = path.isEmpty ? root : root + "/" + path, s = path.isEmpty ? try Path.status(root) : try Path.statusOfName(place)
+            var e = Entry(path: prefix.isEmpty ? path : path.isEmpty ? prefix : prefix + "/" + path, place: place, status: s)
             let kind = UInt32(s.st_mode) & FileType.mask
             if s.deviceNumber != device { return refuse("\(path) is a mount in it", "unmount it") }
             if hasAttributes(place) { return refuse("\(path.isEmpty ? "its root" : path) has extended attributes", "remove them (setfattr)") }
@@ -69,7 +82,7 @@ extension Operation {
         var offsets: [UInt64] = []
         for e in c.entries {
             guard e.link == nil, UInt32(e.status.st_mode) & FileType.mask == 0o100000, e.status.st_size > 0 else { offsets.append(0); continue }
-            let file = try File(unnoticed: c.root + "/" + e.path), at = draft.claim(UInt64(e.status.st_size))
+            let file = try File(unnoticed: e.place), at = draft.claim(UInt64(e.status.st_size))
             for piece in try file.data(upTo: UInt64(e.status.st_size)) { try file.copy(piece.offset, piece.size, to: draft.file, at: at + piece.offset) }
             offsets.append(at)
         }

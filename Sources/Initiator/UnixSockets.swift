@@ -45,6 +45,7 @@ extension SystemContent {
         (s.record.local, s.record.local_size) = address(s.local.count > 2 ? s.local : [])
         (s.record.remote, s.record.remote_size) = address(s.remote.count > 2 ? s.remote : [])
         if s.local.count > 2 && s.local[2] != 0 { findFile(s, state, tree) }
+        else if let h = files.all[s.description].holders.first { s.record.mounts = UInt8(tree.place(of: tree.processes[h.process])) }
         setCreator(s, tree)
     }
 
@@ -62,6 +63,7 @@ extension SystemContent {
 
     /// The file of a path name, if it is still there; a relative name counts from a working directory of the tree.
     private func findFile(_ s: ObservedSocket, _ state: UnixSocketState, _ tree: ObservedTree) {
+        if !tree.parts.isEmpty { return findFileInParts(s, state, tree) }
         let path = unixName(s.local)
         let folders = path.hasPrefix("/") ? [""] : tree.live.map(\.cwd)
         s.record.path_state = CKPT_SOCKET_PATH_GONE.rawValue
@@ -72,6 +74,25 @@ extension SystemContent {
             s.record.path_state = CKPT_SOCKET_PATH.rawValue; s.record.path_folder = tables.text(folder)
             s.record.path_mode = UInt32(status.st_mode) & 0o7777; (s.record.path_uid, s.record.path_gid) = ownUsers.inside(status.st_uid, status.st_gid)
             return
+        }
+    }
+
+    /// The same where parts of the tree have mounts of their own: first in those of who holds it.
+    private func findFileInParts(_ s: ObservedSocket, _ state: UnixSocketState, _ tree: ObservedTree) {
+        let path = unixName(s.local), isAbsolute = path.hasPrefix("/")
+        let homes = files.all[s.description].holders.map { tree.place(of: tree.processes[$0.process]) }
+        s.record.path_state = CKPT_SOCKET_PATH_GONE.rawValue
+        s.record.mounts = UInt8(homes.first ?? 0)
+        s.record.path_folder = tables.text(isAbsolute ? "" : tree.live.first { tree.place(of: $0) == homes.first ?? 0 }?.cwd ?? "")
+        for place in homes + [0] + tree.parts.map({ UInt32($0.namespace + 1) }) {
+            let view = tree.part(place)?.view ?? tree.surroundings?.view ?? Kernel.processID
+            for folder in isAbsolute ? [""] : tree.live.filter({ tree.place(of: $0) == place }).map(\.cwd) {
+                guard let status = Path.statusInside(isAbsolute ? path : folder + "/" + path, root: "/proc/\(view)/root", follow: true),
+                      UInt32(status.st_mode) & FileType.mask == FileType.socket, UInt32(truncatingIfNeeded: status.inodeNumber) == state.fileInode else { continue }
+                s.record.path_state = CKPT_SOCKET_PATH.rawValue; s.record.path_folder = tables.text(folder); s.record.mounts = UInt8(place)
+                s.record.path_mode = UInt32(status.st_mode) & 0o7777; (s.record.path_uid, s.record.path_gid) = ownUsers.inside(status.st_uid, status.st_gid)
+                return
+            }
         }
     }
 
@@ -90,7 +111,7 @@ extension SystemContent {
             r.object = ckpt_no_index(); r.description = ckpt_no_index(); r.network = s.record.network
             r.family = s.record.family; r.type = s.record.type; r.protocol = s.record.protocol; r.state = CKPT_SOCKET_PENDING.rawValue
             r.peer = UInt32(c.index); r.listener = UInt32(s.index)
-            (r.local, r.local_size) = (s.record.local, s.record.local_size)
+            (r.local, r.local_size) = (s.record.local, s.record.local_size); r.mounts = s.record.mounts
             if let h = files.all[c.description].holders.first {
                 let p = tree.processes[h.process]
                 r.creator_pid = p.ownPid

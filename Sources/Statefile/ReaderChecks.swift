@@ -31,7 +31,7 @@ extension Statefile {
         }
         for i in mounts.indices {
             try check(index(mounts[i].namespaces, namespaces), "MOUNT \(i)", mounts.offset(of: i), "its namespace is out of range")
-            for text in [mounts[i].kind == CKPT_MOUNT_PROC.rawValue ? 0 : mounts[i].source, mounts[i].target, mounts[i].options] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
+            for text in [mounts[i].source, mounts[i].target, mounts[i].options, mounts[i].place, mounts[i].root, mounts[i].type, mounts[i].line] { try checkText(text, "MOUNT \(i)", mounts.offset(of: i)) }
         }
         for i in numbers.indices { try check(index(numbers[i].namespaces, namespaces), "NUMBER \(i)", numbers.offset(of: i), "its namespace is out of range") }
         for i in entries.indices {

@@ -33,6 +33,44 @@ extension Namespace {
         return device
     }
 
+    /// The mounts of a process's mount namespace, all of them, as somebody without another root folder sees them.
+    public static func mounts(_ pid: Int32) throws(SystemError) -> [Mount] {
+        if number(pid, "mnt") == number(Kernel.processID, "mnt") { return try Mount.all(of: "self") }
+        var r = -1
+        try inMounts(of: pid) { proc in r = ckpt_openat(proc, "thread-self/mountinfo", O_RDONLY | O_CLOEXEC, 0) }
+        if r < 0 { throw SystemError("mountinfo", errno: Int32(-r)) }
+        let atMost = 16 << 20
+        return Mount.all(in: String(name: try File(adopting: Int32(r)).read(at: 0, count: atMost)))
+    }
+    /// The mount at a path there, without what is mounted in it; by a descriptor.  `covers`: what lies over it, the uppermost first, which only the child takes away;
+    /// it does that in a copy, where also what is unbindable can be opened.
+    public static func mount(at path: String, of pid: Int32, under covers: [String] = [], inCopy: Bool = false) throws(SystemError) -> File {
+        let clone = 1, newMounts = 0x2_0000, private_ = 0x4000 | 1 << 18, detach = 2
+        var r = -Int(ECHILD)
+        try inMounts(of: pid) { _ in
+            if inCopy || !covers.isEmpty {
+                r = ckpt_syscall(CKPT_SYS_unshare, newMounts, 0, 0, 0, 0, 0)
+                if r == 0 { r = "/".systemName.withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_mount, 0, Int(bitPattern: $0.baseAddress!), 0, private_, 0, 0) } }
+                for c in covers where r == 0 { r = c.systemName.withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_umount2, Int(bitPattern: $0.baseAddress!), detach, 0, 0, 0, 0) } }
+                if r != 0 { return }
+            }
+            r = path.systemName.withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_open_tree, Int(AT_FDCWD), Int(bitPattern: $0.baseAddress!), clone | Int(O_CLOEXEC), 0, 0, 0) }
+        }
+        if r < 0 { throw SystemError("open_tree \(path)", errno: Int32(-r)) }
+        return File(adopting: Int32(r))
+    }
+    /// Runs `body` in a child that is in a process's mount namespace, with a descriptor of our /proc.
+    private static func inMounts(of pid: Int32, _ body: (Int32) -> Void) throws(SystemError) {
+        let there = try File("/proc/\(pid)/ns/mnt"), proc = try File("/proc", flags: O_RDONLY | O_DIRECTORY), newMounts = 0x2_0000
+        func go() -> Int { ckpt_syscall(CKPT_SYS_setns, Int(there.number), newMounts, 0, 0, 0, 0) }
+        let notPermitted = EPERM
+        var r = notPermitted
+        for owner in [nil, try? ownerFile(there)] where r == notPermitted {
+            r = try withoutActuallyEscaping({ body(proc.number) }) { (body) throws(SystemError) in try Visitor(owner: owner, enter: go, body).run() }
+        }
+        if r != 0 { throw SystemError("setns", errno: r) }
+    }
+
     private static func visit<T>(_ path: String, _ kind: Kind, isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
         let there = try File(path), home = try File("/proc/thread-self/ns/\(kind.name)")
         let r = enter(there, kind, isNew)
@@ -57,9 +95,9 @@ extension Namespace {
 
 /// A child that has a stack of its own, and else what we have.
 private final class Visitor {
-    private let owner: File, enter: () -> Int, body: () -> Void
+    private let owner: File?, enter: () -> Int, body: () -> Void
     private var refusal: Int32 = 0
-    init(owner: File, enter: @escaping () -> Int, _ body: @escaping () -> Void) { self.owner = owner; self.enter = enter; self.body = body }
+    init(owner: File?, enter: @escaping () -> Int, _ body: @escaping () -> Void) { self.owner = owner; self.enter = enter; self.body = body }
 
     /// What it was refused.
     func run() throws(SystemError) -> Int32 {
@@ -80,7 +118,7 @@ private final class Visitor {
     private func live() {
         let newUser = 0x1000_0000, whenParentDies: Int32 = 1
         _ = ckpt_prctl(whenParentDies, 9, 0, 0, 0)
-        var r = ckpt_syscall(CKPT_SYS_setns, Int(owner.number), newUser, 0, 0, 0, 0)
+        var r = owner.map { ckpt_syscall(CKPT_SYS_setns, Int($0.number), newUser, 0, 0, 0, 0) } ?? 0
         if r == 0 { r = enter() }
         refusal = Int32(-r)
         if r == 0 { body() }

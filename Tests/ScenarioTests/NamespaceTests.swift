@@ -47,6 +47,61 @@ import Testing
         feature("namespaces-ipc", ["users-pids"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
+    @Test func `what a child has mounted for itself is there again, with its files, its order and its options`() {
+        feature("namespaces-part-mounts")
+        feature("namespaces-part-mounts", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a child with another root has it again`() {
+        feature("namespaces-part-root")
+        feature("namespaces-part-root", ["alone"])
+        feature("namespaces-part-root", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `Unix sockets with names in mounts of a child, and a FIFO that it shares, are there again`() { feature("namespaces-part-sockets") }
+    @Test func `a copy of a child's mounts has the same file systems again, and its own`() {
+        feature("namespaces-part-several")
+        feature("namespaces-part-several", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test func `a program that bwrap has put into a sandbox is there again`() {
+        feature("namespaces-bwrap")
+        feature("namespaces-bwrap", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    @Test(.enabled(if: User.available.contains(.root)), arguments: [[], ["outside"]]) func `mounts of a child are shared with those that they were shared with`(arguments: [String]) {
+        scenario("mount-peers-\(arguments.first ?? "slave")", as: .root) { s in
+            let shared = ["/usr/bin/unshare", "--mount", "--propagation", "shared"]
+            try s.start(shared + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-peers")] + arguments, ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            let inside = ["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)"]
+            let result = try run(inside + [s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure(result.errors) }
+            _ = try s.wait()
+            // The shell stays, and with it the mounts of which the restart's are slaves.
+            s.pid = try s.spawn(shared + ["/bin/sh", "-c", "\"$@\"; exit $?", "sh", s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+    @Test func `mounts of a child that follow each other do so again, and file systems are as they were`() {
+        feature("namespaces-part-groups", users: Self.privileged)
+        feature("namespaces-part-groups", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
+    /// As on a host whose mounts are all shared, and on which file systems are mounted upon others: outside, before the tree is started and before the restart.
+    @Test(.enabled(if: User.available.contains(.root)), arguments: ["private", "slave", "shared"]) func `mounts that are covered where the tree was started are as the others of a child`(kind: String) {
+        scenario("mount-covered-\(kind)", as: .root) { s in
+            let place = s.path("covered"), twice = "mount -t tmpfs lower \"$0\" && mount -t tmpfs upper \"$0\" && "
+            mkdir(place, 0o755)
+            func shared(_ command: String) -> [String] { ["/usr/bin/unshare", "--mount", "--propagation", "shared", "/bin/sh", "-c", twice + command, place] }
+            try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", kind], ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure(result.errors) }
+            _ = try s.wait()
+            s.pid = try s.spawn(shared("\"$@\"; exit $?") + [s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {
         feature("namespaces-users", users: Self.privileged)

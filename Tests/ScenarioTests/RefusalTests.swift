@@ -54,6 +54,102 @@ import Testing
         }
     }
 
+    static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy")]
+    @Test(.enabled(if: getuid() == 0), arguments: mounts) func `a mount of a part of the tree that can't come back is refused by name`(kind: String, words: String) {
+        scenario("refuse-mounts-\(kind)") { s in
+            try s.start([try s.installation.program("refuse-mounts"), kind])
+            try s.waitUntilReady()
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    static let groups = [("slave", "receives what is mounted (as a slave)"), ("peers", "of which none shows all"), ("covered", "its options were changed in the namespace"), ("source", "it is mounted from /a/name"), ("many", "4096 at most")]
+    @Test(.enabled(if: getuid() == 0), arguments: groups) func `mounts of a part of the tree that follow others in a way that can't come back are refused by name`(kind: String, words: String) {
+        scenario("refuse-groups-\(kind)") { s in
+            try s.start([try s.installation.program("refuse-groups"), kind])
+            try s.waitUntilReady()
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `a restart where what is outside is shared in another way is refused by the mount`() {
+        scenario("refuse-groups-outside") { s in
+            let one = s.path("one"), two = s.path("two")
+            mkdir(one, 0o755); mkdir(two, 0o755)
+            func shared(_ command: String) -> [String] { ["/usr/bin/unshare", "--mount", "--propagation", "shared", "/bin/sh", "-c", "mount -t tmpfs both \"$0\" && mount --bind \"$0\" \"$1\" && p=$1 && shift && \(command)", one, two] }
+            try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", "slave"], ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure(result.errors) }
+            _ = try s.wait()
+            for (command, words) in [("mount --make-private $p; mount --make-shared $p; \"$@\"; exit $?", "it shares what is mounted with others than before"), ("\"$@\"; exit $?", "")] {
+                s.pid = try s.spawn(shared(command) + [s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")
+                if words.isEmpty { s.go(); try s.expect(.exited(0), output: "ok\n"); continue }
+                let status = try s.wait(), errors = (try? String(contentsOfFile: s.path("restart-1.err"), encoding: .utf8)) ?? ""
+                for part in [two, words] where status != .exited(69) || !errors.contains(part) { throw Failure("no '\(part)': \(status): \(errors)") }
+            }
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `a --relocate of the folder on which something is mounted is refused, one of what is bound is followed`() {
+        scenario("refuse-groups-point") { s in
+            try s.start([try s.installation.program("refuse-groups"), "point"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            try s.restart(["--relocate", "\(s.path("b"))=/elsewhere"])
+            let status = try s.wait()
+            for part in [s.path("b"), "mount points stay where they were"] where status == .exited(0) || !s.restartErrors.contains(part) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+            // Another file system, too.
+            let elsewhere = "/dev/shm/ckpt-test-\(getpid())"
+            mkdir(elsewhere, 0o755)
+            defer { rmdir(elsewhere) }
+            try s.restart(["--relocate", "\(s.path("a/x"))=\(elsewhere)"])
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `a mount whose source is gone is refused at the restart by its path`() {
+        scenario("refuse-mounts-source") { s in
+            try s.start([try s.installation.program("refuse-mounts"), "source"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let source = s.path("a/x"), moved = s.path("a/y")
+            rename(source, moved)
+            try s.restart()
+            let status = try s.wait()
+            for part in [s.path("b"), source, "no such file", "--relocate"] where status != .exited(71) || !s.restartErrors.lowercased().contains(part.lowercased()) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+            try s.restart(["--relocate", "\(source)=\(moved)"])
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test(.enabled(if: getuid() == 0)) func `root gives a socket of a part no name in a folder that another user may exchange`() {
+        scenario("refuse-mounts-socket") { s in
+            let place = "/var/tmp/ckpt-\(getpid())"
+            mkdir(place, 0o755)
+            defer { try? FileManager.default.removeItem(atPath: place) }
+            s.environment["PLACE"] = place
+            try s.start([try s.installation.program("refuse-mounts"), "socket"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            chown(place, 65533, 65533)
+            try s.restart()
+            let status = try s.wait()
+            for part in [place + "/s", "another user may exchange a folder"] where status != .exited(71) || !s.restartErrors.contains(part) { throw Failure("no '\(part)': \(status): \(s.restartErrors)") }
+            chown(place, 0, 0)
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test func `a Unix socket whose other end is outside the session is refused by name`() {
         scenario("refuse-given-socket") { s in
             var pair: [Int32] = [-1, -1]

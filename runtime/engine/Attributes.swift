@@ -58,8 +58,10 @@ func readNumber(_ path: StaticString, hexadecimal: Bool, behind separator: UInt8
 func restoreProcessAttributes(_ i: Int) {
     let p = processes[i]
     registerBarriers(i)
-    changeFolder(i)
-    changeRoot(i)
+    if !hasPlaces(i) {
+        changeFolder(i)
+        changeRoot(i)
+    }
     _ = system(CKPT_SYS_umask, Int(p.pointee.umask))
     if system(CKPT_SYS_personality, 0xffff_ffff) != Int(p.pointee.personality) {
         let r = system(CKPT_SYS_personality, Int(p.pointee.personality))
@@ -69,6 +71,34 @@ func restoreProcessAttributes(_ i: Int) {
     set(i, 26, 25, p.pointee.tsc_mode == 0 ? 1 : p.pointee.tsc_mode, byPointer: true, "access to the time stamp counter")
     set(i, 41, 42, p.pointee.thp_disable, byPointer: false, "transparent huge pages")
     set(i, 57, 58, p.pointee.io_flusher, byPointer: false, "PR_SET_IO_FLUSHER; restart it with CAP_SYS_RESOURCE")
+}
+
+/// Working folder and root in the mounts of a part: known by descriptors.
+private func hasPlaces(_ i: Int) -> Bool { processes[i].pointee.mounts != 0 && isPartMounts(Int(processes[i].pointee.mounts) - 1) }
+/// What that takes; −1: nothing.
+func placeDescriptors(_ i: Int) -> (mounts: Int32, folder: Int32, root: Int32) {
+    guard hasPlaces(i) else { return (-1, -1, -1) }
+    let p = processes[i].pointee, folder = Int(p.cwd), isGone = objects[folder].pointee.kind == CKPT_OBJECT_DELETED_FOLDER.rawValue
+    return (engine_namespace_fd(UInt32(p.mounts) - 1).pointee, isGone ? objectFd[folder].pointee : anchors[folder].pointee, p.root == ckpt_no_index() ? -1 : anchors[Int(p.root)].pointee)
+}
+/// When nothing is looked for by outer paths any more, or in the outer /proc.
+func enterPlaces(_ i: Int) {
+    guard hasPlaces(i) else { return }
+    let places = placeDescriptors(i), users = usersDescriptor(i)
+    findPidsOfChildren(i)
+    enterMounts(of: i, outside: 0)
+    var r = 0
+    if places.root >= 0 {
+        r = system(CKPT_SYS_fchdir, Int(places.root))
+        if r == 0 { r = system(CKPT_SYS_chroot, int(StaticString(".").cString)) }
+        guard r == 0 else { refuse(.lacks) { l in putProcess(i, &l); l.put("root folder: "); putObject(Int(processes[i].pointee.root), &l); putError(r, &l); l.put("; restart it as root") } }
+    }
+    r = system(CKPT_SYS_fchdir, Int(places.folder))
+    guard r == 0 else { refuse(.lacks) { l in putProcess(i, &l); l.put("current folder: "); putObject(Int(processes[i].pointee.cwd), &l); putError(r, &l); l.put("; put it back") } }
+    for fd in 0..<3 {
+        let number = fd == 0 ? places.mounts : fd == 1 ? places.folder : places.root
+        if number >= state.pointee.fd_floor && number != users { _ = ckpt_close(number) }
+    }
 }
 
 /// A folder without a name is in the engine's descriptors, which go next.

@@ -11,6 +11,7 @@ func buildTree() {
     let s = state
     s.pointee.is_builder = 1
     makePartNamespaces()
+    openPartObjects()
     makeKernelObjects()
     startNumberers(in: 0...0)
     if s.pointee.warm != 0 { orderBirths() } else {

@@ -8,7 +8,7 @@ private let outside = CKPT_OBJECT_OUTSIDE.rawValue
 
 /// In the engine: descriptions that several processes hold, or whose object exists only here.
 func openSharedDescriptions() {
-    for d in 0..<descriptions.count where descriptionFd[d].pointee < 0 {
+    for d in 0..<descriptions.count where descriptionFd[d].pointee < 0 && isOfThisPlace(Int(descriptions[d].pointee.object)) {
         let r = descriptions[d].pointee, kind = objects[r.object].pointee.kind
         if kind == outside { descriptionFd[d].pointee = openOutside(d); continue }
         if isTerminalKind(kind) || isEventKind(kind) || kind == CKPT_OBJECT_SOCKET.rawValue { continue }       // made where the tree's pids are given
@@ -45,7 +45,7 @@ func openDescription(_ d: Int) -> Int32 {
 
 /// A program may open its file before the mode forbids that (git makes its packs so): for its owner the mode is another one for a moment.
 func openNamed(_ o: Int, _ flags: Int32) -> Int {
-    let path = relocated(bytes(objects[o].pointee.path)), chmod = 90, denied = -13
+    let path = path(of: o), chmod = 90, denied = -13
     let r = ckpt_open(path, flags, 0)
     if r != denied { return r }
     let now = status(path: path)
@@ -72,10 +72,12 @@ func restoreDescriptors(_ i: Int) {
     fetchPidfds(i)
     watchFiles(.inside(i))
     for k in 0..<p.pointee.fd_count { place(Int(p.pointee.first_fd + k), from: Int(p.pointee.first_fd)) }
-    // Ours; but a user namespace is entered later.
-    let kept = usersDescriptor(i)
-    if kept > floor { _ = system(CKPT_SYS_close_range, Int(floor), Int(kept) - 1, 0) }
-    _ = system(CKPT_SYS_close_range, Int(max(floor, kept + 1)), Int(Int32.max), 0)
+    // Ours; but a user namespace is entered later, and the mounts of a part.
+    var kept = InlineArray<24, Int32>(repeating: -1)
+    kept[0] = usersDescriptor(i)
+    let places = placeDescriptors(i)
+    kept[1] = places.mounts; kept[2] = places.folder; kept[3] = places.root
+    closeAll(from: floor, but: kept)
 }
 
 private func place(_ f: Int, from first: Int) {

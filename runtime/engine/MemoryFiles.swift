@@ -5,24 +5,39 @@ import EngineBoot
 import Freestanding
 
 func makeMemoryObjects() {
-    for i in 0..<objects.count {
+    for i in 0..<objects.count where isOfThisPlace(i) {
         switch objects[i].pointee.kind {
-        case CKPT_OBJECT_DELETED.rawValue: makeDeleted(i)
+        case CKPT_OBJECT_DELETED.rawValue where objects[i].pointee.mounts == 0: makeDeleted(i)
         case CKPT_OBJECT_MEMFD.rawValue: makeMemoryFile(i)
         case CKPT_OBJECT_SHMEM.rawValue where objects[i].pointee.page_shift != 0: makeMemoryFile(i)
-        case CKPT_OBJECT_DELETED_FOLDER.rawValue: makeDeletedFolder(i)
+        case CKPT_OBJECT_DELETED_FOLDER.rawValue where objects[i].pointee.mounts == 0: makeDeletedFolder(i)
         default: break
         }
     }
     fillShared()
 }
 
+/// What has its path in the mounts of a part, made there.
+func makeNamedObjects() {
+    for i in 0..<objects.count where isOfThisPlace(i) {
+        switch objects[i].pointee.kind {
+        case CKPT_OBJECT_DELETED.rawValue: makeDeleted(i)
+        case CKPT_OBJECT_DELETED_FOLDER.rawValue: makeDeletedFolder(i)
+        case CKPT_OBJECT_FIFO.rawValue where hasLostName(i):
+            let r = makeNameless(i)
+            guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be made") } }
+            anchors[i].pointee = lift(Int32(truncatingIfNeeded: r), "FIFO")
+        default: break
+        }
+    }
+}
+
 private let deletedMark: StaticString = " (deleted)"
 
 /// A path without the kernel's mark, in the state's path buffer.
-private func withoutMark(_ path: Text) -> UnsafeMutablePointer<CChar> {
+private func withoutMark(_ i: Int) -> UnsafeMutablePointer<CChar> {
     let out = engine_path()
-    let from = relocated(path)
+    let from = pathInside(i)
     if UnsafePointer(out) != from { _ = copyText(from, to: out, capacity: 4096) }
     if hasSuffix(Text(out), deletedMark) { out[length(Text(out)) - deletedMark.utf8CodeUnitCount] = 0 }
     return out
@@ -30,7 +45,7 @@ private func withoutMark(_ path: Text) -> UnsafeMutablePointer<CChar> {
 
 /// A deleted file is made again under its name and deleted again; where that is impossible it is an unnamed file of its folder, or a memfd.
 private func makeDeleted(_ i: Int) {
-    let path = withoutMark(bytes(objects[i].pointee.path))
+    let path = withoutMark(i)
     if objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0, let unnamed = makeUnnamed(i, path) { return keep(i, unnamed) }
     let o = objects[i].pointee
     var fd = owned(by: o) { ckpt_open(Text(path), 0o2000302, 0o600) }
@@ -61,7 +76,7 @@ private func makeUnnamed(_ i: Int, _ path: UnsafeMutablePointer<CChar>) -> Int? 
 
 /// A folder that had been removed: made and removed again.  Nothing can be in it.
 private func makeDeletedFolder(_ i: Int) {
-    let path = withoutMark(bytes(objects[i].pointee.path))
+    let path = withoutMark(i)
     var r = system(CKPT_SYS_mkdir, int(path), 0o700)
     if r == -17 { r = nearbyFolder(path) }
     guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("removed folder: cannot be made again; make the one that it was in, or use --relocate OLD=NEW") } }
@@ -87,7 +102,7 @@ private func nearbyFolder(_ path: UnsafeMutablePointer<CChar>) -> Int {
 /// A memfd that holds the object's contents.
 func makeMemoryFile(_ i: Int) {
     let o = objects[i], mark: StaticString = "/memfd:"
-    var name = Text(withoutMark(bytes(o.pointee.path)))
+    var name = Text(withoutMark(i))
     if hasPrefix(name, mark.cString) { name += mark.utf8CodeUnitCount } else {
         var p = name
         while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
@@ -107,7 +122,7 @@ private func keep(_ i: Int, _ fd: Int) {
 
 /// Mode, owner and seals come when all descriptions are open: they may forbid what we do before.
 func finishMemoryObjects() {
-    for i in 0..<objects.count where objectFd[i].pointee >= 0 { finish(i) }
+    for i in 0..<objects.count where isOfThisPlace(i) && objectFd[i].pointee >= 0 { finish(i) }
 }
 private func finish(_ i: Int) {
     let o = objects[i], fd = Int(objectFd[i].pointee)
@@ -132,8 +147,8 @@ private func seal(_ i: Int) {
 /// Runs in the builder: a file belongs to the mounts of the namespace in which it was opened, and gets a name only there.
 func remakeUnnamedFiles() {
     guard state.pointee.mode == ENGINE_PIDS_NS.rawValue else { return }
-    for i in 0..<objects.count where objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 && objectFd[i].pointee >= 0 {
-        guard let fd = makeUnnamed(i, withoutMark(bytes(objects[i].pointee.path))) else { continue }
+    for i in 0..<objects.count where objects[i].pointee.mounts == 0 && objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 && objectFd[i].pointee >= 0 {
+        guard let fd = makeUnnamed(i, withoutMark(i)) else { continue }
         _ = ckpt_close(objectFd[i].pointee)
         keep(i, fd)
         finish(i)
@@ -183,6 +198,7 @@ func fillShared() {
         forEachRun(from: processes[p].pointee.shared_runs) { run in
             guard run.object < objects.count else { refuseStatefile("run", at: run.file_offset, "names no shared object") }
             let o = Int(run.object), size = UInt64(run.pages) * 4096
+            if !isOfThisPlace(o) { return }
             if objects[o].pointee.kind == CKPT_OBJECT_SEGMENT.rawValue { return }     // when it has its id
             let isShared = objects[o].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[o].pointee.page_shift == 0
             // A template holds what a branch gets a copy of; files in memory each branch makes for itself.

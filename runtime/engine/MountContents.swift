@@ -8,16 +8,19 @@ private let fchownat = 260, noFollow = 0x100, emptyPath = 0x1000
 func fill(mount k: Int) {
     let root = ckpt_open(bytes(mounts[k].pointee.target), 0o2200000, 0)
     guard root >= 0 else { refuseEntry(nil, root, k) }
+    fill(mount: k, root: root)
+    _ = ckpt_close(Int32(truncatingIfNeeded: root))
+}
+func fill(mount k: Int, root: Int) {
     let buffer = anonymous(65536)
-    for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) { make(i, Int(root), buffer, k) }
+    for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) { make(i, root, buffer, k) }
     // A folder's times change with what is put into it.
     var i = entries.count - 1
     while i >= 0 {
-        if entries[i].pointee.mount == UInt32(k) && entries[i].pointee.link == 0 { setTimes(i, Int(root), k) }
+        if entries[i].pointee.mount == UInt32(k) && entries[i].pointee.link == 0 { setTimes(i, root, k) }
         i -= 1
     }
     _ = ckpt_munmap(UInt64(UInt(bitPattern: buffer)), 65536)
-    _ = ckpt_close(Int32(truncatingIfNeeded: root))
 }
 
 private func refuseEntry(_ i: Int?, _ r: Int, _ k: Int) -> Never {

@@ -146,8 +146,16 @@ private func number(_ text: InlineArray<256, UInt8>, _ n: Int, _ i: inout Int) -
 /// The first process of a pid namespace gives it a /proc of its own; where that is forbidden the old one stays.
 func mountProc() {
     let none = StaticString("none").cString, root = StaticString("/").cString, proc = StaticString("proc").cString, at = StaticString("/proc").cString
-    guard system(CKPT_SYS_mount, int(none), int(root), 0, 0x4000 | 1 << 18, 0) == 0 else { return }
-    _ = system(CKPT_SYS_mount, int(proc), int(at), int(proc), 2 | 4 | 8, 0)
+    guard system(CKPT_SYS_mount, int(none), int(root), 0, 0x4000 | Propagation.slave, 0) == 0 else { return }
+    _ = system(CKPT_SYS_mount, int(proc), int(at), int(proc), optionsOfProc, 0)
+}
+
+/// As those of the one below (statfs(2)).
+private var optionsOfProc: Int {
+    var words = InlineArray<15, UInt64>(repeating: 0)
+    let statfs = 137, known: UInt64 = 2 | 4 | 8
+    let r = withUnsafeMutableBytes(of: &words) { system(statfs, int(StaticString("/proc").cString), int($0.baseAddress!)) }
+    return r == 0 ? int(words[10] & known) : int(known)
 }
 
 /// Writes a short text to an existing file; the kernel's answer.

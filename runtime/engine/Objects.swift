@@ -25,7 +25,7 @@ func reserveDescriptors() {
     state.pointee.fd_floor = top + 1
     var limit = ckpt_rlimit()
     if system(CKPT_SYS_prlimit64, 0, 7, 0, int(&limit)) == 0 {
-        let wanted = UInt64(top) + UInt64(descriptions.count + objects.count) + 64
+        let wanted = UInt64(top) + UInt64(descriptions.count + objects.count + mounts.count) + 64
         limit.soft = limit.hard
         _ = system(CKPT_SYS_prlimit64, 0, 7, int(&limit), 0)
         if limit.hard < wanted {
@@ -46,7 +46,7 @@ func reserveDescriptors() {
 func putObject(_ o: Int, _ l: inout Line) { l.put("file "); l.put(text: bytes(objects[o].pointee.path)); l.put(": ") }
 
 func checkObjects() {
-    for i in 0..<objects.count {
+    for i in 0..<objects.count where isOfThisPlace(i) {
         switch objects[i].pointee.kind {
         case CKPT_OBJECT_REGULAR.rawValue: refuseUsedOutside(i); if !checkSaved(i) { checkRegular(i) }
         case CKPT_OBJECT_PATH.rawValue: checkName(i)
@@ -60,19 +60,19 @@ func checkObjects() {
 }
 
 private func checkKind(_ i: Int, _ kind: UInt32, _ name: StaticString) {
-    let st = status(path: relocated(bytes(objects[i].pointee.path)))
+    let st = status(path: path(of: i))
     guard st.result == 0 else { refuseMissing(i, st.result) }
     guard st.status.kind == kind else { refuse(.systemCall) { l in putObject(i, &l); l.put("no longer "); l.put(name); l.put("; put it back, or use --relocate OLD=NEW") } }
 }
 /// Opened with O_PATH: the name itself, which may be a symbolic link.
 private func checkName(_ i: Int) {
-    let st = status(path: relocated(bytes(objects[i].pointee.path)), follow: false), kind = objects[i].pointee.mode & 0o170000
+    let st = anchors[i].pointee >= 0 ? (result: 0, status: status(fd: anchors[i].pointee)) : status(path: path(of: i), follow: false), kind = objects[i].pointee.mode & 0o170000
     guard st.result == 0 else { refuseMissing(i, st.result) }
     guard st.status.kind == kind else { refuse(.systemCall) { l in putObject(i, &l); l.put("another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") } }
 }
 private func checkDevice(_ i: Int) {
     checkKind(i, 0o020000, "a character device")
-    let st = status(path: relocated(bytes(objects[i].pointee.path)))
+    let st = status(path: path(of: i))
     guard st.status.rdev == objects[i].pointee.rdev || st.status.kind != 0o020000 else {
         refuse(.systemCall) { l in putObject(i, &l); l.put("another device than at the checkpoint; use --relocate OLD=NEW") }
     }
@@ -84,7 +84,7 @@ private func refuseMissing(_ i: Int, _ r: Int) -> Never {
 /// A regular file must be what it was: a mapped one in build-id, or size and time; a written one in size; any other in size and time.
 private func checkRegular(_ i: Int) {
     let o = objects[i]
-    let path = relocated(bytes(o.pointee.path))
+    let path = path(of: i)
     let st = status(path: path)
     let stored = o.pointee.flags & CKPT_OBJECT_SELF_CONTAINED.rawValue != 0
     if st.result != 0 || st.status.kind != 0o100000 {
@@ -126,7 +126,7 @@ private func checkWritten(_ i: Int, _ path: Text, _ size: UInt64) {
 func isAsMapped(_ i: Int) -> Bool {
     let special = CKPT_OBJECT_SAVED.rawValue | CKPT_OBJECT_USED_OUTSIDE.rawValue
     guard objects[i].pointee.kind == CKPT_OBJECT_REGULAR.rawValue, objects[i].pointee.written == 0, objects[i].pointee.flags & special == 0 else { return false }
-    let path = relocated(bytes(objects[i].pointee.path)), st = status(path: path)
+    let path = path(of: i), st = status(path: path)
     guard st.result == 0, st.status.kind == 0o100000, unchanged(i, path, st.status) else { return false }
     seenFiles[i].pointee = engine_seen(inode: st.status.inode, seconds: st.status.words[13], nanoseconds: st.status.words[14])
     return true

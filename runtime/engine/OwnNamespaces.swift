@@ -63,7 +63,9 @@ func makePartNamespaces() {
     noteMade()
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
     for i in 0..<namespaces.count where !isWhole(i) && isUser(i) { letMake(i) }
-    for i in 0..<namespaces.count where !isWhole(i) && !isUser(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue { letMake(i) }
+    for i in 0..<namespaces.count where !isWhole(i) && !isUser(i) && !isPartMounts(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue { letMake(i) }
+    // They may show message queues and devices of the others.
+    for i in 0..<namespaces.count where isPartMounts(i) { letMake(i); fillPartMounts(i) }
     // First all pairs, since a device is up when both ends are.
     letPartNetworks(makePartPairs); letPartNetworks(raisePartLinks); letPartNetworks(addressPart)
     makeTimeNamespaces()
@@ -76,7 +78,7 @@ private func letMake(_ i: Int) {
 }
 
 /// Whoever is in a user namespace of the tree's can't return to what is outside of that: a child goes, which shares our descriptors.
-private func letChild(_ i: Int, _ entry: @convention(c) (UInt64) -> Void) {
+func letChild(_ i: Int, _ entry: @convention(c) (UInt64) -> Void) {
     let shareFiles: UInt64 = 0x400
     let r = fork(pid: 0, flags: shareFiles, exitSignal: 0, argument: UInt64(i), entry)
     guard r > 0 else { refuseNamespace(i, r) }
@@ -90,7 +92,7 @@ func beChild() { state.pointee.is_engine = 0; state.pointee.is_builder = 0 }
 
 private let makePart: @convention(c) (UInt64) -> Void = { i in
     beChild()
-    if isUser(Int(i)) { makeUsers(Int(i)) } else { enterOwner(Int(i)); make(Int(i)) }
+    if isUser(Int(i)) { makeUsers(Int(i)) } else { if isPartMounts(Int(i)) { enterSource(Int(i)) }; enterOwner(Int(i)); make(Int(i)) }
     let made = open(Int(i)), r = system(CKPT_SYS_dup3, Int(made), Int(engine_namespace_fd(UInt32(i)).pointee), 0o2000000)
     guard r >= 0 else { refuseNamespace(Int(i), r) }
     _ = ckpt_close(made)
@@ -131,15 +133,23 @@ func enterNamespaces(of i: Int) {
 /// Those that this process may enter; only what is outside of a user namespace, unless 0.
 func enterOwn(_ i: Int, outside users: UInt32) {
     let p = processes[i].pointee
-    enter(p.cgroups, users); enter(p.uts, users); enter(p.ipc, users); enter(p.net, users); enter(p.mounts, users)
+    enter(p.cgroups, users); enter(p.uts, users); enter(p.ipc, users); enter(p.net, users)
 }
-private func enter(_ n: UInt8, _ outside: UInt32) {
+/// The mounts come when everything that is found by outer paths is there; who was born inside of a user namespace is in those that are outside of it.
+func enterMounts(of i: Int, outside users: UInt32) {
+    if processes[i].pointee.mounts == 0 || state.pointee.entered_mounts == UInt32(processes[i].pointee.mounts) { return }
+    enter(processes[i].pointee.mounts, users, isPatient: true)
+}
+private func enter(_ n: UInt8, _ outside: UInt32, isPatient: Bool = false) {
     if n == 0 { return }
     let owner = namespaces[Int(n) - 1].pointee.owner
     // Who was born inside of a user namespace is in those that are outside.
     if !isInside(owner, state.pointee.entered_users) || (outside != 0 && isInside(owner, outside)) { return }
-    let r = enterPart(Int(n) - 1)
+    var r = enterPart(Int(n) - 1), patience = 0
+    // A task that has filled memory may not be quite gone yet, and has the same working folder.
+    while r == -22 && isPatient && patience < 10_000 { patience += 1; pause(milliseconds: 1); r = enterPart(Int(n) - 1) }
     guard r == 0 else { refuseNamespace(Int(n) - 1, r) }
+    if isPatient { state.pointee.entered_mounts = UInt32(n) }
 }
 /// Where the whole tree lives everybody is.
 func enterPart(_ i: Int) -> Int { isWhole(i) ? 0 : system(CKPT_SYS_setns, Int(engine_namespace_fd(UInt32(i)).pointee), Namespace.flag(namespaces[i].pointee.kind)) }
@@ -164,7 +174,7 @@ private func make(_ i: Int) {
         let setHost = 170, setDomain = 171
         r = system(setHost, int(bytes(n.host)), length(bytes(n.host)))
         if r == 0 { r = system(setDomain, int(bytes(n.domain)), length(bytes(n.domain))) }
-    } else if n.kind == CKPT_NAMESPACE_MOUNT.rawValue { mountOwn(i) }
+    } else if n.kind == CKPT_NAMESPACE_MOUNT.rawValue { if isWhole(i) { mountOwn(i) } else { makePartMounts(i) } }
     else if n.kind == CKPT_NAMESPACE_NET.rawValue && n.flags & CKPT_NAMESPACE_LOOPBACK.rawValue != 0 { r = raiseLoopback() }
     guard r == 0 else { refuseNamespace(i, r) }
     // Of a part: when all of them are there.

@@ -108,6 +108,7 @@ private let goAndFork: @convention(c) (UInt64) -> Void = { argument in
     raiseLimits(i)
     let users = namespaces[Int(nodes[n].pointee.place) - 1].pointee.owner
     enterOwn(i, outside: users)
+    enterMounts(of: i, outside: users)
     enter(users, as: Int(processes[i].pointee.first_task))
     var r = system(CKPT_SYS_unshare, newPid), wrong = 0, a = childArguments(flags: cloneParent, exitSignal: 0)
     if r == 0 { r = tryNumbered(&a, nodes[n].pointee.pid, inside: UInt32(nodes[n].pointee.place), group: 0, wrong: &wrong, nodeEntry, argument) }

@@ -121,6 +121,13 @@ func firstNode(of place: UInt32) -> Int {
 
 /// From here on this process's children are born there.  Its first process may be about to be created by another.
 private func directChildren(to place: UInt32) -> Int {
+    let fd = openPids(of: place)
+    if fd < 0 { return fd }
+    let r = system(CKPT_SYS_setns, fd, setPids)
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+    return r
+}
+private func openPids(of place: UInt32) -> Int {
     let first = firstNode(of: place)
     guard first >= 0 else { return -3 }
     var line = Line()
@@ -136,11 +143,17 @@ private func directChildren(to place: UInt32) -> Int {
         var t = ckpt_timespec(sec: 0, nsec: 1_000_000)
         _ = system(CKPT_SYS_nanosleep, int(&t), 0)
     }
-    if fd < 0 { return fd }
-    let r = system(CKPT_SYS_setns, fd, setPids)
-    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
-    return r
+    return fd
 }
+/// Before this process goes where there may be no /proc.
+func findPidsOfChildren(_ i: Int) {
+    let wanted = processes[i].pointee.children_pids
+    if wanted == 0 || wanted >= UInt8(CKPT_CHILDREN_DEAD) { return }
+    let r = openPids(of: UInt32(wanted))
+    guard r >= 0 else { refuseChildrenPids(i, r) }
+    state.pointee.children_fd = lift(Int32(truncatingIfNeeded: r), "pid namespace")
+}
+private func refuseChildrenPids(_ i: Int, _ r: Int) -> Never { refuse(.lacks) { l in putProcess(i, &l); l.put("the pid namespace of its children cannot be entered: "); putError(r, &l); l.put("; restart it as root") } }
 
 /// The first process of a namespace: pids that the kernel chooses from now on are none that others of the tree will get.
 func startNumbering(_ n: Int) {
@@ -185,11 +198,12 @@ func redirectChildren(_ i: Int) {
     let wanted = processes[i].pointee.children_pids
     if wanted == 0 { return }
     var r: Int
-    if wanted < UInt8(CKPT_CHILDREN_DEAD) { r = directChildren(to: UInt32(wanted)) } else {
+    if wanted < UInt8(CKPT_CHILDREN_DEAD) { r = state.pointee.children_fd > 0 ? system(CKPT_SYS_setns, Int(state.pointee.children_fd), setPids) : directChildren(to: UInt32(wanted)) } else {
         r = system(CKPT_SYS_unshare, newPid)
         if r == 0 && wanted == UInt8(CKPT_CHILDREN_DEAD) { r = endFirstChild() }
     }
-    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("the pid namespace of its children cannot be entered; restart it as root") } }
+    guard r == 0 else { refuseChildrenPids(i, r) }
+    if state.pointee.children_fd > 0 { _ = ckpt_close(state.pointee.children_fd); state.pointee.children_fd = 0 }
 }
 private func endFirstChild() -> Int {
     let r = fork(pid: 0, exitSignal: 0, argument: 0, leave)
@@ -215,8 +229,9 @@ func among(_ place: UInt32, _ body: () -> Int) -> Int {
 
 /// In the builder, when nobody needs the outer /proc any more: those of the tree's own namespaces, each mounted by somebody who lives there.
 func mountInnerProc() {
-    for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue {
-        var r = among(mounts[k].pointee.source) { fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
+    for i in 0..<namespaces.count where isPartMounts(i) { mountLate(i) }
+    for k in 0..<mounts.count where mounts[k].pointee.kind == CKPT_MOUNT_PROC.rawValue && !isPartMounts(Int(mounts[k].pointee.namespaces)) {
+        var r = among(mounts[k].pointee.shows) { fork(pid: 0, argument: UInt64(k), mountAsInhabitant) }
         var status: Int32 = 0, e = -4
         while r > 0 && e == -4 { e = system(CKPT_SYS_wait4, r, int(&status), 0x4000_0000, 0) }
         if r > 0 { r = Int(-(status >> 8 & 0xff)) }

@@ -5,7 +5,7 @@ import EngineBoot
 import Freestanding
 
 func makePipes() {
-    for i in 0..<objects.count {
+    for i in 0..<objects.count where isOfThisPlace(i) {
         if objects[i].pointee.kind == CKPT_OBJECT_PIPE.rawValue { makePipe(i) }
         if objects[i].pointee.kind == CKPT_OBJECT_FIFO.rawValue { openFifo(i) }
     }
@@ -76,7 +76,7 @@ func setFlags(_ fd: Int32, _ flags: UInt32) { _ = system(CKPT_SYS_fcntl, Int(fd)
 
 /// While it is filled a FIFO has a reader, so that what is written stays in it, and a writer, so that no open waits for one.
 private func openFifo(_ i: Int) {
-    let r = hasLostName(i) ? makeNameless(i) : ckpt_open(relocated(bytes(objects[i].pointee.path)), 0o2004000, 0)
+    let r = hasLostName(i) ? anchors[i].pointee >= 0 ? Int(anchors[i].pointee) : makeNameless(i) : ckpt_open(path(of: i), 0o2004000, 0)
     guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be opened") } }
     let reader = lift(Int32(truncatingIfNeeded: r), "FIFO"), writer = reopen(reader, writeOnly, i)
     setSize(i, writer)
@@ -86,11 +86,12 @@ private func openFifo(_ i: Int) {
     // An end that is opened without a writer waits for the first one, and reports no hang-up before.
     for d in 0..<descriptions.count where descriptions[d].pointee.object == i && descriptions[d].pointee.no_hangup != 0 { openEnd(d, i, reader) }
     _ = ckpt_close(reader)
+    if hasLostName(i) { anchors[i].pointee = -1 }
 }
 private func openEnd(_ d: Int, _ i: Int, _ reader: Int32) {
     let flags = descriptions[d].pointee.flags
     if hasLostName(i) { descriptionFd[d].pointee = reopen(reader, flags, i) } else {
-        let o = ckpt_open(relocated(bytes(objects[i].pointee.path)), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
+        let o = ckpt_open(path(of: i), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
         guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
         descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
     }
@@ -100,8 +101,8 @@ private func openEnd(_ d: Int, _ i: Int, _ reader: Int32) {
 func hasLostName(_ i: Int) -> Bool { objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 }
 
 /// A FIFO that was removed while it was open: made where it was if that is possible, else among the sessions, and removed again.
-private func makeNameless(_ i: Int) -> Int {
-    let r = makeAndRemove(relocated(bytes(objects[i].pointee.path)), objects[i].pointee)
+func makeNameless(_ i: Int) -> Int {
+    let r = makeAndRemove(pathInside(i), objects[i].pointee)
     if r >= 0 { return r }
     var l = Line()
     l.put(text: engine_session_directory()); l.put("/fifo-"); l.put(decimal: UInt64(ckpt_getpid()))

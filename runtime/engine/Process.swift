@@ -21,6 +21,7 @@ func becomeProcess(_ i: Int) -> Never {
     restoreLocks(i)
     restoreAdjustments(i)
     restoreActions(i)
+    enterPlaces(i)
     restoreProcessAttributes(i)
     enterUsers(of: i)
     let main = createTasks(i)
@@ -61,7 +62,7 @@ private func restoreLayout(_ i: Int) {
 }
 private func openExe(_ o: Int) -> Int32 {
     let r: Int
-    if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, 0, o)) } else { r = ckpt_open(relocated(bytes(objects[o].pointee.path)), 0o2000000, 0) }
+    if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, 0, o)) } else { r = ckpt_open(path(of: o), 0o2000000, 0) }
     guard r >= 0 else { refuse(r) { l in putThisProcess(&l); putObject(o, &l); l.put("its program cannot be opened") } }
     return lift(Int32(truncatingIfNeeded: r), "program")
 }

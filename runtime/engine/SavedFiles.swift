@@ -12,7 +12,7 @@ private var present: UnsafeMutableRawPointer { UnsafeMutableRawPointer(bitPatter
 /// Its contents can be put back: by default always, with --files keep or truncate only when it is missing.  false: it is treated as any other file.
 func checkSaved(_ i: Int) -> Bool {
     guard objects[i].pointee.flags & CKPT_OBJECT_SAVED.rawValue != 0 else { return false }
-    let path = relocated(bytes(objects[i].pointee.path))
+    let path = path(of: i)
     let st = status(path: path)
     if st.result == 0 {
         guard st.status.kind == 0o100000 else { refuse(.systemCall) { l in putObject(i, &l); l.put("no longer a regular file; move what has its name away, or use --relocate OLD=NEW") } }
@@ -99,7 +99,7 @@ private func putBack(_ k: Int) {
 
 /// In place where it is: who else has it, or a link to it, sees it as it was.
 private func openToWrite(_ i: Int) -> Int32 {
-    let path = relocated(bytes(objects[i].pointee.path))
+    let path = path(of: i)
     var r = ckpt_open(path, 0o2000102, 0o600)
     if r == -13 { r = openNamed(i, 0o2000002) }
     guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be put back") } }

@@ -60,8 +60,8 @@ func dropTreeDescriptors() {
 }
 /// Memory that a stream was read into is given back: the tree has taken what it needs.
 private var keptStatefile: Int32 { state.pointee.streamed != 0 && state.pointee.lazy == 0 ? -1 : state.pointee.statefile }
-func closeAll(but kept: InlineArray<24, Int32>) {
-    var from: Int32 = 3
+func closeAll(from first: Int32 = 3, but kept: InlineArray<24, Int32>) {
+    var from = first
     while true {
         var next = Int32.max
         for k in 0..<24 where kept[k] >= from && kept[k] < next { next = kept[k] }

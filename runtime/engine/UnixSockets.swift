@@ -53,25 +53,31 @@ private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.descriptio
 
 private func isPath(_ i: Int) -> Bool { sockets[i].pointee.local_size > 2 && bytes(sockets[i].pointee.local + 2).pointee != 0 }
 
-/// A sockaddr_un of the record's, relocated, in a buffer of the caller's; a relative path counts from its folder.
+/// Where its name is looked up.
+private func at<R>(_ i: Int, _ body: () -> R) -> R { withMounts(UInt32(sockets[i].pointee.mounts), body) }
+
+/// A sockaddr_un of the record's, relocated, in a buffer of the caller's; a relative path counts from its folder.  In the mounts of a part names are what they were.
 private func address(_ at: UInt32, _ size: UInt32, _ folder: UInt32, _ out: UnsafeMutableRawPointer) -> Int {
     memcpyBytes(out, UnsafeRawPointer(bytes(at)), Int(size))
     guard size > 2, bytes(at + 2).pointee != 0 else { return Int(size) }
-    if bytes(at + 2).pointee != 47 && bytes(folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocated(bytes(folder)))) }
+    if bytes(at + 2).pointee != 47 && bytes(folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocatedName(bytes(folder)))) }
     out.storeBytes(of: 0, toByteOffset: Int(size), as: UInt8.self)
-    let path = relocated(Text(out.assumingMemoryBound(to: CChar.self) + 2))
+    let path = relocatedName(Text(out.assumingMemoryBound(to: CChar.self) + 2))
     if path == Text(out.assumingMemoryBound(to: CChar.self) + 2) { return Int(size) }
     let n = length(path)
     guard n < 108 else { return Int(size) }
     memcpyBytes(out + 2, UnsafeRawPointer(path), n + 1)
     return n + 3
 }
+private func relocatedName(_ path: Text) -> Text { state.pointee.visited_mounts == 0 ? relocated(path) : path }
 private func memcpyBytes(_ to: UnsafeMutableRawPointer, _ from: UnsafeRawPointer, _ n: Int) { for k in 0..<n { to.storeBytes(of: field(from, k, UInt8.self), toByteOffset: k, as: UInt8.self) } }
 
 /// Runs `body` with the local address of a socket.
 private func withLocal<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
-    var a = InlineArray<17, UInt64>(repeating: 0)
-    return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, address(sockets[i].pointee.local, sockets[i].pointee.local_size, sockets[i].pointee.path_folder, $0.baseAddress!)) }
+    at(i) {
+        var a = InlineArray<17, UInt64>(repeating: 0)
+        return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, address(sockets[i].pointee.local, sockets[i].pointee.local_size, sockets[i].pointee.path_folder, $0.baseAddress!)) }
+    }
 }
 
 private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(i)) } }
@@ -79,7 +85,10 @@ private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(
 /// Binds `fd` to the name of socket `i`.  A file that is there and that nobody listens on is what a dead socket left behind.
 private func bind(_ i: Int, _ fd: Int32) {
     withLocal(i) { a, n in
-        if isPath(i) { removeDead(i, a, n) }
+        if isPath(i) {
+            refuseExchangeable(i, Text((a + 2).assumingMemoryBound(to: CChar.self)))
+            removeDead(i, a, n)
+        }
         let r = bind(fd, to: a, n)
         if r == -98 {
             refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
@@ -168,15 +177,20 @@ private func bindForAMoment(_ i: Int, _ fd: Int32) {
     bind(i, fd)
     sockets[i].pointee.path_state = before
 }
-private func bindRemote(_ i: Int, _ fd: Int32) {
+private func bindRemote(_ i: Int, _ fd: Int32) { at(i) { bindRemoteHere(i, fd) } }
+private func bindRemoteHere(_ i: Int, _ fd: Int32) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         let n = address(sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
-        if sockets[i].pointee.remote_size > 2 && bytes(sockets[i].pointee.remote + 2).pointee != 0 { removeDead(i, b.baseAddress!, n) }
+        if sockets[i].pointee.remote_size > 2 && bytes(sockets[i].pointee.remote + 2).pointee != 0 {
+            refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)))
+            removeDead(i, b.baseAddress!, n)
+        }
         _ = made(bind(fd, to: b.baseAddress!, n), i, "its peer's name cannot be taken for a moment")
     }
 }
-private func unlinkGone(_ i: Int, remote: Bool) {
+private func unlinkGone(_ i: Int, remote: Bool) { at(i) { unlinkHere(i, remote: remote) } }
+private func unlinkHere(_ i: Int, remote: Bool) {
     let s = sockets[i].pointee
     if !remote && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || !isPath(i)) { return }
     let at = remote ? s.remote : s.local, size = remote ? s.remote_size : s.local_size
@@ -196,16 +210,16 @@ private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
     let who = server.map { creator(of: sockets[$0]) } ?? creator(of: sockets[one])
     if server != nil && client == nil { bindGhost(one, clientFd) }
     var a = InlineArray<17, UInt64>(repeating: 0), n: UInt32 = 128
-    withUnsafeMutableBytes(of: &a) { b in
+    at(one) { withUnsafeMutableBytes(of: &a) { b in
         _ = system(CKPT_SYS_getsockname, Int(listener), int(b.baseAddress!), int(&n))
         goToFolder(one)
         _ = made(call(as: who, CreatorCall.connect, clientFd, UInt64(UInt(bitPattern: b.baseAddress!)), UInt64(n)), one, "cannot be connected")
-    }
+    } }
     let accepted = made(system(CKPT_SYS_accept4, Int(listener), 0, 0, closeOnExec), one, "cannot be accepted")
     if let server { adopt(server, accepted) } else { keepGhost(one, accepted) }
     if client == nil { keepGhost(one, Int(clientFd)) }
 }
-private func goToFolder(_ i: Int) { if bytes(sockets[i].pointee.path_folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocated(bytes(sockets[i].pointee.path_folder)))) } }
+private func goToFolder(_ i: Int) { if bytes(sockets[i].pointee.path_folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocatedName(bytes(sockets[i].pointee.path_folder)))) } }
 /// The client is gone, and had a name.
 private func bindGhost(_ i: Int, _ fd: Int32) {
     guard sockets[i].pointee.remote_size > 2 else { return }
@@ -266,7 +280,8 @@ private func sendDatagram(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_recor
     if temporary { _ = ckpt_close(from) }
 }
 /// The name of a sender that is gone, for a moment.
-private func bindSource(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ fd: Int32) {
+private func bindSource(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ fd: Int32) { at(i) { bindSourceHere(i, m, fd) } }
+private func bindSourceHere(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ fd: Int32) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         let n = address(m.pointee.source, m.pointee.source_size, sockets[i].pointee.path_folder, b.baseAddress!), isPath = bytes(m.pointee.source + 2).pointee != 0
@@ -290,7 +305,8 @@ private func closeEnds(_ i: Int) {
     if both != 0 { _ = system(CKPT_SYS_shutdown, own, both == 3 ? 2 : Int(both) - 1) }
 }
 
-private func connectDatagram(_ i: Int) {
+private func connectDatagram(_ i: Int) { at(peer(i) ?? i) { connectDatagramHere(i) } }
+private func connectDatagramHere(_ i: Int) {
     let s = sockets[i].pointee
     if s.remote_size <= 2 { return }
     var now: UInt32 = 128, a = InlineArray<17, UInt64>(repeating: 0)
@@ -298,6 +314,7 @@ private func connectDatagram(_ i: Int) {
         if system(CKPT_SYS_getpeername, Int(fd(i)), int(b.baseAddress!), int(&now)) == 0 { return }
         let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder
         let n = address(s.remote, s.remote_size, folder, b.baseAddress!)
+        if s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self))) }
         var ghost = -1
         if flag(i, CKPT_SOCKET_PEER_GONE) {
             ghost = newSocket(i)

@@ -44,11 +44,14 @@ func verifyTables(fileSize: UInt64) {
     verifyRings(fileSize)
     for i in 0..<namespaces.count {
         let n = namespaces[i].pointee
-        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || n.kind == CKPT_NAMESPACE_MOUNT.rawValue || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.owner <= i), n.owner == 0 || isUsers(n.owner), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
+        guard i < Int(CKPT_MAX_NAMESPACES), n.kind >= CKPT_NAMESPACE_UTS.rawValue, n.kind <= CKPT_NAMESPACE_NET.rawValue || (n.kind == CKPT_NAMESPACE_MOUNT.rawValue && n.around <= i && (n.around == 0 || isPartMounts(Int(n.around) - 1))) || n.kind == CKPT_NAMESPACE_CGROUP.rawValue || n.kind == CKPT_NAMESPACE_TIME.rawValue || (n.kind == CKPT_NAMESPACE_PID.rawValue && n.around <= i) || (n.kind == CKPT_NAMESPACE_USER.rawValue && n.owner <= i), n.owner == 0 || isUsers(n.owner), isText(n.host), isText(n.domain) else { bad("NAMESPACE", i, "its kind or name") }
     }
     for i in 0..<mounts.count {
         let m = mounts[i].pointee
-        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_PROC.rawValue, m.kind == CKPT_MOUNT_PROC.rawValue ? m.source <= namespaces.count : isText(m.source), isText(m.target), isText(m.options) else { bad("MOUNT", i, "its namespace or paths") }
+        guard m.namespaces < namespaces.count, m.kind <= CKPT_MOUNT_NEW.rawValue, isText(m.source), isText(m.target), isText(m.options), m.shows <= namespaces.count else { bad("MOUNT", i, "its namespace or paths") }
+        if !isPartMounts(Int(m.namespaces)) { guard m.kind <= CKPT_MOUNT_PROC.rawValue else { bad("MOUNT", i, "its kind") }; continue }
+        guard m.kind != CKPT_MOUNT_TMPFS.rawValue, m.parent == none || (m.parent < mounts.count && mounts[m.parent].pointee.namespaces == m.namespaces), m.system < mounts.count, isText(m.place), isText(m.root), isText(m.type), isText(m.line),
+              bytes(m.root).pointee == 47 else { bad("MOUNT", i, "what it is mounted on, or what it shows") }
     }
     for i in 0..<entries.count {
         let e = entries[i].pointee
@@ -170,6 +173,7 @@ private func verifyVma(_ i: Int, _ file: UInt64) {
 private func verifyObject(_ i: Int, _ file: UInt64) {
     let o = objects[i].pointee
     guard o.kind >= CKPT_OBJECT_REGULAR.rawValue, o.kind < CKPT_OBJECT_KINDS.rawValue, isText(o.path) else { bad("OBJECT", i, "its kind or path") }
+    guard o.mounts == 0 || (Int(o.mounts) <= namespaces.count && isPartMounts(Int(o.mounts) - 1)), o.flags & CKPT_OBJECT_DETACHED.rawValue == 0 || isText(o.detail) && hasPrefix(bytes(o.path), bytes(o.detail)) else { bad("OBJECT", i, "the mounts in which it has its path") }
     guard isText(o.build_id), UInt64(o.build_id) + UInt64(o.build_id_size) <= engine_table_count(CKPT_TABLE_BYTES.rawValue).pointee else { bad("OBJECT", i, "its build-id") }
     guard isData(o.content, o.content_size, file) else { bad("OBJECT", i, "its content lies outside the file") }
     switch o.kind {
@@ -294,6 +298,7 @@ private func verifySockets(_ file: UInt64) {
         guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder) else { bad("SOCKET", i, "its description or folder") }
         guard isNetwork(s.network), isNetwork(s.peer_network) else { bad("SOCKET", i, "its network") }
         guard s.creator_pids == 0 || (Int(s.creator_pids) <= namespaces.count && isPid(Int(s.creator_pids) - 1)) else { bad("SOCKET", i, "the pid namespace of its creator") }
+        guard s.mounts == 0 || (Int(s.mounts) <= namespaces.count && isPartMounts(Int(s.mounts) - 1)) else { bad("SOCKET", i, "the mounts in which it has its name") }
         guard isBlob(s.repair, s.repair_size), s.repair_size == 0 || (s.repair_size == UInt32(MemoryLayout<ckpt_tcp_repair>.size) && s.message_count == 2) else { bad("SOCKET", i, "what repairs it") }
         if s.family == Family.inet || s.family == Family.inet6 { verifyInternetSocket(i, s) }
         // An address is copied into a sockaddr_storage.

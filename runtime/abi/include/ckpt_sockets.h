@@ -35,7 +35,7 @@ struct ckpt_socket_record {
     uint32_t first_message, message_count;              // MESSAGE: its receive queue, oldest first
     uint32_t description;           // DESCRIPTION that leads to it, or CKPT_NO_INDEX: PENDING
     uint8_t  network, peer_network; // 1 + NAMESPACE: of a part of the tree; 0: the tree's.  That of a peer that is gone
-    uint8_t  creator_pids, pad;     // 1 + NAMESPACE: the pid namespace in which it is made, since SO_PEERCRED shows a pid of there; 0: the tree's
+    uint8_t  creator_pids, mounts;  // 1 + NAMESPACE: the pid namespace in which it is made, since SO_PEERCRED shows a pid of there; the mount namespace of a part in which it has its path name; 0: the tree's
     uint32_t queued_memory;         // what its unread messages cost its senders (SIOCOUTQ of its peer); 0: unknown
     uint32_t path_mode, path_uid, path_gid;             // of the file of a path name
     uint32_t path_folder;           // BYTES: where a relative path name lies

@@ -180,7 +180,7 @@ enum ckpt_namespace_flags {
 struct ckpt_namespace_record {
     uint32_t kind, flags;           // enum ckpt_namespace_kind: UTS, IPC, NET, MOUNT, PID, CGROUP, TIME, USER
     uint32_t host, domain;          // BYTES; CGROUP: `host` is the control group that is its root
-    uint32_t around;                // PID: 1 + NAMESPACE of the one around it, or 0
+    uint32_t around;                // PID: 1 + NAMESPACE of the one around it, or 0; MOUNT: of the part's that it was copied from, or 0
     uint32_t outer_user, outer_group;           // USER: who made it
     uint32_t owner;                 // 1 + NAMESPACE of the user namespace that it belongs to (USER: of the one around it), or 0: as the tree, or where it was started
     int64_t  monotonic, boottime;   // TIME: ns, by which its clocks are ahead of the rest of the tree
@@ -208,14 +208,34 @@ _Static_assert(sizeof(struct ckpt_network_record) == 32, "network_record");
 struct ckpt_number_record { uint32_t namespaces; int32_t pid, inside; uint32_t pad; };      // NAMESPACE
 _Static_assert(sizeof(struct ckpt_number_record) == 16, "number_record");
 
-// A mount that is in a mount namespace of the tree's own and not in the one that it was started in, in their order.
-enum ckpt_mount_kind { CKPT_MOUNT_BIND = 1, CKPT_MOUNT_TMPFS = 2, CKPT_MOUNT_PROC = 3 };
+// The mounts of a mount namespace of the tree's own, in their order: of the whole tree's, those that the one that it was started in has not (BIND, TMPFS, PROC);
+// of a part's all, with what they are mounted on.
+enum ckpt_mount_kind {
+    CKPT_MOUNT_BIND = 1,            // source: a path where the tree was started, where the whole tree lives, or in the part's that its namespace was copied from
+    CKPT_MOUNT_TMPFS = 2,
+    CKPT_MOUNT_PROC = 3,
+    CKPT_MOUNT_INHERITED = 4,       // a part's: as in the namespace that its own was copied from; options: where it is shared with, if it is
+    CKPT_MOUNT_NEW = 5,             // a part's: of a file system that only the tree has
+};
+enum ckpt_mount_propagation { CKPT_PROPAGATION_SHARED = 1, CKPT_PROPAGATION_SLAVE = 2, CKPT_PROPAGATION_UNBINDABLE = 4,
+    CKPT_PROPAGATION_OUTSIDE = 8,       // shared with what it was inherited from
+    CKPT_PROPAGATION_COVERED = 16,      // inherited, under another that is: nobody reaches it
+    CKPT_PROPAGATION_READ_ONLY = 32 };  // NEW: its file system as a whole
 struct ckpt_mount_record {
     uint32_t namespaces, kind;      // NAMESPACE; enum ckpt_mount_kind
-    uint32_t source, target, options;           // BYTES; PROC: `source` is 1 + NAMESPACE of the pids that it shows
+    uint32_t source, target, options;           // BYTES
     uint32_t flags;                 // mount(2): MS_RDONLY and the like
+    // of a part
+    uint32_t parent, place;         // MOUNT on which it is, CKPT_NO_INDEX: the root; BYTES: where there, "" on its root
+    uint32_t root, type;            // BYTES: what of its file system it shows, and which that is
+    uint32_t system;                // NEW, PROC: the MOUNT that makes the file system, perhaps this one
+    uint32_t shows;                 // PROC: 1 + NAMESPACE of the pids that it shows; NEW: of the message queues or network devices
+    uint32_t propagation, peers;    // enum ckpt_mount_propagation; those with the same number are peers
+    uint32_t mode, line;            // BIND: st_mode; BYTES: the end of its line in /proc/PID/mountinfo
+    uint64_t rdev;                  // BIND
+    uint32_t master, pad;           // it receives from those whose `peers` is this; 0
 };
-_Static_assert(sizeof(struct ckpt_mount_record) == 24, "mount_record");
+_Static_assert(sizeof(struct ckpt_mount_record) == 80, "mount_record");
 
 // What is in a tmpfs among them: folders before what is in them, the first is the tmpfs itself.
 struct ckpt_entry_record {
@@ -318,9 +338,10 @@ struct ckpt_object_record {
     uint32_t flags, seals;
     uint32_t detail;                // index in the table of its kind
     uint32_t page_shift;            // memory on hugetlb: log2 of its pages' size; else 0
+    uint32_t mounts, pad;           // 1 + NAMESPACE: the mount namespace of a part in which it has its path; 0
 };
 enum ckpt_object_flags { CKPT_OBJECT_SELF_CONTAINED = 1, CKPT_OBJECT_MAPPED = 2, CKPT_OBJECT_OPENED = 4, CKPT_OBJECT_SAVED = 8, CKPT_OBJECT_UNNAMED = 16,
-       CKPT_OBJECT_MEMORY = 256, CKPT_OBJECT_USED_OUTSIDE = 512 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name    // MEMORY: below /dev/shm, stored without --save-files; USED_OUTSIDE: such a one that others map too, not stored
+       CKPT_OBJECT_MEMORY = 256, CKPT_OBJECT_USED_OUTSIDE = 512, CKPT_OBJECT_INHERITED = 1024, CKPT_OBJECT_DETACHED = 2048 };    // UNNAMED: made by O_TMPFILE, may get a name; a FIFO: it has lost its name    // MEMORY: below /dev/shm, stored without --save-files; USED_OUTSIDE: such a one that others map too, not stored; INHERITED: in a mount that a part has as the tree was started with; DETACHED: in one that was unmounted while it was in use, like that at `detail` (BYTES), where the tree was started
 
 struct ckpt_description_record {
     uint32_t object;
@@ -405,7 +426,7 @@ _Static_assert(sizeof(struct ckpt_task_record) == 360, "task_record");
 _Static_assert(sizeof(struct ckpt_superblock) == 136, "superblock");
 _Static_assert(sizeof(struct ckpt_tree) == 208, "tree");
 _Static_assert(sizeof(struct ckpt_vma_record) == 72, "vma_record");
-_Static_assert(sizeof(struct ckpt_object_record) == 112, "object_record");
+_Static_assert(sizeof(struct ckpt_object_record) == 120, "object_record");
 _Static_assert(sizeof(struct ckpt_description_record) == 40, "description_record");
 _Static_assert(sizeof(struct ckpt_fd_record) == 16, "fd_record");
 _Static_assert(sizeof(struct ckpt_pending_record) == 136, "pending_record");

@@ -50,7 +50,7 @@ enum {
     CKPT_SYS_memfd_create = 319, CKPT_SYS_execveat = 322, CKPT_SYS_userfaultfd = 323, CKPT_SYS_membarrier = 324, CKPT_SYS_mlock2 = 325, CKPT_SYS_statx = 332,
     CKPT_SYS_rseq = 334, CKPT_SYS_mq_open = 240, CKPT_SYS_mq_unlink = 241, CKPT_SYS_mq_timedsend = 242, CKPT_SYS_mq_timedreceive = 243, CKPT_SYS_mq_notify = 244,
     CKPT_SYS_mq_getsetattr = 245, CKPT_SYS_mbind = 237, CKPT_SYS_set_mempolicy = 238, CKPT_SYS_get_mempolicy = 239, CKPT_SYS_pkey_mprotect = 329, CKPT_SYS_pkey_alloc = 330,
-    CKPT_SYS_pkey_free = 331, CKPT_SYS_io_setup = 206, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_fsopen = 430, CKPT_SYS_fsconfig = 431, CKPT_SYS_fsmount = 432, CKPT_SYS_openat2 = 437, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436, CKPT_SYS_landlock_restrict_self = 446,
+    CKPT_SYS_pkey_free = 331, CKPT_SYS_io_setup = 206, CKPT_SYS_mseal = 462, CKPT_SYS_pidfd_send_signal = 424, CKPT_SYS_fsopen = 430, CKPT_SYS_fsconfig = 431, CKPT_SYS_fsmount = 432, CKPT_SYS_fspick = 433, CKPT_SYS_open_tree = 428, CKPT_SYS_move_mount = 429, CKPT_SYS_openat2 = 437, CKPT_SYS_mount_setattr = 442, CKPT_SYS_pivot_root = 155, CKPT_SYS_pidfd_open = 434, CKPT_SYS_pidfd_getfd = 438, CKPT_SYS_clone3 = 435, CKPT_SYS_close_range = 436, CKPT_SYS_landlock_restrict_self = 446,
 };
 
 CKPT_INLINE long ckpt_read(int fd, void *_Nonnull p, size_t n) { return ckpt_syscall(CKPT_SYS_read, fd, (long)p, (long)n, 0, 0, 0); }

@@ -75,6 +75,7 @@ struct engine_state {
     // tables of numbers in the scratch area
     uint64_t description_fd;            // int32_t per description: the descriptor that holds it, −1
     uint64_t object_fd;                 // int32_t per object: a file made for the whole tree, −1
+    uint64_t anchors;                   // int32_t per object: a descriptor for its path in the mounts of a part, −1
     uint64_t object_staging;            // uint64_t per object: address of staged shared memory
     uint64_t nodes; uint64_t node_count;
 
@@ -92,6 +93,11 @@ struct engine_state {
     uint32_t entered_users, entered_task;       // 1 + NAMESPACE: this process is in that of a part; whose groups it has taken there
     uint32_t holds_numbers;             // this process, or who waits for it, has the board's number_lock
     int32_t  namespace_fd[CKPT_MAX_NAMESPACES];         // the tree's own, where only a part of it lives in one
+    uint32_t objects_place;             // 1 + NAMESPACE: the mounts of a part whose files are being opened; 0
+    uint32_t root_is_new, has_copied_all;       // of the mounts of a part that are being attached
+    uint32_t entered_mounts;            // this process is in those of its part
+    int32_t  children_fd;               // the pid namespace of this process's children, which it can't find any more where it lives; 0
+    uint32_t visited_mounts; int32_t home_mounts, home_root, home_folder;       // 1 + NAMESPACE: those that it is in for a moment; the way back
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 
     // vdso

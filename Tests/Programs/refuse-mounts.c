@@ -1,0 +1,39 @@
+// What a child has mounted for itself that can't come back: "overlay", "removed", "terminal", "twice"; that does, while others may stand in its way: "socket", "source".
+#include "namespaces-mounts.h"
+#include <sys/socket.h>
+#include <sys/un.h>
+int main(int argc, char **argv) {
+    const char *kind = argc > 1 ? argv[1] : "";
+    char a[600], b[600];
+    snprintf(a, 600, "%s", scenario_path("a")); snprintf(b, 600, "%s", scenario_path("b"));
+    must(mkdir(a, 0755)); must(mkdir(b, 0755));
+    int ways[2]; must(pipe(ways));
+    for (int k = 0; k < (!strcmp(kind, "twice") ? 2 : 1); k++) {
+        pid_t child = must(fork());
+        if (child) continue;
+        mounts_unshare(0);
+        if (!strcmp(kind, "overlay")) { char o[2000]; snprintf(o, 2000, "lowerdir=%s:/usr", a); must(mount("over", b, "overlay", 0, o)); }
+        if (!strcmp(kind, "removed")) { must(mkdir(mounts_at(a, "x"), 0755)); must(mount(mounts_at(a, "x"), b, NULL, MS_BIND, NULL)); must(rmdir(mounts_at(a, "x"))); }
+        if (!strcmp(kind, "source")) { must(mkdir(mounts_at(a, "x"), 0755)); must(mount(mounts_at(a, "x"), b, NULL, MS_BIND, NULL)); }
+        if (!strcmp(kind, "terminal")) { int m = must(posix_openpt(O_RDWR | O_NOCTTY)); grantpt(m); unlockpt(m); mounts_write(mounts_at(b, "console"), ""); must(mount(ptsname(m), mounts_at(b, "console"), NULL, MS_BIND, NULL)); }
+        if (!strcmp(kind, "twice")) {
+            // Neither is a copy of the other's.
+            int mine[2];
+            if (k == 0) { must(mount("both", a, "tmpfs", 0, "size=64k")); mine[0] = getpid(); mine[1] = must(syscall(428, AT_FDCWD, a, 1)); must(write(ways[1], mine, sizeof mine)); }     // open_tree
+            else { must(read(ways[0], mine, sizeof mine)); must(syscall(429, must(syscall(438, must(syscall(434, mine[0], 0)), mine[1], 0)), "", AT_FDCWD, b, 4)); }                     // move_mount, pidfd_getfd
+        }
+        if (!strcmp(kind, "socket")) {
+            struct sockaddr_un n = { .sun_family = AF_UNIX };
+            snprintf(n.sun_path, sizeof n.sun_path, "%s/s", getenv("PLACE"));
+            int s = must(socket(AF_UNIX, SOCK_STREAM, 0)); must(bind(s, (void *)&n, sizeof n)); must(listen(s, 1));
+        }
+        scenario_touch(k ? "second" : "child");
+        scenario_await("go");
+        _exit(0);
+    }
+    if (!strcmp(kind, "twice")) scenario_await("second");
+    scenario_await("child");
+    scenario_wait();
+    while (wait(NULL) > 0) {}
+    return scenario_end();
+}
