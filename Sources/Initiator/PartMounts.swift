@@ -12,7 +12,7 @@ struct PartMount {
     var system: MountPlace?                     // NEW, PROC: the mount that makes its file system
     var shows = 0                               // 1 + the namespace of its message queues or network devices
     var propagation: UInt32, peers: Int32
-    var mode: UInt32 = 0, rdev: UInt64 = 0
+    var mode: UInt32 = 0, rdev: UInt64 = 0, owner: UInt32 = 0
     var line: String
     var isLate = false                          // it shows processes, or is on what does
 }
@@ -111,7 +111,7 @@ extension Operation {
             guard let source = o.path(showing: m.root), Path.mount(ofPath: source, in: around.view) == o.id, let s = try? Path.statusOfName(Path.of(source, in: around.view)) else { continue }
             if Path.mount(ofPath: m.point, in: mine.view) == m.id, let seen = try? Path.statusOfName(Path.of(m.point, in: mine.view)), seen.inodeNumber != s.inodeNumber || seen.deviceNumber != s.deviceNumber { continue }
             r.kind = CKPT_MOUNT_BIND; r.source = source
-            r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev)
+            r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev); r.part!.owner = ownUsers.inside(s.st_uid, s.st_gid).0
             let major = UInt64(s.st_rdev) >> 8 & 0xfff
             if r.part!.mode & FileType.mask == FileType.character && major >= 136 && major <= 143 { throw Unmakeable("a terminal that is bound over a file", "start the program without a terminal (standard streams from and to files), or as a tree in mounts of its own that has its own terminal") }
             return
@@ -233,7 +233,7 @@ extension Operation {
         r.system = p.system.map { UInt32(starts[$0.namespace] + $0.mount) } ?? UInt32(tables.mounts.count)
         if m.kind != CKPT_MOUNT_PROC { r.shows = UInt32(p.shows) }
         r.propagation = p.propagation; r.peers = UInt32(bitPattern: p.peers)
-        r.mode = p.mode; r.rdev = p.rdev
+        r.mode = p.mode; r.rdev = p.rdev; r.owner = p.owner
         return r
     }
 }

@@ -231,8 +231,9 @@ struct ckpt_mount_record {
     uint32_t propagation, peers;    // enum ckpt_mount_propagation; those with the same number are peers
     uint32_t mode, line;            // BIND: st_mode; BYTES: the end of its line in /proc/PID/mountinfo
     uint64_t rdev;                  // BIND
+    uint32_t owner, pad;            // BIND: whose what is bound was, for the tree; 0
 };
-_Static_assert(sizeof(struct ckpt_mount_record) == 72, "mount_record");
+_Static_assert(sizeof(struct ckpt_mount_record) == 80, "mount_record");
 
 // What is in a tmpfs among them: folders before what is in them, the first is the tmpfs itself.
 struct ckpt_entry_record {
