@@ -14,7 +14,7 @@ import Testing
         body(place)
     }
     /// Ended, exchanged, refused with all of `words`; put back, it goes on.
-    private func expectRefusal(_ s: Scenario, _ words: [String], start: [String] = [], exchange: () throws -> Void, putBack: () throws -> Void) throws {
+    private func expectRefusal(_ s: Scenario, _ words: [String], exchange: () throws -> Void, putBack: () throws -> Void) throws {
         try s.checkpoint(kill: true)
         try exchange()
         try s.restart()
@@ -42,19 +42,7 @@ import Testing
                 let name = ["absolute": "\(folder)/s", "link": "\(place)/one/s"][kind] ?? "s"
                 try start(s, "socket", ["PLACE": folder, "NAME": name])
                 let exchanged = kind == "link" ? "\(place)/links" : "\(place)/folder"
-                try expectRefusal(s, [name, "another user may exchange a folder"]) { chown(exchanged, other, other) } putBack: { chown(exchanged, 0, 0) }
-            }
-        }
-    }
-    @Test func `a relative name of a socket is not looked for behind a link that has taken its folder's place`() {
-        withPlace { place in
-            scenario("exchange-socket-moved") { s in
-                let folder = place + "/folder"
-                mkdir(folder, 0o755)
-                try start(s, "socket", ["PLACE": folder, "NAME": "s"])
-                try expectRefusal(s, [folder, "put it back"]) {
-                    rename(folder, place + "/moved"); symlink(place + "/moved", folder)
-                } putBack: { unlink(folder); rename(place + "/moved", folder) }
+                try expectRefusal(s, [kind == "absolute" || kind == "link" ? name : folder, "another user may exchange a folder"]) { chown(exchanged, other, other) } putBack: { chown(exchanged, 0, 0) }
             }
         }
     }
@@ -73,7 +61,7 @@ import Testing
                 make(owner)
                 try start(s, "bind", ["PLACE": source])
                 // As root, whoever owns it may also remove it.
-                try expectRefusal(s, [source] + (user == .root ? ["another user may exchange it"] : ["belongs to user 65533"])) { make(other) } putBack: { make(owner) }
+                try expectRefusal(s, [source] + (user == .root ? ["another user may exchange it"] : ["belongs to user"])) { make(other) } putBack: { make(owner) }
                 chmod(place, 0o755)
             }
         }
@@ -126,7 +114,7 @@ import Testing
                 let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
                 if result.status != .exited(0) { throw Failure(result.errors) }
                 _ = try s.wait()
-                func restart(_ mounts: Bool) throws { s.pid = try s.spawn(outside(mounts, [s.statefile, "--pids", "keep"]), output: "restart-1.out", errors: "restart-1.err") }
+                func restart(_ mounts: Bool) throws { s.pid = try s.spawn(outside(mounts, [s.statefile, "--pids", "keep", "--files", "keep"]), output: "restart-1.out", errors: "restart-1.err") }
                 let isPath = kind == "detached-path"
                 if isPath { chown(place + "/folder", other, other) }
                 try restart(isPath)

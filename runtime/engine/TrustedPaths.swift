@@ -137,12 +137,18 @@ func refuseExchangeable(_ i: Int, _ path: Text, to end: PathEnd = .folder) {
     if !isRootAmongOthers || !isInParts { return }
     switch walk(path, links: true, to: end) {
     case .to(let fd): _ = ckpt_close(fd)
-    case .exchangeable: refuseExchange(i)
+    case .exchangeable:
+        let isRelative = path.pointee != 47 && system(CKPT_SYS_getcwd, int(engine_path()), pathLimit) > 0
+        refuseExchange(i, isRelative ? Text(engine_path()) : nil)
     case .failed(let r): refuse(r) { l in putSocket(i, &l); l.put(end == .file ? "nobody is there where it sends to; start that program first" : "a folder of its path; put it back") }
     }
 }
-private func refuseExchange(_ i: Int) -> Never {
-    refuse(.systemCall) { l in putSocket(i, &l); l.put("another user may exchange a folder of its path; restart it as the user whose it is, or give it a name in a folder of its own") }
+private func refuseExchange(_ i: Int, _ folder: Text? = nil) -> Never {
+    refuse(.systemCall) { l in
+        putSocket(i, &l)
+        if let folder { l.put("in "); l.put(text: folder); l.put(": ") }
+        l.put("another user may exchange a folder of its path; restart it as the user whose it is, or give it a name in a folder of its own")
+    }
 }
 private var isInParts: Bool { state.pointee.visited_mounts != 0 || state.pointee.entered_mounts != 0 }
 
@@ -152,7 +158,7 @@ func enterFolder(of i: Int, _ folder: Text) {
     var r = 0
     switch walk(folder, links: false, to: .file) {
     case .to(let fd): r = system(CKPT_SYS_fchdir, Int(fd)); _ = ckpt_close(fd)
-    case .exchangeable: refuseExchange(i)
+    case .exchangeable: refuseExchange(i, folder)
     case .failed(let e): r = e
     }
     if r == 0 { return }
