@@ -96,7 +96,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [("detached", "mount it again"), ("shared", "mount it again"), ("detached-path", "another user may exchange")])
+    @Test(arguments: [("detached", "mount it again"), ("detached-path", "another user may exchange")])
     func `what was mounted outside is not merely a folder of that name`(kind: String, words: String) {
         withPlace { place in
             scenario("exchange-mounted-\(kind)") { s in
@@ -107,7 +107,7 @@ import Testing
                 func outside(_ mounts: Bool, _ argv: [String]) -> [String] {
                     ["/usr/bin/unshare", "--mount", "--propagation", "shared", "/bin/sh", "-c", (mounts ? "mount -t tmpfs outside $PLACE && " : "") + "\"$@\"; exit $?", "sh"] + argv
                 }
-                let program = kind == "shared" ? [try s.installation.program("namespaces-part-peers"), "outside"] : [try s.installation.program("refuse-mounts"), "detached"]
+                let program = [try s.installation.program("refuse-mounts"), "detached"]
                 try s.start(outside(true, [s.installation.ckrun, "--name", s.tag, "--"] + program), ckrun: false)
                 try s.waitUntilReady()
                 s.generation = 1
