@@ -13,7 +13,7 @@ struct PartMount {
     var shows = 0                               // 1 + the namespace of its message queues or network devices
     var propagation: UInt32, peers: Int32, master: Int32
     var outer: Mount?                           // INHERITED, BIND: what it was copied from
-    var mode: UInt32 = 0, rdev: UInt64 = 0
+    var mode: UInt32 = 0, rdev: UInt64 = 0, owner: UInt32 = 0
     var line: String
     var isLate = false                          // it shows processes, or is on what does
 }
@@ -130,7 +130,7 @@ extension Operation {
                 r.part!.line = m.line(isOwn: false, anySource: true)
             }
             r.kind = CKPT_MOUNT_BIND; r.source = source; r.part!.outer = o
-            r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev)
+            r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev); r.part!.owner = ownUsers.inside(s.st_uid, s.st_gid).0
             let major = UInt64(s.st_rdev) >> 8 & 0xfff
             if r.part!.mode & FileType.mask == FileType.character && major >= 136 && major <= 143 { throw Unmakeable("a terminal that is bound over a file", "start the program without a terminal (standard streams from and to files), or as a tree in mounts of its own that has its own terminal") }
             return
@@ -252,7 +252,7 @@ extension Operation {
         r.system = p.system.map { UInt32(starts[$0.namespace] + $0.mount) } ?? UInt32(tables.mounts.count)
         if m.kind != CKPT_MOUNT_PROC { r.shows = UInt32(p.shows) }
         r.propagation = p.propagation; r.peers = UInt32(bitPattern: p.peers); r.master = UInt32(bitPattern: p.master)
-        r.mode = p.mode; r.rdev = p.rdev
+        r.mode = p.mode; r.rdev = p.rdev; r.owner = p.owner
         return r
     }
 }

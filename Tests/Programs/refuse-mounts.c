@@ -1,4 +1,5 @@
-// What a child has mounted for itself that can't come back: "overlay", "removed", "terminal", "twice"; that does, while others may stand in its way: "socket", "source".
+// What a child has mounted for itself that can't come back: "overlay", "removed", "terminal", "twice"; what does, while others may
+// stand in its way: "source", "bind" of $PLACE, "socket" named $NAME in $PLACE, "detached": $PLACE was mounted.
 #include "namespaces-mounts.h"
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -15,6 +16,13 @@ int main(int argc, char **argv) {
         if (!strcmp(kind, "overlay")) { char o[2000]; snprintf(o, 2000, "lowerdir=%s:/usr", a); must(mount("over", b, "overlay", 0, o)); }
         if (!strcmp(kind, "removed")) { must(mkdir(mounts_at(a, "x"), 0755)); must(mount(mounts_at(a, "x"), b, NULL, MS_BIND, NULL)); must(rmdir(mounts_at(a, "x"))); }
         if (!strcmp(kind, "source")) { must(mkdir(mounts_at(a, "x"), 0755)); must(mount(mounts_at(a, "x"), b, NULL, MS_BIND, NULL)); }
+        if (!strcmp(kind, "bind")) {
+            struct stat st; must(stat(getenv("PLACE"), &st));
+            const char *over = S_ISDIR(st.st_mode) ? b : mounts_at(b, "file");
+            if (over != b) mounts_write(over, "");
+            must(mount(getenv("PLACE"), over, NULL, MS_BIND, NULL));
+        }
+        if (!strcmp(kind, "detached")) { must(chdir(getenv("PLACE"))); must(umount2(getenv("PLACE"), MNT_DETACH)); }
         if (!strcmp(kind, "terminal")) { int m = must(posix_openpt(O_RDWR | O_NOCTTY)); grantpt(m); unlockpt(m); mounts_write(mounts_at(b, "console"), ""); must(mount(ptsname(m), mounts_at(b, "console"), NULL, MS_BIND, NULL)); }
         if (!strcmp(kind, "twice")) {
             // Neither is a copy of the other's.
@@ -24,7 +32,8 @@ int main(int argc, char **argv) {
         }
         if (!strcmp(kind, "socket")) {
             struct sockaddr_un n = { .sun_family = AF_UNIX };
-            snprintf(n.sun_path, sizeof n.sun_path, "%s/s", getenv("PLACE"));
+            must(chdir(getenv("PLACE")));
+            snprintf(n.sun_path, sizeof n.sun_path, "%s", getenv("NAME"));
             int s = must(socket(AF_UNIX, SOCK_STREAM, 0)); must(bind(s, (void *)&n, sizeof n)); must(listen(s, 1));
         }
         scenario_touch(k ? "second" : "child");

@@ -61,12 +61,15 @@ func openPlace(_ folder: Int, _ path: Text, followsLinks: Bool = false, belowOnl
     return system(CKPT_SYS_openat2, folder, int(path), int(&how), 24)
 }
 
-/// The number of the mount in which an open file lies (statx(2)).
-func mountNumber(_ fd: Int32) -> Int32 {
+/// The number of the mount in which an open file lies.
+func mountNumber(_ fd: Int32) -> Int32 { statx(fd).map { Int32(truncatingIfNeeded: $0[18]) } ?? -1 }
+/// Is that what is mounted there, and not merely a folder?
+func isMountRoot(_ fd: Int32) -> Bool { statx(fd).map { $0[1] & 0x2000 != 0 } ?? false }
+private func statx(_ fd: Int32) -> InlineArray<32, UInt64>? {
     var words = InlineArray<32, UInt64>(repeating: 0)
     let askMount = 0x1000
     let r = withUnsafeMutableBytes(of: &words) { system(CKPT_SYS_statx, Int(fd), int(StaticString("").cString), emptyPath, askMount, int($0.baseAddress!)) }
-    return r == 0 ? Int32(truncatingIfNeeded: words[18]) : -1
+    return r == 0 ? words : nil
 }
 
 /// A new file system, as the options of its mount say: "size=1024k,mode=755"; not attached anywhere.

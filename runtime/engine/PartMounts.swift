@@ -15,10 +15,12 @@ var hasPartMounts: Bool {
 }
 
 /// On the board, by MOUNT: the descriptor of each that is there, or 0; and of the file system that it makes.
-private var places: UInt64 { state.pointee.scratch + boardBytes - pageAlignUp(UInt64(mounts.count) * 8) }
+private var places: UInt64 { state.pointee.scratch + boardBytes - pageAlignUp(UInt64(mounts.count) * 24) }
 private var mountFds: Table<Int32> { Table(at: places, count: UInt64(mounts.count)) }
 private var systemFds: Table<Int32> { Table(at: places + UInt64(mounts.count) * 4, count: UInt64(mounts.count)) }
 func attached(_ k: Int) -> Int32 { mountFds[k].pointee }
+/// The device and inode number of what it binds.
+private var sourceIds: Table<(UInt64, UInt64)> { Table(at: places + UInt64(mounts.count) * 8, count: UInt64(mounts.count)) }
 private func keep(_ k: Int, _ r: Int) { mountFds[k].pointee = lift(Int32(truncatingIfNeeded: r), "mount") }
 
 func putMount(_ k: Int, _ l: inout Line) { l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put(" in a mnt namespace of a part of the tree: ") }
@@ -79,6 +81,7 @@ private let assembleEntry: @convention(c) (UInt64) -> Void = { i in
 private func assemble(_ i: Int) {
     enterSource(i)
     openPeersOutside(i)
+    for k in 0..<mounts.count where isOf(k, i) && isBind(k) && !isLate(k) { checkSource(k) }
     enterOwner(i)
     go(to: i)
     var seen = MountTable()
@@ -235,23 +238,54 @@ private func markSources(_ i: Int, _ seen: inout MountTable) {
     }
 }
 
-/// What is bound: before something else is mounted over it.
-private func openSources(_ i: Int) {
-    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue && !isLate(k) { openSource(k) }
+private func isBind(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue }
+private func source(_ k: Int) -> (path: Text, isRelocated: Bool) {
+    let recorded = bytes(mounts[k].pointee.source), path = relocated(recorded)
+    return (path, path != recorded)
 }
+
+/// What is bound is of the kind and his whose it was, and nobody else can exchange it.  In the namespace that this one is a copy of, while ids and
+/// permissions are those outside; its file system and inode number are noted for the moment when it is opened.
+private func checkSource(_ k: Int) {
+    let m = mounts[k].pointee, source = source(k)
+    switch walk(source.path, links: source.isRelocated, to: .file, owner: m.owner) {
+    case .failed(let r): refuseSource(k, r)
+    case .exchangeable:
+        refuse(.systemCall) { l in putMount(k, &l); l.put("its source "); l.put(text: source.path); l.put(": another user may exchange it, or a folder of its path; restart it as the user whose it is, or use --relocate OLD=NEW") }
+    case .to(let fd):
+        let st = status(fd: fd)
+        guard st.kind == m.mode & 0o170000, st.rdev == m.rdev else {
+            refuse(.systemCall) { l in putMount(k, &l); l.put(text: bytes(m.source)); l.put(" is another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") }
+        }
+        guard source.isRelocated || isStill(st.uid, m.owner) else {
+            refuse(.systemCall) { l in
+                putMount(k, &l); l.put("its source "); l.put(text: source.path); l.put(" belongs to user "); l.put(decimal: UInt64(st.uid)); l.put(", at the checkpoint to user "); l.put(decimal: UInt64(m.owner))
+                l.put("; put it back, or use --relocate OLD=NEW")
+            }
+        }
+        sourceIds[k].pointee = (st.device, st.inode)
+        _ = ckpt_close(fd)
+    }
+}
+/// Others are all called the same in a user namespace that does not map them.
+private func isStill(_ owner: UInt32, _ before: UInt32) -> Bool {
+    let unknown: UInt32 = 65534, isMapped = state.pointee.user_namespace != 0 || state.pointee.own_users != 0
+    return owner == before || isMapped && owner == unknown && before != currentIds(false)[1]
+}
+
+/// Before something else is mounted over it.
+private func openSources(_ i: Int) { for k in 0..<mounts.count where isOf(k, i) && isBind(k) && !isLate(k) { openSource(k) } }
 private func openSource(_ k: Int) {
-    let path = relocated(bytes(mounts[k].pointee.source)), isRelocated = path != bytes(mounts[k].pointee.source)
-    let place = openPlace(-100, path, followsLinks: isRelocated)
+    let source = source(k), place = openPlace(-100, source.path, followsLinks: source.isRelocated)
     guard place >= 0 else { refuseSource(k, place) }
+    let st = status(fd: Int32(truncatingIfNeeded: place)), checked = sourceIds[k].pointee
+    guard st.device == checked.0, st.inode == checked.1 else {
+        refuse(.systemCall) { l in putMount(k, &l); l.put("its source "); l.put(text: source.path); l.put(" is not what was to be seen there just before; restart it again, or use --relocate OLD=NEW") }
+    }
     systemFds[k].pointee = lift(Int32(truncatingIfNeeded: place), "source of a mount")
 }
-/// It must be of the kind that it was.
 private func copyOutside(_ k: Int, _ withAll: inout Bool) -> Int {
-    let m = mounts[k].pointee, place = Int(systemFds[k].pointee)
-    let st = status(fd: Int32(truncatingIfNeeded: place))
-    guard st.kind == m.mode & 0o170000, st.rdev == m.rdev else {
-        refuse(.systemCall) { l in putMount(k, &l); l.put(text: bytes(m.source)); l.put(" is another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") }
-    }
+    let place = Int(systemFds[k].pointee)
     let r = copyTree(place, StaticString("").cString, withAll: &withAll)
     guard r >= 0 else { refuseSource(k, r) }
     _ = ckpt_close(Int32(truncatingIfNeeded: place))
@@ -315,8 +349,11 @@ private func openPeersOutside(_ i: Int) {
     state.pointee.root_is_new = 1; state.pointee.has_copied_all = 0
     for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.parent == none && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue { state.pointee.root_is_new = 0 }
     for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.propagation & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 {
-        let r = openPlace(-100, relocated(bytes(mounts[k].pointee.options)))
+        let path = relocated(bytes(mounts[k].pointee.options)), r = openPlace(-100, path)
         guard r >= 0 else { refuseMount(k, r, "what it shares mounts with") }
+        guard isMountRoot(Int32(truncatingIfNeeded: r)) || equal(path, to: "/") else {
+            refuse(.systemCall) { l in putMount(k, &l); l.put("what it shares mounts with: nothing is mounted at "); l.put(text: path); l.put("; mount it again where the restart is started, or use --relocate OLD=NEW") }
+        }
         mounts[k].pointee.shows = UInt32(truncatingIfNeeded: Int(lift(Int32(truncatingIfNeeded: r), "mount")))
     }
 }
@@ -357,6 +394,8 @@ private let lateEntry: @convention(c) (UInt64) -> Void = { k in
         keep(k, Int(systemFds[k].pointee))
         go(to: i)
     } else if m.kind == CKPT_MOUNT_BIND.rawValue {
+        enterSource(i)
+        checkSource(k)
         go(to: i)
         openSource(k)
         keep(k, copyOutside(k, &withAll))
@@ -419,7 +458,7 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
         }
     }
 }
-private func isRelocated(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue && relocated(bytes(mounts[k].pointee.source)) != bytes(mounts[k].pointee.source) }
+private func isRelocated(_ k: Int) -> Bool { isBind(k) && source(k).isRelocated }
 private func isFromOutside(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue || mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue }
 /// What was bound from another place than at the checkpoint is the very mount that was made of that.
 private func isShown(_ k: Int, _ s: SeenMount, _ seen: MountTable) -> Bool {

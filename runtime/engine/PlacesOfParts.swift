@@ -104,17 +104,28 @@ private func forgetObjects() {
 /// A mount that was unmounted while something in it was in use: a copy that is attached nowhere goes when nobody uses it any more.
 private func anchorDetached() {
     for o in 0..<objects.count where isOfThisPlace(o) && isDetached(o) {
-        let point = bytes(objects[o].pointee.detail), place = openPlace(-100, point)
+        let point = bytes(objects[o].pointee.detail), place = openDetached(o, point)
         var withAll = false, rest = bytes(objects[o].pointee.path)
-        let copy = place < 0 ? place : copyTree(place, StaticString("").cString, withAll: &withAll)
+        let copy = copyTree(Int(place), StaticString("").cString, withAll: &withAll)
         if !equal(point, to: "/") { rest += length(point) }
         while rest.pointee == 47 { rest += 1 }
         let r = copy < 0 ? copy : openPlace(copy, rest)
-        guard r >= 0 else { refuse(.systemCall) { l in putObject(o, &l); l.put("in a mount that was unmounted while it was in use: "); putError(r, &l); l.put("; put it back") } }
+        guard r >= 0 else { refuseDetached(o, r) }
         anchors[o].pointee = lift(Int32(truncatingIfNeeded: r), "file of a part of the tree")
-        _ = ckpt_close(Int32(truncatingIfNeeded: copy)); _ = ckpt_close(Int32(truncatingIfNeeded: place))
+        _ = ckpt_close(Int32(truncatingIfNeeded: copy)); _ = ckpt_close(place)
     }
 }
+private func openDetached(_ o: Int, _ point: Text) -> Int32 {
+    switch walk(point, links: false, to: .file) {
+    case .failed(let r): refuseDetached(o, r)
+    case .exchangeable: refuse(.systemCall) { l in putDetached(o, &l); l.put("another user may exchange "); l.put(text: point); l.put(", or a folder of that path; restart it as the user whose it is") }
+    case .to(let fd):
+        guard isMountRoot(fd) || equal(point, to: "/") else { refuse(.systemCall) { l in putDetached(o, &l); l.put("nothing is mounted at "); l.put(text: point); l.put("; mount it again where the restart is started") } }
+        return fd
+    }
+}
+private func putDetached(_ o: Int, _ l: inout Line) { putObject(o, &l); l.put("in a mount that was unmounted while it was in use: ") }
+private func refuseDetached(_ o: Int, _ r: Int) -> Never { refuse(.systemCall) { l in putDetached(o, &l); putError(r, &l); l.put("; put it back") } }
 private func isDetached(_ o: Int) -> Bool { objects[o].pointee.flags & CKPT_OBJECT_DETACHED.rawValue != 0 }
 
 private func anchorObjects() {
@@ -127,53 +138,4 @@ private func anchorObjects() {
         let path = pathInside(o), r = openPlace(-100, path, followsLinks: path != bytes(objects[o].pointee.path))
         if r >= 0 { anchors[o].pointee = lift(Int32(truncatingIfNeeded: r), "file of a part of the tree") }
     }
-}
-
-/// Root gives a socket its name, or connects it by that, only where nobody else can put something else in the name's way: every folder of the path, wherever
-/// links lead, is root's or the tree's own, and nobody else may write there, or take away what others have (the sticky bit).
-func refuseExchangeable(_ i: Int, _ path: Text) {
-    let isRoot = currentIds(false)[1] == 0 && state.pointee.user_namespace == 0 && state.pointee.own_users == 0
-    if !isRoot || state.pointee.visited_mounts == 0 && state.pointee.entered_mounts == 0 { return }
-    var copy = InlineArray<128, CChar>(repeating: 0), end = 0, isOpen = false
-    withUnsafeMutableBytes(of: &copy) { b in
-        let name = b.baseAddress!.assumingMemoryBound(to: CChar.self)
-        if !copyText(path, to: name, capacity: 128) { isOpen = true; return }
-        while name[end] != 0 && !isOpen {
-            if name[end] == 47 {
-                // The link or folder so far, and where it really is.
-                let next = name[end + 1]
-                name[end + 1] = 0
-                isOpen = !isTrusted(status(path: end == 0 ? StaticString("/").cString : Text(name), follow: true).status) || !isTrustedUpwards(Text(name))
-                name[end + 1] = next
-                name[end] = 0
-                if end > 0 && !isOpen { let link = status(path: Text(name), follow: false).status; isOpen = link.kind == 0o120000 && !isTrusted(owner: link.uid) }
-                name[end] = 47
-            }
-            end += 1
-        }
-    }
-    if !isOpen { return }
-    refuse(.systemCall) { l in putSocket(i, &l); l.put("another user may exchange a folder of its path; restart it as the user whose it is, or give it a name in a folder of its own") }
-}
-private func isTrusted(owner: UInt32) -> Bool {
-    if owner == 0 { return true }
-    for i in 0..<processes.count where engine_uid(processes[i], 1).pointee == owner { return true }
-    return false
-}
-private func isTrusted(_ st: FileStatus) -> Bool {
-    let othersWrite: UInt32 = 0o022, sticky: UInt32 = 0o1000
-    return st.kind == 0o040000 && isTrusted(owner: st.uid) && (st.mode & othersWrite == 0 || st.mode & sticky != 0)
-}
-private func isTrustedUpwards(_ folder: Text) -> Bool {
-    var fd = ckpt_open(folder, 0o12200000, 0), before = FileStatus(), depth = 0
-    while fd >= 0 && depth < 128 {
-        let st = status(fd: Int32(truncatingIfNeeded: fd)), up = ckpt_openat(Int32(truncatingIfNeeded: fd), StaticString("..").cString, 0o12200000, 0)
-        _ = ckpt_close(Int32(truncatingIfNeeded: fd))
-        if !isTrusted(st) { if up >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: up)) }; return false }
-        if st.inode == before.inode && st.device == before.device { if up >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: up)) }; return true }
-        before = st
-        fd = up
-        depth += 1
-    }
-    return false
 }

@@ -104,7 +104,7 @@ let boardSize: UInt64 = 4096
 /// Temporary leaders come on top of the processes.
 var maximumNodes: UInt64 { UInt64(processes.count) * 3 + 4 }
 /// Bytes of the board with its arrays.
-var boardBytes: UInt64 { pageAlignUp(boardSize + maximumNodes * 8 + UInt64(processes.count * 2 + tasks.count) * 4) + pageAlignUp(UInt64(mounts.count) * 8) }
+var boardBytes: UInt64 { pageAlignUp(boardSize + maximumNodes * 8 + UInt64(processes.count * 2 + tasks.count) * 4) + pageAlignUp(UInt64(mounts.count) * 24) }
 
 func length(_ t: Text) -> Int {
     var n = 0

@@ -57,10 +57,10 @@ private func isPath(_ i: Int) -> Bool { sockets[i].pointee.local_size > 2 && byt
 private func at<R>(_ i: Int, _ body: () -> R) -> R { withMounts(UInt32(sockets[i].pointee.mounts), body) }
 
 /// A sockaddr_un of the record's, relocated, in a buffer of the caller's; a relative path counts from its folder.  In the mounts of a part names are what they were.
-private func address(_ at: UInt32, _ size: UInt32, _ folder: UInt32, _ out: UnsafeMutableRawPointer) -> Int {
+private func address(_ i: Int, _ at: UInt32, _ size: UInt32, _ folder: UInt32, _ out: UnsafeMutableRawPointer) -> Int {
     memcpyBytes(out, UnsafeRawPointer(bytes(at)), Int(size))
     guard size > 2, bytes(at + 2).pointee != 0 else { return Int(size) }
-    if bytes(at + 2).pointee != 47 && bytes(folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocatedName(bytes(folder)))) }
+    if bytes(at + 2).pointee != 47 && bytes(folder).pointee != 0 { enterFolder(of: i, bytes(folder)) }
     out.storeBytes(of: 0, toByteOffset: Int(size), as: UInt8.self)
     let path = relocatedName(Text(out.assumingMemoryBound(to: CChar.self) + 2))
     if path == Text(out.assumingMemoryBound(to: CChar.self) + 2) { return Int(size) }
@@ -76,7 +76,7 @@ private func memcpyBytes(_ to: UnsafeMutableRawPointer, _ from: UnsafeRawPointer
 private func withLocal<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
     at(i) {
         var a = InlineArray<17, UInt64>(repeating: 0)
-        return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, address(sockets[i].pointee.local, sockets[i].pointee.local_size, sockets[i].pointee.path_folder, $0.baseAddress!)) }
+        return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, address(i, sockets[i].pointee.local, sockets[i].pointee.local_size, sockets[i].pointee.path_folder, $0.baseAddress!)) }
     }
 }
 
@@ -181,7 +181,7 @@ private func bindRemote(_ i: Int, _ fd: Int32) { at(i) { bindRemoteHere(i, fd) }
 private func bindRemoteHere(_ i: Int, _ fd: Int32) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
-        let n = address(sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
+        let n = address(i, sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
         if sockets[i].pointee.remote_size > 2 && bytes(sockets[i].pointee.remote + 2).pointee != 0 {
             refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)))
             removeDead(i, b.baseAddress!, n)
@@ -197,7 +197,7 @@ private func unlinkHere(_ i: Int, remote: Bool) {
     guard size > 2, bytes(at + 2).pointee != 0 else { return }
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
-        _ = address(at, size, s.path_folder, b.baseAddress!)
+        _ = address(i, at, size, s.path_folder, b.baseAddress!)
         _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2))
     }
 }
@@ -219,7 +219,7 @@ private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
     if let server { adopt(server, accepted) } else { keepGhost(one, accepted) }
     if client == nil { keepGhost(one, Int(clientFd)) }
 }
-private func goToFolder(_ i: Int) { if bytes(sockets[i].pointee.path_folder).pointee != 0 { _ = system(CKPT_SYS_chdir, int(relocatedName(bytes(sockets[i].pointee.path_folder)))) } }
+private func goToFolder(_ i: Int) { if bytes(sockets[i].pointee.path_folder).pointee != 0 { enterFolder(of: i, bytes(sockets[i].pointee.path_folder)) } }
 /// The client is gone, and had a name.
 private func bindGhost(_ i: Int, _ fd: Int32) {
     guard sockets[i].pointee.remote_size > 2 else { return }
@@ -284,9 +284,12 @@ private func bindSource(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>
 private func bindSourceHere(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ fd: Int32) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
-        let n = address(m.pointee.source, m.pointee.source_size, sockets[i].pointee.path_folder, b.baseAddress!), isPath = bytes(m.pointee.source + 2).pointee != 0
+        let n = address(i, m.pointee.source, m.pointee.source_size, sockets[i].pointee.path_folder, b.baseAddress!), isPath = bytes(m.pointee.source + 2).pointee != 0
         let there = isPath && status(path: Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), follow: false).result == 0
-        if isPath { removeDead(i, b.baseAddress!, n) }
+        if isPath {
+            refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)))
+            removeDead(i, b.baseAddress!, n)
+        }
         _ = made(bind(fd, to: b.baseAddress!, n), i, "the name of a sender that is gone cannot be taken for a moment")
         if isPath && !there { _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2)) }
     }
@@ -312,9 +315,9 @@ private func connectDatagramHere(_ i: Int) {
     var now: UInt32 = 128, a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         if system(CKPT_SYS_getpeername, Int(fd(i)), int(b.baseAddress!), int(&now)) == 0 { return }
-        let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder
-        let n = address(s.remote, s.remote_size, folder, b.baseAddress!)
-        if s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self))) }
+        let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder, isOutside = peer(i) == nil && !flag(i, CKPT_SOCKET_PEER_GONE)
+        let n = address(i, s.remote, s.remote_size, folder, b.baseAddress!)
+        if s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), to: isOutside ? .file : .folder) }
         var ghost = -1
         if flag(i, CKPT_SOCKET_PEER_GONE) {
             ghost = newSocket(i)

@@ -233,7 +233,8 @@ struct ckpt_mount_record {
     uint32_t propagation, peers;    // enum ckpt_mount_propagation; those with the same number are peers
     uint32_t mode, line;            // BIND: st_mode; BYTES: the end of its line in /proc/PID/mountinfo
     uint64_t rdev;                  // BIND
-    uint32_t master, pad;           // it receives from those whose `peers` is this; 0
+    uint32_t master;                // it receives from those whose `peers` is this; 0
+    uint32_t owner;                 // BIND: whose what is bound was, for the tree; 0
 };
 _Static_assert(sizeof(struct ckpt_mount_record) == 80, "mount_record");
 
