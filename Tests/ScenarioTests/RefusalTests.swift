@@ -185,6 +185,35 @@ import Testing
         }
     }
 
+    @Test func `a process that its own user may not look at is refused by name`() {
+        for user in User.available where user.isOther {
+            scenario("undumpable", as: user) { s in
+                try s.start([try s.installation.program("refuse-undumpable")])
+                try s.waitUntilReady()
+                s.generation = 1
+                let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--kill"])
+                if result.status != .exited(77) || !result.errors.contains("may belong to the session, and does not let others of its user look at it") { throw Failure("\(result)") }
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
+    @Test(.enabled(if: User.available.contains(.root))) func `a set-gid program is refused by name, at once`() {
+        scenario("set-gid", as: .root) { s in
+            let program = s.path("sleeper"), nobody: gid_t = 65534
+            try FileManager.default.copyItem(atPath: "/bin/sleep", toPath: program)
+            if chown(program, 0, nobody) != 0 || chmod(program, 0o2755) != 0 { throw Failure("chmod") }
+            try s.start(["/bin/sh", "-c", "\(program) 300 & while ! [ -e go ]; do sleep 0.05; done; kill $!"])
+            guard eventually(10, { read("/proc/\(s.pid)/task/\(s.pid)/children").split(separator: " ").contains { read("/proc/\($0)/comm") == "sleeper\n" } }) else { throw Failure("it does not start") }
+            s.generation = 1
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile])
+            if result.status != .exited(77) || !result.errors.contains("is set-uid, set-gid or has file capabilities") { throw Failure("\(result)") }
+            s.go()
+            try s.expect(.exited(0))
+        }
+    }
+
     @Test func `ckrun refuses a static program`() {
         scenario("ckrun-static") { s in
             try s.start([try s.installation.program("static-sleeper", flags: ["-static"])])

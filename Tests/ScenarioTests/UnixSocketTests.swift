@@ -30,6 +30,21 @@ import Testing
     @Test func `pairs keep what is unread in both directions, half-closed ends, peers that are gone, and options`() { feature("unix-pairs") }
     @Test func `listening sockets keep path, relative and abstract names, and connections that wait in their order`() { feature("unix-names") }
     @Test func `datagrams keep their sources, also of senders that are gone; a blocked writer goes on`() { feature("unix-datagrams") }
+    @Test func `messages of no bytes and the end of packets are kept`() {
+        for user in User.available {
+            scenario("unix-empty", as: user) { s in
+                try s.start([try s.installation.program("unix-empty")])
+                try s.waitUntilReady()
+                for _ in 0 ..< 2 { try s.checkpoint(kill: true); try s.restart() }
+                try s.checkpoint()
+                // Linux has shown them to that one.
+                let again = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("again.ckpt")])
+                if again.status != .exited(75) || !again.errors.contains("messages of no bytes") || !again.errors.contains("read empty") { throw Failure("\(again)") }
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
     @Test func `descriptors in flight arrive, also ones that nobody else has`() { feature("unix-rights") }
 
     @Test func `unread messages show the credentials of their senders, also of those that have ended`() {
