@@ -134,6 +134,36 @@ import Testing
         }
     }
 
+    @Test func `what a restarted tree executes belongs to its own session, though the first one lives on`() {
+        for user in User.available {
+            scenario("beside", as: user) { s in
+                func sessions(below pid: pid_t) -> [String] {
+                    var found: [String] = [], family = [Int(pid)], at = 0
+                    while at < family.count {
+                        family += read("/proc/\(family[at])/task/\(family[at])/children").split(separator: " ").compactMap { Int($0) }
+                        if let line = read("/proc/\(family[at])/maps").split(separator: "\n").first(where: { $0.contains(" rw-s ") && $0.contains("/ckpt") }) { found.append(String(line.split(separator: "/").last!)) }
+                        at += 1
+                    }
+                    return found
+                }
+                try s.start(["/bin/sh", "-c", "while ! [ -e go ]; do sleep 0.1; done"])
+                guard eventually(10, { sessions(below: s.pid).count == 2 }) else { throw Failure("no session: \(sessions(below: s.pid))") }
+                guard let first = sessions(below: s.pid).first else { throw Failure("it has ended") }
+                try s.checkpoint()
+                let second = try s.spawn([s.statefile, "--pids", "new"], output: "second.out", errors: "second.err")
+                defer { kill(second, SIGKILL) }
+                var seen: Set<String> = []
+                let isSeen = eventually(20) { let now = sessions(below: second); if now.count > 1 { seen.formUnion(now) }; return seen.count > 1 || now.count > 1 && now.allSatisfy { $0 != first } && seen.count == 1 }
+                usleep(300_000)
+                seen.formUnion(sessions(below: second))
+                if !isSeen || seen.count != 1 || seen.contains(first) { throw Failure("sessions: \(first), then \(seen) \(read(s.path("second.err")))") }
+                s.go()
+                try s.expect(.exited(0))
+                if Children.wait(second, limit: 20) != .exited(0) { throw Failure(read(s.path("second.err"))) }
+            }
+        }
+    }
+
     @Test func `a session is named by name, id and pid, and status shows it`() throws {
         scenario("naming") { s in
             try s.start(["/bin/sleep", "300"])

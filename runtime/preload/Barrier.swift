@@ -120,6 +120,8 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
         ckpt_store(ckpt_led_word(), 0)
         ckpt_store64(ckpt_stack_owner_word(), thisTask())       // whose pid and tid may be others now
         ckpt_store(ckpt_timers_word(), 0)
+        // The new segment has another name where the old one is still in use: what is executed from now on belongs to this session.
+        interposeStart(session)
         var timeout = ckpt_timespec(sec: 0, nsec: patience)
         while true {
             let returned = ckpt_load(&process.pointee.returned)

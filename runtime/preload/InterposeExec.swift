@@ -167,7 +167,8 @@ private func call(_ r: inout ImageRequest) -> Int32 {
 
 // MARK: start
 
-/// The constructor calls this with the segment that it has mapped, before anything finds it in ckpt_runtime(); nil: the process is no member.
+/// The constructor calls this with the segment that it has mapped, before anything finds it in ckpt_runtime(); nil: the process is no member.  After a
+/// restart its leader does, while all tasks are in their handlers.
 func interposeStart(_ session: UnsafeMutablePointer<ckpt_session>?) {
     let state = interpose_state()
     if let session {
