@@ -57,7 +57,12 @@ extension Operation {
             }
             if n.mounts[i].kind == CKPT_MOUNT_PROC { n.mounts[i].part!.isLate = true }
         }
-        let stay = Set(mine.mounts.indices.filter { n.mounts[$0].kind == CKPT_MOUNT_INHERITED })
+        let isKnown: Set<UInt32> = [CKPT_MOUNT_INHERITED.rawValue, CKPT_MOUNT_PROC.rawValue]
+        if !options.partMounts, let i = n.mounts.indices.first(where: { !isKnown.contains(n.mounts[$0].kind.rawValue) }) {
+            tree.parts.append(mine)
+            return refuse("mount \(mine.mounts[i].point) in a mnt namespace that only a part of the tree lives in", "start the whole tree in one mount namespace, or try --part-mounts")
+        }
+        let stay = Set(mine.mounts.indices.filter { n.mounts[$0].kind == CKPT_MOUNT_INHERITED && inherited[$0] != nil })
         for i in mine.covered(inherited: stay) { n.mounts[i].part!.propagation |= CKPT_PROPAGATION_COVERED.rawValue }
         PropagationRules(mine, n.mounts, source.mounts).check { refuse("mount \(mine.mounts[$0].point) (\(mine.mounts[$0].type) \(mine.mounts[$0].source)) in a mnt namespace of a part of the tree: \($1.cause)", $1.remedy) }
         tree.parts.append(mine)

@@ -36,7 +36,7 @@ struct PropagationRules {
         for i in mine.mounts.indices {
             let m = mine.mounts[i]
             if has(i, CKPT_PROPAGATION_COVERED) {
-                let o = observed[i].part!.outer!
+                guard let o = observed[i].part!.outer else { continue }        // it is refused already
                 let master = staysOutside ? o.master : receives ? o.peers ?? o.master : nil, peers = becomesShared ? nil : staysOutside ? o.peers : nil
                 let isAlike = m.master == master && isShared(i) == becomesShared && (becomesShared || m.peers == peers) && !(becomesShared && staysOutside) && has(i, CKPT_PROPAGATION_UNBINDABLE) == (staysOutside && o.propagation.contains("unbindable"))
                 if !isAlike || becomesShared && members[m.peers ?? 0]?.count != 1 { refuse(i, Unmakeable("another mount covers it, and it shares what is mounted in another way than others do", "unmount what covers it, or make all alike (mount --make-rprivate /)")) }

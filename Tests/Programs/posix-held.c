@@ -1,7 +1,7 @@
 // So many POSIX messages that to take them and put them back takes a while; a child looks all the time whether they are there.
 #include "scenario.h"
 #include <mqueue.h>
-enum { QUEUES = 150, MESSAGES = 10 };
+enum { QUEUES = 100, MESSAGES = 10 };
 static mqd_t queue[QUEUES];
 static void look(void) {
     struct mq_attr now;

@@ -111,7 +111,7 @@ import Testing
                 try s.start(outside(true, [s.installation.ckrun, "--name", s.tag, "--"] + program), ckrun: false)
                 try s.waitUntilReady()
                 s.generation = 1
-                let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+                let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill", "--part-mounts"], in: s.folder, environment: s.environment)
                 if result.status != .exited(0) { throw Failure(result.errors) }
                 _ = try s.wait()
                 func restart(_ mounts: Bool) throws { s.pid = try s.spawn(outside(mounts, [s.statefile, "--pids", "keep", "--files", "keep"]), output: "restart-1.out", errors: "restart-1.err") }

@@ -84,7 +84,7 @@ import Testing
             try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", "slave"], ckrun: false)
             try s.waitUntilReady()
             s.generation = 1
-            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill", "--part-mounts"], in: s.folder, environment: s.environment)
             if result.status != .exited(0) { throw Failure(result.errors) }
             _ = try s.wait()
             for (command, words) in [("mount --make-private $p; mount --make-shared $p; \"$@\"; exit $?", "it shares what is mounted with others than before"), ("\"$@\"; exit $?", "")] {

@@ -348,7 +348,8 @@ private func changeRoot(_ k: Int) {
 private func openPeersOutside(_ i: Int) {
     state.pointee.root_is_new = 1; state.pointee.has_copied_all = 0
     for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.parent == none && mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue { state.pointee.root_is_new = 0 }
-    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.propagation & CKPT_PROPAGATION_OUTSIDE.rawValue != 0 {
+    // (What others cover has its propagation from the beginning.)
+    for k in 0..<mounts.count where isOf(k, i) && mounts[k].pointee.propagation & (CKPT_PROPAGATION_OUTSIDE.rawValue | CKPT_PROPAGATION_COVERED.rawValue) == CKPT_PROPAGATION_OUTSIDE.rawValue {
         let path = relocated(bytes(mounts[k].pointee.options)), r = openPlace(-100, path)
         guard r >= 0 else { refuseMount(k, r, "what it shares mounts with") }
         guard isMountRoot(Int32(truncatingIfNeeded: r)) || equal(path, to: "/") else {

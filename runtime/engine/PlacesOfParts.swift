@@ -24,7 +24,8 @@ func withMounts<R>(_ place: UInt32, _ body: () -> R) -> R {
 }
 /// Who is in a user namespace can't come back: the first process of a pid namespace, which makes what it and its children have, and lives there.
 private func stay(_ place: UInt32) {
-    let i = Int(state.pointee.process), own = state.pointee.node < 0 ? 0 : UInt32(processes[i].pointee.mounts)
+    // Its record, which it has not become yet.
+    let n = Int(state.pointee.node), i = n < 0 || nodes[n].pointee.record < 0 ? Int(state.pointee.process) : Int(nodes[n].pointee.record), own = n < 0 ? 0 : UInt32(processes[i].pointee.mounts)
     guard place == own else {
         refuse(.lacks) { l in putProcess(i, &l); l.put("it makes a socket of a pid namespace whose name lies in other mounts than it lives in; start ckrun inside of the namespace") }
     }
