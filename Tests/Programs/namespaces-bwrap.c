@@ -1,5 +1,23 @@
 // As `bwrap` runs a program: another root, all namespaces of its own, a /dev, a /proc and a /tmp; the scenario's folders are bound into it.
 #include "namespaces-mounts.h"
+#include <sys/socket.h>
+#include <sys/un.h>
+// One with a name in the sandbox's own /tmp, or an abstract one.
+static int listener(const char *name, int abstract, struct sockaddr_un *at) {
+    *at = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    strcpy(at->sun_path + abstract, name);
+    int fd = must(socket(AF_UNIX, SOCK_STREAM, 0));
+    must(bind(fd, (void *)at, sizeof *at));
+    must(listen(fd, 3));
+    return fd;
+}
+static void reach(int fd, struct sockaddr_un *at) {
+    int there = must(socket(AF_UNIX, SOCK_STREAM, 0)), here;
+    char c = 0;
+    check(connect(there, (void *)at, sizeof *at) == 0);
+    here = accept(fd, NULL, NULL);
+    check(here >= 0 && write(there, "x", 1) == 1 && read(here, &c, 1) == 1 && c == 'x');
+}
 int main(int argc, char **argv) {
     char self[512], folder[512];
     self[readlink("/proc/self/exe", self, sizeof self - 1)] = 0;
@@ -13,6 +31,8 @@ int main(int argc, char **argv) {
     mounts_write("/tmp/mine", "in the sandbox");
     int memory = must(open("/tmp/mine", O_RDWR)), null = must(open("/dev/null", O_RDWR)), pid = getpid();
     char host[70];
+    struct sockaddr_un named, abstract;
+    int sockets[] = { listener("/tmp/name", 0, &named), listener("ckpt-sandbox", 1, &abstract) };
     pid_t child = must(fork());
     if (!child) { scenario_touch("child"); scenario_await("go"); same(pid, getppid()); mounts_text_is("/tmp/mine", "in the sandbox"); scenario_leave(3); }
     scenario_await("child");
@@ -24,6 +44,7 @@ int main(int argc, char **argv) {
     same(14, lseek(memory, 0, SEEK_END)); same(1, write(null, "x", 1));
     mounts_text_is("/tmp/mine", "in the sandbox");
     check(open("/usr/mine", O_CREAT | O_WRONLY, 0600) == -1 && access("/dev/pts/ptmx", F_OK) == 0);
+    reach(sockets[0], &named); reach(sockets[1], &abstract);
     scenario_child(child, 3);
     return scenario_end();
 }

@@ -9,6 +9,7 @@ int main(void) {
     must(bind(fd, (void *)&a, sizeof a));
     must(setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one));
     must(setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group));
+    int audit = must(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_AUDIT));         // as dbus-daemon has it
     socklen_t n = sizeof before;
     must(getsockname(fd, (void *)&before, &n));
     scenario_wait();
@@ -16,6 +17,10 @@ int main(void) {
     must(getsockname(fd, (void *)&after, &n));
     same(before.nl_pid, after.nl_pid);
     same(before.nl_groups, after.nl_groups);
+    int family = 0;
+    n = sizeof family;
+    must(getsockopt(audit, SOL_SOCKET, SO_PROTOCOL, &family, &n));
+    same(NETLINK_AUDIT, family);
     int value = 0, groups[8] = { 0 };
     n = sizeof value;
     must(getsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &value, &n));

@@ -1,4 +1,5 @@
-// What a child has mounted for itself that follows others in a way, or in a number, that can't come back: "slave", "peers", "covered", "source", "many"; and "point":
+// What a child has mounted for itself that follows others in a way, or in a number, that can't come back: "slave", "peers", "covered", "source", "many", "stacked"
+// (a copy of what has two mounts upon each other); and "point":
 // a bind whose mount point lies beside its source.
 #include "namespaces-mounts.h"
 static const char *place(const char *name) { static char path[8][600]; static int i; i = (i + 1) % 8; snprintf(path[i], 600, "%s", scenario_path(name)); return path[i]; }
@@ -17,9 +18,11 @@ int main(int argc, char **argv) {
     const char *kind = argc > 1 ? argv[1] : "";
     for (const char *n = "abc"; *n; n++) must(mkdir(place((char[2]) { *n }), 0755));
     must(mkdir(place("a/x"), 0755));
+    if (!strcmp(kind, "stacked")) { mounts_unshare(0); for (int i = 0; i < 2; i++) must(mount("one", place("a/x"), "tmpfs", 0, "size=64k")); }
     pid_t child = must(fork());
     if (!child) {
         mounts_unshare(0);
+        if (!strcmp(kind, "stacked")) must(mount(place("a"), place("b"), NULL, MS_BIND | MS_REC, NULL));
         if (!strcmp(kind, "covered")) covered();
         if (!strcmp(kind, "slave") || !strcmp(kind, "peers")) {
             must(mount("all", place("a"), "tmpfs", 0, NULL)); must(mkdir(place("a/x"), 0755)); must(mkdir(place("a/y"), 0755));

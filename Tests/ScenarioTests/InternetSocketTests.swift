@@ -8,6 +8,8 @@ import Testing
     @Test(arguments: ["4", "6"]) func `listening sockets keep address, port, backlog and options`(version: String) { feature("tcp-listen", [version]) }
     @Test(arguments: ["4", "6"]) func `connections in the tree keep names, data in flight, half-closed ends and options`(version: String) { feature("tcp-connected", [version]) }
     @Test func `connections between IPv4 and IPv6 sockets keep both names and what is in flight`() { feature("tcp-mixed") }
+    /// Once in each tree: Linux shows a message of no bytes to one look.
+    @Test(arguments: ["4", "6"]) func `datagrams of no bytes are kept`(version: String) { feature("udp-empty", [version]) }
     @Test(arguments: ["4", "6"]) func `full queues lose and double nothing`(version: String) { feature("tcp-full", [version]) }
     @Test(arguments: ["4", "6"]) func `connections that are over tell their last data and their error once`(version: String) { feature("tcp-ended", [version]) }
     @Test(arguments: ["4", "6"]) func `a connection comes back at once though one that has ended holds its server's port`(version: String) { feature("tcp-held", [version], users: User.available.filter { $0 == .root }) }

@@ -55,20 +55,12 @@ import Testing
     }
 
     static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy")]
-    @Test(.enabled(if: getuid() == 0), arguments: mounts) func `a mount of a part of the tree that can't come back is refused by name`(kind: String, words: String) {
-        scenario("refuse-mounts-\(kind)") { s in
-            try s.start([try s.installation.program("refuse-mounts"), kind])
-            try s.waitUntilReady()
-            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
-            s.go()
-            try s.expect(.exited(0), output: "ok\n")
-        }
-    }
-
-    static let groups = [("slave", "receives what is mounted (as a slave)"), ("peers", "of which none shows all"), ("covered", "its options were changed in the namespace"), ("source", "it is mounted from /a/name"), ("many", "4096 at most")]
-    @Test(.enabled(if: getuid() == 0), arguments: groups) func `mounts of a part of the tree that follow others in a way that can't come back are refused by name`(kind: String, words: String) {
-        scenario("refuse-groups-\(kind)") { s in
-            try s.start([try s.installation.program("refuse-groups"), kind])
+    /// Mounts that follow others.
+    static let groups = [("slave", "receives what is mounted (as a slave)"), ("peers", "of which none shows all"), ("covered", "its options were changed in the namespace"), ("source", "it is mounted from /a/name"), ("many", "4096 at most"), ("stacked", "in a mnt namespace of a part of the tree")]
+    @Test(.enabled(if: getuid() == 0), arguments: mounts.map { ("refuse-mounts", $0.0, $0.1) } + groups.map { ("refuse-groups", $0.0, $0.1) })
+    func `a mount of a part of the tree that can't come back is refused by name`(program: String, kind: String, words: String) {
+        scenario("\(program)-\(kind)") { s in
+            try s.start([try s.installation.program(program), kind])
             try s.waitUntilReady()
             try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
             s.go()

@@ -1,4 +1,5 @@
 import Testing
+import CkptABI
 import CkptReport
 import CkptSystem
 
@@ -32,4 +33,17 @@ private let nil_ = JSON.null
         let bytes = (0 ..< Int.random(in: 0 ... 9)).map { _ in [UInt8.random(in: 1 ... 255), 0xf4, 0x8f, 0xbc, 0x80, 0xc3, 0xe9, 97].randomElement()! }
         if String(name: bytes).nameBytes != bytes { Issue.record("\(bytes)") }
     }
+}
+
+@Test func `a task's failure has its status and remedy`() {
+    func problem(_ code: ckpt_error, _ errno: Int32 = 0) -> Problem {
+        var f = ckpt_failure()
+        f.code = code.rawValue; f.errno_value = errno; f.pid = 812
+        return Problem(f, session: "job")
+    }
+    #expect(problem(CKPT_ERROR_WRITE, 28).description == "checkpoint 'job': pid 812: writing its memory to the statefile failed: No space left on device; free space, or choose another place with -o")
+    #expect(problem(CKPT_ERROR_WRITE, 122).remedy == problem(CKPT_ERROR_WRITE, 28).remedy)
+    #expect(problem(CKPT_ERROR_WRITE, 27).remedy?.contains("ulimit -Hf") == true)
+    #expect(problem(CKPT_ERROR_WRITE, 5).status == .system && problem(CKPT_ERROR_CLONE).status == .temporary && problem(CKPT_ERROR_TRAP).status == .internal)
+    #expect(problem(CKPT_ERROR_APPLICATION).status == .refused && problem(CKPT_ERROR_ARENA).status == .refused)
 }

@@ -173,7 +173,8 @@ func interposeStart(_ session: UnsafeMutablePointer<ckpt_session>?) {
     let state = interpose_state()
     if let session {
         state.pointee.session_length = compose(interpose_session_entry(), "CKPT_SESSION=", ckpt_session_path(session))
-        state.pointee.preload_length = compose(interpose_preload_entry(), "LD_PRELOAD=", ckpt_session_library(session))
+        // A restart does not know it when its file had been replaced: the name from before counts then.
+        if ckpt_session_library(session)[0] != 0 { state.pointee.preload_length = compose(interpose_preload_entry(), "LD_PRELOAD=", ckpt_session_library(session)) }
     }
     ckpt_store(&state.pointee.started, 1)
 }
