@@ -86,18 +86,23 @@ extension SystemContent {
     /// The executable, the working directory and the root of a process.
     func addPlaces(_ p: ObservedProcess) {
         let key = ObjectIdentifier(p)
-        if let s = try? Path.status("/proc/\(p.view)/exe"), let place = placeOfOpen(p.exe, Path.mount(of: "/proc/\(p.view)/exe"), p.pid, nil) {
+        func status(_ link: String) -> StatBuffer? { try? Path.status("/proc/\(p.view)/\(link)") }
+        // Only where parts have mounts of their own does it matter in which one it lies.
+        func mount(_ link: String) -> Int32? { tree.parts.isEmpty ? nil : Path.mount(of: "/proc/\(p.view)/\(link)") }
+        if let s = status("exe"), let place = placeOfOpen(p.exe, mount("exe"), p.pid, nil) {
             exe[key] = within(place) { objectByPath(CKPT_OBJECT_REGULAR, p.exe, device: s.deviceNumber, inode: s.inodeNumber, mapped: true, pid: p.pid, fd: nil) }
         }
-        let mount = Path.mount(of: "/proc/\(p.view)/cwd")
-        if let s = try? Path.status("/proc/\(p.view)/cwd"), let left = detachedObject(CKPT_OBJECT_DIRECTORY, p.cwd, s, mount, p, fd: nil) { cwd[key] = left }
-        else if let s = try? Path.status("/proc/\(p.view)/cwd"), let place = placeOfOpen(p.cwd, mount, p.pid, nil), !refuseElsewhere(place, p, "its working folder", p.cwd) {
-            cwd[key] = within(place) {
-                s.st_nlink == 0 && p.cwd.hasSuffix(deletedMark) ? deletedFolder(p.cwd, device: s.deviceNumber, inode: s.inodeNumber, at: "/proc/\(p.view)/cwd", pid: p.pid, fd: nil)
-                    : objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+        if let s = status("cwd") {
+            let mount = mount("cwd")
+            if let left = detachedObject(CKPT_OBJECT_DIRECTORY, p.cwd, s, mount, p, fd: nil) { cwd[key] = left }
+            else if let place = placeOfOpen(p.cwd, mount, p.pid, nil), !refuseElsewhere(place, p, "its working folder", p.cwd) {
+                cwd[key] = within(place) {
+                    s.st_nlink == 0 && p.cwd.hasSuffix(deletedMark) ? deletedFolder(p.cwd, device: s.deviceNumber, inode: s.inodeNumber, at: "/proc/\(p.view)/cwd", pid: p.pid, fd: nil)
+                        : objectByPath(CKPT_OBJECT_DIRECTORY, p.cwd, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil)
+                }
             }
         }
-        if p.root != "/", let s = try? Path.status("/proc/\(p.view)/root"), let place = placeOfOpen(p.root, Path.mount(of: "/proc/\(p.view)/root"), p.pid, nil), !refuseElsewhere(place, p, "its root folder", p.root) {
+        if p.root != "/", let s = status("root"), let place = placeOfOpen(p.root, mount("root"), p.pid, nil), !refuseElsewhere(place, p, "its root folder", p.root) {
             root[key] = within(place) { objectByPath(CKPT_OBJECT_DIRECTORY, p.root, device: s.deviceNumber, inode: s.inodeNumber, mapped: false, pid: p.pid, fd: nil) }
         }
     }
