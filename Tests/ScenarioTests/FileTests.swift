@@ -77,6 +77,12 @@ import Testing
             mkdir(s.path("folder"), 0o700)
             try s.start(["/bin/sh", "-c", "exec 3>folder/log 4>big; echo one >&3; head -c 5000 /dev/zero >&4; touch ready; while ! test -e go; do sleep 0.02; done; echo two >&3"])
             try s.waitUntilReady()
+            // The size may be missing, stand for itself, and be followed by another option or the session.
+            for (words, isStored) in [(["--save-files", s.tag], true), (["--save-files", "4K", s.tag], false), (["--save-files=4K", s.tag], false), ([s.tag, "--save-files=4K", "--quiet"], false), ([s.tag, "--save-files=4K", "--save-files"], true)] {
+                let result = try s.ckptctl(["checkpoint", "-o", s.path("tried.ckpt")] + words)
+                if result.status != .exited(0) || result.errors.contains("it is not stored") == isStored { throw Failure("\(words): \(result.status) \(result.errors)") }
+            }
+            if try s.ckptctl(["checkpoint", s.tag, "--save-files=much"]).status != .exited(64) { throw Failure("a size that is none is taken") }
             let report = try s.checkpoint(kill: true, options: ["--save-files=4K"])
             if !report.errors.contains(s.path("big")) || report.errors.contains("folder/log") { throw Failure("the report: \(report.errors)") }
             rename(s.path("folder"), s.path("moved"))

@@ -25,6 +25,20 @@ struct FileSize: ExpressibleByArgument {
         if product.overflow { return nil }
         bytes = product.partialValue
     }
+
+    /// An option whose value may be missing: the value is given here, as the parser loses one that another option follows, and would take a session's name for one.
+    static func completed(_ words: [String], option: String, missing: String) -> [String] {
+        var result: [String] = []
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            if word == "--" { return result + [word] + rest }
+            if word != option { result.append(word); continue }
+            // A bare number may be a session's pid.
+            let isSize = rest.first.map { FileSize(argument: $0) != nil && UInt64($0) == nil } ?? false
+            result.append("\(option)=\(isSize ? rest.removeFirst() : missing)")
+        }
+        return result
+    }
 }
 
 struct Checkpoint: ParsableCommand {
@@ -38,7 +52,7 @@ struct Checkpoint: ParsableCommand {
     @Option(help: "auto, core (gdb opens it) or exec (it runs without a binfmt rule).") var face = FacePreference.auto
     @Option(help: ArgumentHelp("Compress the memory: zstd, zstd:1 to zstd:22, lz4, none.", valueName: "METHOD[:LEVEL]")) var compress = Compression.none
     @Flag(name: .customLong("self-contained"), help: "Store the mapped files as well, so that it runs on a machine that has none of them.") var selfContained = false
-    @Option(name: .customLong("save-files"), defaultAsFlag: FileSize(bytes: 1 << 30), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (1G; K, M, G): a restart puts them back.", valueName: "SIZE"))
+    @Option(name: .customLong("save-files"), help: ArgumentHelp("Store the files that the tree writes, up to SIZE each (K, M, G; 1G where no =SIZE is given): a restart puts them back.", valueName: "SIZE"))
     var saveFiles: FileSize?
     @Option(help: ArgumentHelp("Write a delta: only the memory that is not as in this statefile, which a restart then needs beside it.  ckptctl merge makes one file.", valueName: "BASE")) var since: String?
     @Flag(name: .customLong("pre-copy"), help: "Write most memory while the tree runs, so that the pause takes what it has written meanwhile.") var preCopy = false

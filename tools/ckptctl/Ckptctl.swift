@@ -21,7 +21,7 @@ import CkptSystem
 
     static func main() {
         do {
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(FileSize.completed(Array(CommandLine.arguments.dropFirst()), option: "--save-files", missing: "1G"))
             try command.run()
         } catch let problem as Problem {
             fail(problem)
