@@ -50,8 +50,17 @@ extension SystemContent {
                 survey.pending[k].creator_pid = client(of: k, tree)?.slotPid ?? 0
                 survey.pending[k].creator_pids = UInt8(index + 1)
             }
+            refuseNames(of: sockets, elsewhereThan: p, index, tree)
         }
         refuseMessages()
+    }
+    /// Who is in a user namespace can enter other mounts, and not come back: names are made in those that the first process lives in.
+    private func refuseNames(of sockets: [ObservedSocket], elsewhereThan pids: UInt32, _ index: Int, _ tree: ObservedTree) {
+        guard let users = tree.namespaces[index].owner, !tree.isWhole(users), let first = tree.live.first(where: { $0.pids == pids && $0.slotPid == 1 }) else { return }
+        for s in sockets where [s.local, s.remote].contains(where: { $0.count > 2 && $0[2] != 0 }) && UInt32(s.record.mounts) != tree.place(of: first) {
+            refuse(s, "Unix \(s.name): it was made in a pid namespace within a user namespace of the tree's own, and its name lies in other mounts than those of the first process there (pid \(first.pid))",
+                   "bind it where that process sees it, or start ckrun inside of the namespace")
+        }
     }
     private func place(of i: Int, _ tree: ObservedTree) -> UInt32 { i < survey.all.count ? survey.all[i].creatorPids : client(of: i - survey.all.count, tree)?.pids ?? 0 }
     private func client(of pending: Int, _ tree: ObservedTree) -> ObservedProcess? { tree.live.first { $0.ownPid == survey.pending[pending].creator_pid } }

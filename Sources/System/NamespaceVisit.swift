@@ -73,8 +73,10 @@ extension Namespace {
 
     private static func visit<T>(_ path: String, _ kind: Kind, isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
         let there = try File(path), home = try File("/proc/thread-self/ns/\(kind.name)")
-        let r = enter(there, kind, isNew)
-        if r == -Int(EPERM) { return try visitAsOwner(there, kind, isNew, body) }
+        // Root of a user namespace may enter its own namespaces, and not come back into one that belongs to another.
+        let mayReturn = ckpt_syscall(CKPT_SYS_setns, Int(home.number), kind.flag, 0, 0, 0, 0) == 0
+        let r = mayReturn ? enter(there, kind, isNew) : -Int(EPERM)
+        if r == -Int(EPERM) { return try visitByChild(there, kind, isNew, asOwnerOnly: mayReturn, body) }
         if r != 0 { throw SystemError(isNew ? "unshare" : "setns", errno: Int32(-r)) }
         defer { _ = ckpt_syscall(CKPT_SYS_setns, Int(home.number), kind.flag, 0, 0, 0, 0) }
         return body()
@@ -83,10 +85,10 @@ extension Namespace {
         isNew ? ckpt_syscall(CKPT_SYS_unshare, kind.flag, 0, 0, 0, 0, 0) : ckpt_syscall(CKPT_SYS_setns, Int(there.number), kind.flag, 0, 0, 0, 0)
     }
 
-    private static func visitAsOwner<T>(_ there: File, _ kind: Kind, _ isNew: Bool, _ body: () -> T) throws(SystemError) -> T {
-        var answer: T?
-        let r = try withoutActuallyEscaping({ answer = body() }) { (body) throws(SystemError) in
-            try Visitor(owner: ownerFile(there), enter: { enter(there, kind, isNew) }, body).run()
+    private static func visitByChild<T>(_ there: File, _ kind: Kind, _ isNew: Bool, asOwnerOnly: Bool, _ body: () -> T) throws(SystemError) -> T {
+        var answer: T?, r = EPERM
+        for owner in (asOwnerOnly ? [] : [nil]) + [try? ownerFile(there)] where r == EPERM {
+            r = try withoutActuallyEscaping({ answer = body() }) { (body) throws(SystemError) in try Visitor(owner: owner, enter: { enter(there, kind, isNew) }, body).run() }
         }
         if let answer, r == 0 { return answer }
         throw SystemError(isNew ? "unshare" : "setns", errno: r != 0 ? r : ECHILD)

@@ -51,15 +51,18 @@ private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.descriptio
 
 // MARK: Names
 
-private func isPath(_ i: Int) -> Bool { sockets[i].pointee.local_size > 2 && bytes(sockets[i].pointee.local + 2).pointee != 0 }
+private func isPath(_ i: Int) -> Bool { isPath(sockets[i].pointee.local, sockets[i].pointee.local_size) }
+private func isPath(_ name: UInt32, _ size: UInt32) -> Bool { size > 2 && bytes(name + 2).pointee != 0 }
 
-/// Where its name is looked up.
-private func at<R>(_ i: Int, _ body: () -> R) -> R { withMounts(UInt32(sockets[i].pointee.mounts), body) }
+/// Where its name, or its peer's, is looked up; abstract names are a network's.
+private func at<R>(_ i: Int, _ body: () -> R) -> R {
+    isPath(i) || isPath(sockets[i].pointee.remote, sockets[i].pointee.remote_size) ? withMounts(UInt32(sockets[i].pointee.mounts), body) : body()
+}
 
 /// A sockaddr_un of the record's, relocated, in a buffer of the caller's; a relative path counts from its folder.  In the mounts of a part names are what they were.
 private func address(_ i: Int, _ at: UInt32, _ size: UInt32, _ folder: UInt32, _ out: UnsafeMutableRawPointer) -> Int {
     memcpyBytes(out, UnsafeRawPointer(bytes(at)), Int(size))
-    guard size > 2, bytes(at + 2).pointee != 0 else { return Int(size) }
+    guard isPath(at, size) else { return Int(size) }
     if bytes(at + 2).pointee != 47 && bytes(folder).pointee != 0 { enterFolder(of: i, bytes(folder)) }
     out.storeBytes(of: 0, toByteOffset: Int(size), as: UInt8.self)
     let path = relocatedName(Text(out.assumingMemoryBound(to: CChar.self) + 2))
@@ -182,7 +185,7 @@ private func bindRemoteHere(_ i: Int, _ fd: Int32) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         let n = address(i, sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
-        if sockets[i].pointee.remote_size > 2 && bytes(sockets[i].pointee.remote + 2).pointee != 0 {
+        if isPath(sockets[i].pointee.remote, sockets[i].pointee.remote_size) {
             refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)))
             removeDead(i, b.baseAddress!, n)
         }
@@ -194,7 +197,7 @@ private func unlinkHere(_ i: Int, remote: Bool) {
     let s = sockets[i].pointee
     if !remote && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || !isPath(i)) { return }
     let at = remote ? s.remote : s.local, size = remote ? s.remote_size : s.local_size
-    guard size > 2, bytes(at + 2).pointee != 0 else { return }
+    guard isPath(at, size) else { return }
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         _ = address(i, at, size, s.path_folder, b.baseAddress!)
