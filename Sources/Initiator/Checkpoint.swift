@@ -24,7 +24,6 @@ public struct CheckpointOptions: Sendable {
     public var outside = OutsideConnections.auto
     /// What becomes of unread events of inotify queues.
     public var unreadEvents = UnreadEvents.keep
-    public var partMounts = false           // mounts that only a part of the tree has
     /// A delta: pages that this statefile has as they are now are not written.
     public var since: String?
     /// Two ends of a socket that keeps what --track needs between two checkpoints.

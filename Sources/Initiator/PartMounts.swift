@@ -57,11 +57,6 @@ extension Operation {
             }
             if n.mounts[i].kind == CKPT_MOUNT_PROC { n.mounts[i].part!.isLate = true }
         }
-        let isKnown: Set<UInt32> = [CKPT_MOUNT_INHERITED.rawValue, CKPT_MOUNT_PROC.rawValue]
-        if !options.partMounts, let i = n.mounts.indices.first(where: { !isKnown.contains(n.mounts[$0].kind.rawValue) }) {
-            tree.parts.append(mine)
-            return refuse("mount \(mine.mounts[i].point) in a mnt namespace that only a part of the tree lives in", "start the whole tree in one mount namespace, or try --part-mounts")
-        }
         let stay = Set(mine.mounts.indices.filter { n.mounts[$0].kind == CKPT_MOUNT_INHERITED && inherited[$0] != nil })
         for i in mine.covered(inherited: stay) { n.mounts[i].part!.propagation |= CKPT_PROPAGATION_COVERED.rawValue }
         PropagationRules(mine, n.mounts, source.mounts).check { refuse("mount \(mine.mounts[$0].point) (\(mine.mounts[$0].type) \(mine.mounts[$0].source)) in a mnt namespace of a part of the tree: \($1.cause)", $1.remedy) }
@@ -95,7 +90,7 @@ extension Operation {
         if isInherited { return }
         if m.root.hasSuffix("//deleted") { throw Unmakeable("what it shows has been removed", "unmount it before the checkpoint") }
         let isLateOwn = r.part!.isLate && tree.systems[m.device] != nil
-        if !isLateOwn, around.mounts.contains(where: { $0.device == m.device }) { return try bind(&r, m, mine, around) }
+        if !isLateOwn, around.mounts.contains(where: { $0.device == m.device }) { return try bind(&r, m, mine, around, tree) }
         r.kind = CKPT_MOUNT_NEW
         r.source = m.source; r.options = m.superOptions.filter { !Self.shownOnly.contains($0) }.map(inside).joined(separator: ",")
         r.part!.line = m.line(isOwn: true)
@@ -125,7 +120,7 @@ extension Operation {
     /// Set for a mount, or shown by the kernel without having been asked for.
     private static let shownOnly: Set<String> = ["rw", "ro", "seclabel"]
 
-    private func bind(_ r: inout ObservedMount, _ m: Mount, _ mine: PartMounts, _ around: Surroundings) throws(Unmakeable) {
+    private func bind(_ r: inout ObservedMount, _ m: Mount, _ mine: PartMounts, _ around: Surroundings, _ tree: ObservedTree) throws(Unmakeable) {
         for o in around.mounts.filter({ $0.device == m.device }).sorted(by: { a, b in a.source == m.source && b.source != m.source }) {
             guard let source = o.path(showing: m.root), Path.mount(ofPath: source, in: around.view) == o.id, let s = try? Path.statusOfName(Path.of(source, in: around.view)) else { continue }
             if Path.mount(ofPath: m.point, in: mine.view) == m.id, let seen = try? Path.statusOfName(Path.of(m.point, in: mine.view)), seen.inodeNumber != s.inodeNumber || seen.deviceNumber != s.deviceNumber { continue }
@@ -136,6 +131,9 @@ extension Operation {
             }
             r.kind = CKPT_MOUNT_BIND; r.source = source; r.part!.outer = o
             r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev); r.part!.owner = ownUsers.inside(s.st_uid, s.st_gid).0
+            if let trusted = TrustedUsers(tree), trusted.mayBeExchanged(source, of: around.view, links: false, to: .file, owner: r.part!.owner) {
+                throw Unmakeable("another user may exchange \(source), which it shows, or a folder of that path", "bind it from a folder that only root may change")
+            }
             let major = UInt64(s.st_rdev) >> 8 & 0xfff
             if r.part!.mode & FileType.mask == FileType.character && major >= 136 && major <= 143 { throw Unmakeable("a terminal that is bound over a file", "start the program without a terminal (standard streams from and to files), or as a tree in mounts of its own that has its own terminal") }
             return

@@ -33,6 +33,7 @@ extension SystemContent {
         for s in sockets where !s.refused { connect(s, tree) }
         for s in sockets where !s.refused { nameSenders(s) }
         if !tree.pidNamespaces.isEmpty { placeCreators(tree) }
+        refuseExchangeableNames()
     }
 
     /// Its names, and whom it shows as its peer.

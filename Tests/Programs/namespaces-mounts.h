@@ -39,8 +39,9 @@ static void mounts_same(void) {
 // A child goes into mounts of its own: as root, or as whom a user namespace makes root.
 static void mounts_unshare(int flags) {
     int uid = geteuid(), gid = getegid();
-    must(unshare(flags | CLONE_NEWNS | (uid ? CLONE_NEWUSER : 0)));
-    if (uid) {
+    if (uid) flags |= CLONE_NEWUSER;
+    must(unshare(flags | CLONE_NEWNS));
+    if (flags & CLONE_NEWUSER) {
         char map[64];
         int fd = must(open("/proc/self/setgroups", O_WRONLY)); must(write(fd, "deny", 4)); close(fd);
         fd = must(open("/proc/self/uid_map", O_WRONLY)); must(write(fd, map, sprintf(map, "0 %d 1", uid))); close(fd);

@@ -1,8 +1,18 @@
 // What a child has mounted for itself that can't come back: "overlay", "removed", "terminal", "twice"; what does, while others may
-// stand in its way: "source", "bind" of $PLACE, "socket" named $NAME in $PLACE, "detached": $PLACE was mounted.
+// stand in its way: "source", "bind" of $PLACE, "socket" named $NAME in $PLACE, "detached": $PLACE was mounted.  "inner": a name in mounts of a grandchild,
+// which is in a pid namespace within a user namespace, and not the first there.
 #include "namespaces-mounts.h"
 #include <sys/socket.h>
 #include <sys/un.h>
+static void named(const char *name) {
+    struct sockaddr_un n = { .sun_family = AF_UNIX };
+    snprintf(n.sun_path, sizeof n.sun_path, "%s", name);
+    int s = must(socket(AF_UNIX, SOCK_STREAM, 0)); must(bind(s, (void *)&n, sizeof n)); must(listen(s, 1));
+}
+static void follow(void) {
+    pid_t child = must(fork());
+    if (child) { int s; must(waitpid(child, &s, 0)); _exit(WEXITSTATUS(s)); }
+}
 int main(int argc, char **argv) {
     const char *kind = argc > 1 ? argv[1] : "";
     char a[600], b[600];
@@ -12,7 +22,9 @@ int main(int argc, char **argv) {
     for (int k = 0; k < (!strcmp(kind, "twice") ? 2 : 1); k++) {
         pid_t child = must(fork());
         if (child) continue;
-        mounts_unshare(0);
+        int isInner = !strcmp(kind, "inner");
+        mounts_unshare(isInner ? CLONE_NEWUSER | CLONE_NEWPID : 0);
+        if (isInner) { follow(); follow(); mounts_unshare(0); must(mount("names", a, "tmpfs", 0, "")); must(chdir(a)); named("s"); }
         if (!strcmp(kind, "overlay")) { char o[2000]; snprintf(o, 2000, "lowerdir=%s:/usr", a); must(mount("over", b, "overlay", 0, o)); }
         if (!strcmp(kind, "removed")) { must(mkdir(mounts_at(a, "x"), 0755)); must(mount(mounts_at(a, "x"), b, NULL, MS_BIND, NULL)); must(rmdir(mounts_at(a, "x"))); }
         if (!strcmp(kind, "source")) { must(mkdir(mounts_at(a, "x"), 0755)); must(mount(mounts_at(a, "x"), b, NULL, MS_BIND, NULL)); }
@@ -31,10 +43,8 @@ int main(int argc, char **argv) {
             else { must(read(ways[0], mine, sizeof mine)); must(syscall(429, must(syscall(438, must(syscall(434, mine[0], 0)), mine[1], 0)), "", AT_FDCWD, b, 4)); }                     // move_mount, pidfd_getfd
         }
         if (!strcmp(kind, "socket")) {
-            struct sockaddr_un n = { .sun_family = AF_UNIX };
             must(chdir(getenv("PLACE")));
-            snprintf(n.sun_path, sizeof n.sun_path, "%s", getenv("NAME"));
-            int s = must(socket(AF_UNIX, SOCK_STREAM, 0)); must(bind(s, (void *)&n, sizeof n)); must(listen(s, 1));
+            named(getenv("NAME"));
         }
         scenario_touch(k ? "second" : "child");
         scenario_await("go");

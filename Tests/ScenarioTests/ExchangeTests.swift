@@ -47,6 +47,24 @@ import Testing
         }
     }
 
+    /// What could not be given its name again by root is told while the program still runs.
+    @Test(arguments: [("socket", "another user may exchange a folder of its path"), ("bind", "which it shows, or a folder of that path")])
+    func `what another user may exchange already is refused at the checkpoint`(kind: String, words: String) {
+        withPlace { place in
+            scenario("exchanged-\(kind)") { s in
+                mkdir("\(place)/folder", 0o755); mkdir("\(place)/folder/inner", 0o755)
+                chown("\(place)/folder", other, other)
+                try start(s, kind, ["PLACE": "\(place)/folder/inner", "NAME": "s"])
+                try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+                chown("\(place)/folder", 0, 0)
+                try s.checkpoint(kill: true)
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     @Test(arguments: User.available, ["folder", "file"]) func `what is bound in a part is his whose it was`(user: User, kind: String) {
         withPlace { place in
             scenario("exchange-bind-\(kind)-\(user)", as: user) { s in
@@ -111,7 +129,7 @@ import Testing
                 try s.start(outside(true, [s.installation.ckrun, "--name", s.tag, "--"] + program), ckrun: false)
                 try s.waitUntilReady()
                 s.generation = 1
-                let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill", "--part-mounts"], in: s.folder, environment: s.environment)
+                let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
                 if result.status != .exited(0) { throw Failure(result.errors) }
                 _ = try s.wait()
                 func restart(_ mounts: Bool) throws { s.pid = try s.spawn(outside(mounts, [s.statefile, "--pids", "keep", "--files", "keep"]), output: "restart-1.out", errors: "restart-1.err") }

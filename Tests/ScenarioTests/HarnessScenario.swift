@@ -75,12 +75,9 @@ final class Scenario {
     }
     func go() { FileManager.default.createFile(atPath: path(control + "go"), contents: nil) }
 
-    /// Whether checkpoints take mounts of a part of the tree, which they do when asked.
-    var takesPartMounts = true
     /// `ulimit`: options of the shell's, under which it runs.
     func ckptctl(_ arguments: [String], ulimit: String? = nil, limit: Double = 60) throws -> Output {
-        let arguments = arguments + (takesPartMounts && arguments.first == "checkpoint" ? ["--part-mounts"] : [])
-        return try run(asUser((ulimit.map { ["/bin/bash", "-c", "ulimit \($0) && exec \"$@\"", "bash"] } ?? []) + [installation.ckptctl] + arguments), in: folder, environment: environment, limit: limit)
+        try run(asUser((ulimit.map { ["/bin/bash", "-c", "ulimit \($0) && exec \"$@\"", "bash"] } ?? []) + [installation.ckptctl] + arguments), in: folder, environment: environment, limit: limit)
     }
 
     /// Takes the next generation's statefile and expects it to work.

@@ -61,20 +61,6 @@ import Testing
         feature("namespaces-part-several")
         feature("namespaces-part-several", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
-    @Test func `mounts of a part of the tree are refused by name unless they are asked for`() {
-        for user in User.available {
-            scenario("part-mounts", as: user) { s in
-                try s.start([try s.installation.program("namespaces-part-mounts")])
-                try s.waitUntilReady()
-                s.takesPartMounts = false
-                s.generation = 1
-                let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.statefile, "--kill"])
-                if result.status != .exited(77) || !result.errors.contains("in a mnt namespace that only a part of the tree lives in; start the whole tree in one mount namespace, or try --part-mounts") { throw Failure("\(result)") }
-                s.go()
-                try s.expect(.exited(0), output: "ok\n")
-            }
-        }
-    }
     @Test func `a program that bwrap has put into a sandbox is there again`() {
         feature("namespaces-bwrap")
         feature("namespaces-bwrap", treatments: [.twice], users: Self.privileged, pids: ["ns"])
@@ -86,7 +72,7 @@ import Testing
             try s.waitUntilReady()
             s.generation = 1
             let inside = ["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)"]
-            let result = try run(inside + [s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill", "--part-mounts"], in: s.folder, environment: s.environment)
+            let result = try run(inside + [s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
             if result.status != .exited(0) { throw Failure(result.errors) }
             _ = try s.wait()
             // The shell stays, and with it the mounts of which the restart's are slaves.
@@ -108,7 +94,7 @@ import Testing
             try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", kind], ckrun: false)
             try s.waitUntilReady()
             s.generation = 1
-            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill", "--part-mounts"], in: s.folder, environment: s.environment)
+            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
             if result.status != .exited(0) { throw Failure(result.errors) }
             _ = try s.wait()
             s.pid = try s.spawn(shared("\"$@\"; exit $?") + [s.statefile, "--pids", "keep"], output: "restart-1.out", errors: "restart-1.err")

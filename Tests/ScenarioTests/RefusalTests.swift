@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy")]
+    static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy"), ("inner", "its name lies in other mounts than those of the first process there")]
     /// Mounts that follow others.
     static let groups = [("slave", "receives what is mounted (as a slave)"), ("peers", "of which none shows all"), ("covered", "its options were changed in the namespace"), ("source", "it is mounted from /a/name"), ("many", "4096 at most"), ("stacked", "in a mnt namespace of a part of the tree")]
     @Test(.enabled(if: getuid() == 0), arguments: mounts.map { ("refuse-mounts", $0.0, $0.1) } + groups.map { ("refuse-groups", $0.0, $0.1) })
@@ -76,7 +76,7 @@ import Testing
             try s.start(shared("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-part-groups"), "covered", "slave"], ckrun: false)
             try s.waitUntilReady()
             s.generation = 1
-            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill", "--part-mounts"], in: s.folder, environment: s.environment)
+            let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
             if result.status != .exited(0) { throw Failure(result.errors) }
             _ = try s.wait()
             for (command, words) in [("mount --make-private $p; mount --make-shared $p; \"$@\"; exit $?", "it shares what is mounted with others than before"), ("\"$@\"; exit $?", "")] {

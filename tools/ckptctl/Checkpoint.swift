@@ -59,7 +59,6 @@ struct Checkpoint: ParsableCommand {
     @Option(help: .hidden) var track: Track?
     @Option(help: "TCP connections to programs outside of the tree: repair (record them so that a restart can go on with them), reset (a restart finds them broken), refuse; auto: repair where permitted, else reset.") var tcp = OutsideConnections.auto
     @Option(help: "Unread events of inotify queues: keep (a restart finds them; only root may look at them), refuse (the checkpoint, for the moment), overflow (a restart finds IN_Q_OVERFLOW in their place, as after too many events).") var inotify = UnreadEvents.keep
-    @Flag(name: .customLong("part-mounts"), help: "Take mounts along that only a part of the tree has (unshare --mount, bwrap).  This is new: see that a restart works before you end the program.") var partMounts = false
     @Flag(help: "Write memory past the page cache (O_DIRECT): for storage that is slower than memory, and to keep the cache for others.") var direct = false
     @Option(help: "Seconds that tasks may take to arrive.") var timeout = 10
     @Flag(help: "Print how long each phase took.") var timing = false
@@ -88,7 +87,6 @@ struct Checkpoint: ParsableCommand {
         options.saveFiles = saveFiles?.bytes
         options.outside = tcp
         options.unreadEvents = inotify
-        options.partMounts = partMounts
         options.direct = direct
         options.preCopy = preCopy
         options.track = track.map { ($0.into, $0.from) }
