@@ -81,6 +81,29 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
+    /// As in a container: its /proc lies on another one; with a user namespace nobody there may come back into the network outside.
+    @Test(.enabled(if: User.available.contains(.root)), arguments: [("keep", []), ("ns", []), ("ns", ["--user", "--map-root-user"])])
+    func `mounts of a child are there again where a proc lies on another`(pids: String, users: [String]) {
+        scenario("mount-proc-\(pids)\(users.isEmpty ? "" : "-users")", as: .root) { s in
+            // The process ids that the tree had are free again.
+            let new = ["/usr/bin/unshare"] + users + ["--pid", "--fork", "--mount-proc", "/bin/sh"], inside = new + ["-c", "\"$@\"; exit 0", "sh"]
+            let later = new + ["-c", "echo 100 > /proc/sys/kernel/ns_last_pid; \"$@\"; exit $?", "sh"]
+            // (The shell tells in the file of errors who was killed.)
+            try s.start(inside + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program(users.isEmpty ? "namespaces-part-mounts" : "namespaces-bwrap")], ckrun: false)
+            try s.waitUntilReady()
+            s.generation = 1
+            func child(of p: pid_t) throws -> pid_t { try #require(read("/proc/\(p)/task/\(p)/children").split(separator: " ").first.flatMap { pid_t($0) }) }
+            let first = try child(of: s.pid)
+            let result = try run(["/usr/bin/nsenter"] + users.prefix(1) + ["--mount", "--pid", "--target", "\(first)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile], in: s.folder, environment: s.environment)
+            if result.status != .exited(0) { throw Failure("\(result)") }
+            // With --kill ckptctl, in the same pid namespace, would end with that.
+            kill(try child(of: first), SIGKILL)
+            _ = try s.wait()
+            s.pid = try s.spawn(later + [s.statefile, "--pids", pids, "--files", "keep"], output: "restart-1.out", errors: "restart-1.err")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `mounts of a child that follow each other do so again, and file systems are as they were`() {
         feature("namespaces-part-groups", users: Self.privileged)
         feature("namespaces-part-groups", treatments: [.twice], users: Self.privileged, pids: ["ns"])
