@@ -49,19 +49,13 @@ struct TmpfsContents {
                 return refuse("there is more in it than \(Self.limit >> 20) MiB or \(Self.names) files", "move what is large to a folder outside")
             }
             entries.append(e)
-            // Names that are not text would come back otherwise.
-            if kind == 0o040000 {
-                for n in try Path.names(in: place, unnoticed: true) where n != "." && n != ".." {
-                    if n.unicodeScalars.contains("\u{fffd}") { return refuse("a name in \(path)/ that is no text (UTF-8)", "rename it") }
-                    waiting.append(path.isEmpty ? n : path + "/" + n)
-                }
-            }
+            if kind == 0o040000 { waiting += try Path.names(in: place, unnoticed: true).map { path.isEmpty ? $0 : path + "/" + $0 } }
         }
     }
 
     private func hasAttributes(_ path: String) -> Bool {
         let llistxattr = 195
-        return path.withCString { ckpt_syscall(llistxattr, Int(bitPattern: $0), 0, 0, 0, 0, 0) } > 0
+        return (path.nameBytes + [0]).withUnsafeBufferPointer { ckpt_syscall(llistxattr, Int(bitPattern: $0.baseAddress!), 0, 0, 0, 0, 0) } > 0
     }
 }
 
@@ -83,7 +77,7 @@ extension Operation {
         for e in c.entries {
             guard e.link == nil, UInt32(e.status.st_mode) & FileType.mask == 0o100000, e.status.st_size > 0 else { offsets.append(0); continue }
             let file = try File(unnoticed: e.place), at = draft.claim(UInt64(e.status.st_size))
-            for piece in try file.data(upTo: UInt64(e.status.st_size)) { try file.copy(piece.offset, piece.size, to: draft.file, at: at + piece.offset) }
+            for piece in try file.data(upTo: UInt64(e.status.st_size)) { try draft.copy(file, piece.offset, piece.size, at: at + piece.offset) }
             offsets.append(at)
         }
         return offsets

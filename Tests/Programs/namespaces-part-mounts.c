@@ -15,7 +15,7 @@ int main(void) {
         must(mount("none", b, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL));
         must(mount("memory", c, "tmpfs", MS_NODEV | MS_NOATIME, "size=1m,mode=0751,nr_inodes=100"));
         must(mkdir(mounts_at(c, "sub"), 0700)); must(mkdir(mounts_at(c, "folder"), 0700));
-        mounts_write(mounts_at(c, "kept"), "in memory"); mounts_write(mounts_at(c, "sub/hidden"), "covered"); must(symlink("kept", mounts_at(c, "link")));
+        mounts_write(mounts_at(c, "kept"), "in memory"); mounts_write(mounts_at(c, "sub/hidden"), "covered"); must(symlink("kept", mounts_at(c, "link"))); must(mkdir(mounts_at(c, "no\xfftext"), 0700)); mounts_write(mounts_at(c, "no\xfftext/\xf4\x8f\xbc\x80"), "bytes");
         must(mount("inner", mounts_at(c, "sub"), "tmpfs", 0, "size=64k"));
         must(mount("upper", mounts_at(c, "sub"), "tmpfs", MS_NOSUID, "size=128k"));
         mounts_write(mounts_at(c, "sub/upper"), "above");
@@ -37,7 +37,7 @@ int main(void) {
         same(12, read(through, text, 63)); check(!strcmp(text, "second line\n"));
         mounts_text_is(mounts_at(b, "one"), "first line\nsecond line\n");
         check(open(mounts_at(b, "one"), O_WRONLY) == -1 && errno == EROFS);
-        mounts_text_is(mounts_at(c, "kept"), "in memory"); mounts_text_is(mounts_at(c, "link"), "in memory"); mounts_text_is(e, "in memory"); mounts_text_is(mounts_at(c, "sub/upper"), "above");
+        mounts_text_is(mounts_at(c, "kept"), "in memory"); mounts_text_is(mounts_at(c, "link"), "in memory"); mounts_text_is(mounts_at(c, "no\xfftext/\xf4\x8f\xbc\x80"), "bytes"); mounts_text_is(e, "in memory"); mounts_text_is(mounts_at(c, "sub/upper"), "above");
         must(pwrite(memory, "IN", 2, 0)); mounts_text_is(e, "IN memory");
         must(lseek(gone, 0, SEEK_SET)); memset(text, 0, 64); same(7, read(gone, text, 63)); check(!strcmp(text, "no name"));
         check(!strcmp(mapped, "written")); strcpy(mapped, "once more"); mounts_text_is(mounts_at(c, "page"), "once more\0e");

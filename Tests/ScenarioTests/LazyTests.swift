@@ -31,7 +31,7 @@ import Testing
         lazily("lazy-idle", options: pids)
     }
     @Test func `a checkpoint waits until all memory is there, and holds it`() { lazily("lazy-idle", again: true) }
-    @Test(arguments: ["memory-filled", "memory-advice", "memory-protection", "memory-stack", "memory-brk", "threads-tls", "memory-private", "tree-fork"])
+    @Test(arguments: ["memory-filled", "memory-advice", "memory-protection", "memory-stack", "memory-brk", "threads-tls", "memory-private", "tree-fork", "namespaces-part-mounts", "namespaces-bwrap"])
     func `a feature survives a lazy restart`(program: String) { lazily(program, settled: true) }
 
     @Test(arguments: Subject.programs.filter { ["numpy", "churner", "multiprocessing", "openmp", "bash"].contains($0.name) })

@@ -51,6 +51,24 @@ import Testing
         feature("namespaces-part-mounts")
         feature("namespaces-part-mounts", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
+    @Test(arguments: [["--compress", "zstd"], ["--pre-copy"], ["--self-contained"], ["--face", "exec"]]) func `mounts of a child come back however the statefile is written`(options: [String]) {
+        for program in ["namespaces-part-mounts", "namespaces-bwrap"] { feature(program, treatments: [.twice], by: .file(options)) }
+    }
+    @Test func `mounts of a child go through a pipe`() { for program in ["namespaces-part-mounts", "namespaces-bwrap"] { feature(program, treatments: [.twice], by: .pipe()) } }
+    @Test func `mounts of a child come back from a delta`() {
+        for user in User.available {
+            scenario("mount-delta", as: user) { s in
+                try s.start([try s.installation.program("namespaces-bwrap")])
+                try s.waitUntilReady()
+                try s.checkpoint()
+                let base = s.statefile
+                try s.checkpoint(kill: true, options: ["--since", base])
+                try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
     @Test func `a child with another root has it again`() {
         feature("namespaces-part-root")
         feature("namespaces-part-root", ["alone"])

@@ -66,7 +66,7 @@ private func warmFeature(_ program: String, _ arguments: [String] = [], generati
     @Test(arguments: trees) func `a tree branches off with its parents, groups and sessions`(program: String) { warmFeature(program) }
     @Test func `a hundred processes branch off`() { warmFeature("tree-wide", ["100"]) }
     @Test(arguments: others) func `whatever else a process has is made for each branch`(program: String) { warmFeature(program) }
-    @Test(arguments: ["namespaces-whole", "namespaces-part", "namespaces-mounts", "namespaces-memory", "namespaces-time"])
+    @Test(arguments: ["namespaces-whole", "namespaces-part", "namespaces-mounts", "namespaces-memory", "namespaces-time", "namespaces-part-mounts", "namespaces-part-sockets"])
     func `namespaces of the tree are made for each branch`(program: String) { warmFeature(program, users: NamespaceTests.privileged) }
     @Test(arguments: ["memory-private", "memory-shared", "tree-fork"]) func `a branch is checkpointed, and branches again`(program: String) { warmFeature(program, generations: 2) }
 
