@@ -1,4 +1,5 @@
-// A mount namespace of the tree's own: what it has more than the one that the tree was started in.  Binds and empty tmpfs can be mounted again.
+// A mount namespace of the whole tree: what it has more than the one that the tree was started in.  Binds, tmpfs and proc are mounted again before there is a
+// tree; where there is more it is made as that of a part (PartMounts.swift).
 import CkptABI
 import CkptReport
 import CkptSession
@@ -6,40 +7,39 @@ import CkptStatefile
 import CkptSystem
 
 extension Operation {
-    /// Of the whole tree.
-    func lookAtMounts(_ n: inout ObservedNamespace, _ view: Int32, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
+    /// Of the whole tree.  false: there is more than this, or it is not known what it was made from.
+    func lookAtMounts(_ n: inout ObservedNamespace, _ view: Int32, _ tree: ObservedTree) throws(SystemError) -> Bool {
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
         // Somebody who is where the tree was started: one of it, or we.
         let there = tree.live.first { $0.namespace("mnt") == outer }?.view ?? Kernel.processID
-        guard Namespace.number(there, "mnt") == outer else {
-            return refuse("it lives in a mnt namespace of its own, which can only be compared with the one that it was started in", "run ckptctl where ckrun was started")
-        }
+        guard Namespace.number(there, "mnt") == outer else { return false }
         let ours = try Mount.all(of: "\(there)")
-        var missing = ours, extra: [Mount] = []
+        var missing = ours, extra: [Mount] = [], made: [ObservedMount] = []
         for m in try Mount.all(of: "\(view)") {
             guard let k = missing.firstIndex(where: { $0.isSame(as: m) }) else { extra.append(m); continue }
-            if missing[k].flags != m.flags { refuse("mount \(m.point) has other options in its mnt namespace", "start ckrun inside of the namespace") }
+            if missing[k].flags != m.flags { return false }
             missing.remove(at: k)
         }
-        for m in missing { refuse("mount \(m.point) is missing in its mnt namespace", "start ckrun inside of the namespace") }
+        if !missing.isEmpty { return false }
         for (i, m) in extra.enumerated() {
             if m.type == "proc" && m.root == "/" {
                 // Only the last at one place is seen.
                 if extra[(i + 1)...].contains(where: { $0.point == m.point && $0.type == m.type }) { continue }
                 let shown = Namespace.number(at: "/proc/\(view)/root\(m.point)/1/ns/pid")
                 if let shown, tree.pidNamespaces.contains(where: { $0.number == shown }) {
-                    n.mounts.append(ObservedMount(kind: CKPT_MOUNT_PROC, source: "", target: m.point, flags: m.flags, options: "", pids: shown))
+                    made.append(ObservedMount(kind: CKPT_MOUNT_PROC, source: "", target: m.point, flags: m.flags, options: "", pids: shown))
                     continue
                 }
                 if m.point == "/proc" { continue }      // a restart gives it the right one
             }
-            if let r = try record(m, ours, extra, view, refuse) { n.mounts.append(r) } else {
-                refuse("mount \(m.point) (\(m.type) \(m.source)) in a mnt namespace of its own", "start ckrun inside of the namespace")
-            }
+            guard let r = try record(m, ours, extra, view) else { return false }
+            made.append(r)
         }
+        n.mounts = made
+        return true
     }
 
-    private func record(_ m: Mount, _ ours: [Mount], _ others: [Mount], _ view: Int32, _ refuse: (String, String) -> Void) throws(SystemError) -> ObservedMount? {
+    private func record(_ m: Mount, _ ours: [Mount], _ others: [Mount], _ view: Int32) throws(SystemError) -> ObservedMount? {
         let there = "/proc/\(view)/root\(m.point)"
         guard let seen = try? Path.status(there) else { return nil }
         for o in ours where o.device == m.device {
@@ -48,8 +48,9 @@ extension Operation {
         }
         guard m.type == "tmpfs", m.root == "/", !others.contains(where: { $0.device == m.device && $0.point != m.point }) else { return nil }
         var r = ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ","))
-        r.contents = try TmpfsContents(there, refuse: { refuse("mount \(m.point) in a mnt namespace of its own: \($0)", $1) })
-        return r
+        var isRefused = false
+        r.contents = try TmpfsContents(there, refuse: { _, _ in isRefused = true })
+        return isRefused ? nil : r
     }
 
     /// Its owner, as it shows in the tree's own user namespace.

@@ -83,7 +83,12 @@ extension Operation {
         if n.kind == CKPT_NAMESPACE_UTS { return }
         if n.kind == CKPT_NAMESPACE_TIME { return lookAtClocks(&n, view, refuse) }
         if n.kind == CKPT_NAMESPACE_CGROUP { return try lookAtControlGroup(&n, members, refuse) }
-        if n.kind == CKPT_NAMESPACE_MOUNT { return n.isWhole ? try lookAtMounts(&n, view, tree, refuse) : try lookAtPartMounts(&n, tree, refuse) }
+        if n.kind == CKPT_NAMESPACE_MOUNT {
+            if n.isWhole, try lookAtMounts(&n, view, tree) { return }
+            // Made before there is a tree are binds, proc and tmpfs; everything else as for a part.
+            n.isWhole = false
+            return try lookAtPartMounts(&n, tree, refuse)
+        }
         let isNetwork = n.kind == CKPT_NAMESPACE_NET, kind = isNetwork ? Namespace.net : Namespace.ipc, place = "/proc/\(view)/ns/\(kind.name)"
         let new = try newNamespaces.like(place, kind), fresh = new.settings
         let (own, writable, hasFilter) = try Namespace.inside(place, kind) {

@@ -67,8 +67,9 @@ extension Operation {
     private func surroundings(_ tree: ObservedTree) -> Int32? {
         if let whole = tree.namespaces.first(where: { $0.isWhole && $0.kind == CKPT_NAMESPACE_MOUNT }) { return whole.sample.view }
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
-        let there = tree.live.first { $0.namespace("mnt") == outer }?.view ?? Kernel.processID
-        return Namespace.number(there, "mnt") == outer ? there : nil
+if let there = tree.live.first(where: { $0.namespace("mnt") == outer }) { return there.view }
+        // Or we, or the engine that has restarted it.
+        return [Kernel.processID, tree.processes[tree.root].stat.parent].first { Namespace.number($0, "mnt") == outer }
     }
 
     /// What every mount has.

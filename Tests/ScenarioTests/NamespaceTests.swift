@@ -47,6 +47,10 @@ import Testing
         feature("namespaces-ipc", ["users-pids"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
+    @Test func `whatever else the whole tree has mounted for itself is there again`() {
+        feature("namespaces-whole-mounts")
+        feature("namespaces-whole-mounts", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `what a child has mounted for itself is there again, with its files, its order and its options`() {
         feature("namespaces-part-mounts")
         feature("namespaces-part-mounts", treatments: [.twice], users: Self.privileged, pids: ["ns"])
