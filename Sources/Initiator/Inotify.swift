@@ -103,8 +103,13 @@ struct InotifyWatch: Equatable {
     var hasHandle: Bool { handle.count > 8 }
     /// The same file: by its handle and its file system, where that gives one; else by its inode.
     func matches(_ path: String, _ mounts: Mounts) -> Bool {
-        if hasHandle, let h = FileHandle(of: path) { return h.bytes == handle && mounts.device(of: h.mount) == device }
+        if hasHandle, let h = FileHandle(of: path) { return h.bytes == handle && mounts.device(of: h.mount) == device && isSame(path, inside: (try? Path.statusOfName(path))) }
         guard let s = try? Path.statusOfName(path) else { return false }
         return s.inodeNumber == inode && Path.deviceWord(s.deviceNumber) == device
+    }
+    /// A handle is asked for in our mounts; a tree that has its own must find the same file there (MountVisit).
+    private func isSame(_ path: String, inside: StatBuffer?) -> Bool {
+        guard let inside, let ours = MountVisit.outside({ try? Path.statusOfName(path) }) else { return false }
+        return inside.inodeNumber == ours.inodeNumber && inside.deviceNumber == ours.deviceNumber
     }
 }

@@ -1,5 +1,6 @@
 // The paths of what inotify queues watch.  The kernel shows only inode and file handle; who may not open by handle has to look for the file.  It permits that
 // to a user in namespaces of their own as well, but only for folders that belong to them, as all above must (may_decode_fh in fs/fhandle.c): never /etc.
+// Paths are ours, whatever mounts the tree has: what is found must lie there for it, too.
 // A look through a file system takes time: it is done before anybody is stopped, and in the pause what it found is only compared.
 import CkptABI
 import CkptSession
@@ -28,16 +29,14 @@ final class WatchedPlaces {
     func path(of w: InotifyWatch, _ mounts: Mounts) -> String? { paths[w.file].flatMap { w.matches($0, mounts) ? $0 : nil } }
 }
 
-/// What processes in our mounts watch, and what they have open, run, and work in.  nil: they watch nothing.
+/// What processes watch, and what they have open, run, and work in.  nil: they watch nothing.
 private struct WatchingTree {
     var watches: [InotifyWatch] = [], near: [String] = []
 
     init?(_ processes: [CalledProcess]) {
-        let here = Namespace.number(Kernel.processID, "mnt")
         for p in processes {
             guard let stat = ProcStat(pid: p.pid) else { continue }
             let view = Proc.view(of: stat), base = "/proc/\(view)"
-            guard Namespace.number(view, "mnt") == here else { continue }
             for n in (try? Path.numbers(in: base + "/fd")) ?? [] {
                 guard let link = try? Path.link("\(base)/fd/\(n)") else { continue }
                 if link == ObservedDescriptor.inotifyLink { watches += (try? DescriptorInfo(view, n)).map(InotifyWatch.all) ?? [] } else { near.append(link) }

@@ -34,8 +34,12 @@ private let roots = [User.root].filter(User.available.contains)
             try s.start(["/bin/sh", "-c", "dbus-daemon --session --nofork --print-address=4 --address=\(address) 4>\(s.path("ready")) & until [ -s \(s.path("ready")) ]; do sleep 0.01; done; exec dbus-monitor --address \(address) interface=org.ckpt.Test"])
             try s.waitUntilReady()
             func say(_ word: String) throws {
-                let client = try run(["/usr/bin/setpriv", "--reuid", user.isOther ? user.rawValue : "0", "--clear-groups", "--", "/usr/bin/dbus-send", "--address=" + address, "/test", "org.ckpt.Test.\(word)"], in: s.folder, environment: s.environment)
-                if client.status != .exited(0) || !eventually(10, { s.output.contains("member=\(word)") }) { throw Failure("\(word): \(client.status): \(client.errors) \(s.output)") }
+                let client = ["/usr/bin/setpriv", "--reuid", user.isOther ? user.rawValue : "0", "--clear-groups", "--", "/usr/bin/dbus-send", "--bus=" + address, "/test", "org.ckpt.Test.\(word)"]
+                // A tree that is coming back does not listen yet.
+                var last: Output?
+                guard eventually(20, { last = try? run(client, in: s.folder, environment: s.environment); return last?.status == .exited(0) }), eventually(10, { s.output.contains("member=\(word)") }) else {
+                    throw Failure("\(word): \(last?.errors ?? "") \(s.output)")
+                }
             }
             if !eventually(10, { s.output.contains("NameAcquired") }) { throw Failure(s.output + s.errors) }
             try say("Before")
