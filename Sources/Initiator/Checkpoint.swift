@@ -76,8 +76,9 @@ public func checkpoint(_ segment: Segment, _ options: CheckpointOptions, log: Lo
     // What has gone into a pipe can't be written again: the next attempt goes on behind it.
     var sent: Draft?
     var reliesOnEarly = options.afterwards == .run
+    let watchedPlaces = WatchedPlaces()
     for attempt in 1...attempts {
-        let operation = Operation(segment, options, log, reliesOnEarly: reliesOnEarly)
+        let operation = Operation(segment, options, log, watchedPlaces, reliesOnEarly: reliesOnEarly)
         do throws(CheckpointFailure) {
             return try operation.run(behind: sent)
         } catch {
@@ -110,9 +111,11 @@ final class Operation {
     private var phaseStart: UInt64 = 0
     private var phaseName = ""
 
+    let watchedPlaces: WatchedPlaces
     private let reliesOnEarly: Bool
 
-    init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger, reliesOnEarly: Bool) {
+    init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger, _ watchedPlaces: WatchedPlaces, reliesOnEarly: Bool) {
+        self.watchedPlaces = watchedPlaces
         self.segment = segment; self.options = options; self.log = log; self.reliesOnEarly = reliesOnEarly
         newNamespaces = NewNamespaces(like: [], segment)
     }
@@ -134,6 +137,7 @@ final class Operation {
         do throws(CheckpointFailure) {
             phase("find")
             try census.findMembers()
+            watchedPlaces.find(for: census.processes)
             let early = reliesOnEarly ? EarlyMappings(of: census.processes, segment) : nil
             newNamespaces = NewNamespaces(like: census.processes.map(\.pid), segment)
             phase("call")

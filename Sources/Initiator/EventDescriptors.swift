@@ -37,7 +37,8 @@ extension ObservedDescriptor {
     var isSignalfd: Bool { link == "anon_inode:[signalfd]" }
     var isTimerfd: Bool { link == "anon_inode:[timerfd]" }
     var isPidfd: Bool { link == "anon_inode:[pidfd]" }
-    var isInotify: Bool { link == "anon_inode:inotify" }
+    static let inotifyLink = "anon_inode:inotify"
+    var isInotify: Bool { link == ObservedDescriptor.inotifyLink }
 }
 
 extension SystemContent {
@@ -59,7 +60,7 @@ extension SystemContent {
                 record(info, timerfd: &e)
             case "anon_inode:[signalfd]": kind = CKPT_OBJECT_SIGNALFD; e.value = info.hex("sigmask") & ~ckpt_sigckpt_bit()
             case "anon_inode:[eventpoll]": kind = CKPT_OBJECT_EPOLL; (e.first_item, e.item_count) = epollItems[description] ?? (0, 0)
-            case "anon_inode:inotify":
+            case ObservedDescriptor.inotifyLink:
                 kind = CKPT_OBJECT_INOTIFY
                 guard try recordWatches(f, &e) else { return nil }
             case "anon_inode:[pidfd]":

@@ -8,7 +8,7 @@ import CkptSystem
 
 extension Operation {
     func gatherSystem(_ tree: ObservedTree, _ segment: Segment, _ options: CheckpointOptions, _ draft: Draft, _ fetch: DescriptorFetch) throws(CheckpointFailure) -> SystemContent {
-        let content = SystemContent(tree, draft, options, segment, fetch)
+        let content = SystemContent(tree, draft, options, segment, fetch, watchedPlaces)
         content.files = OpenFiles(tree)
         defer { content.dropCopies() }
         content.surveyInotify()

@@ -1,4 +1,4 @@
-// Inotify queues: their watches, by the paths of what they watch.  The kernel shows only inode and file handle, so the path is looked for.
+// Inotify queues: their watches, by the paths of what they watch (WatchedPlaces).
 import CkptABI
 import CkptReport
 import CkptSession
@@ -49,7 +49,7 @@ extension SystemContent {
     /// In their order: the next one that the program adds gets the number after the last.  The one whose path can't be found, if any.
     private func recordPaths(of watches: [InotifyWatch], _ f: OpenFile) -> InotifyWatch? {
         for w in watches.sorted(by: { $0.wd < $1.wd }) {
-            guard let path = watchedPath(w, f) else { return w }
+            guard let path = watchedPath(w) else { return w }
             tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(path), pad: 0))
         }
         return nil
@@ -59,53 +59,13 @@ extension SystemContent {
                      Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
     }
 
-    private func watchedPath(_ w: InotifyWatch, _ f: OpenFile) -> String? {
-        if let known = watchedPaths[w.file] { return known }
-        let found = openPath(w) ?? pathByHandle(w, f) ?? searchedPath(w)
+    private func watchedPath(_ w: InotifyWatch) -> String? {
+        if let known = watchedPaths[w.file] ?? watchedPlaces.path(of: w, mounts) { return known }
+        let found = watchLook.nearPath(w) ?? watchLook.pathByHandle(w) ?? watchLook.search(for: [w], everywhere: false)[w.file]
         if let found { watchedPaths[w.file] = found }
         return found
     }
-
-    /// What the tree has open, runs, or works in; and the folders that these lie in.
-    private func openPath(_ w: InotifyWatch) -> String? {
-        for path in nearbyPaths {
-            var p = path
-            while true {
-                if w.matches(p, mounts) { return p }
-                if p == "/" { break }
-                p = Path.folder(of: p)
-            }
-        }
-        return nil
-    }
-    private var nearbyPaths: [String] {
-        files.all.map(\.sample.link).filter { $0.hasPrefix("/") && !$0.hasSuffix(deletedMark) } + live.flatMap { [$0.cwd, $0.exe] }
-    }
-
-    /// open_by_handle_at(2) in the mounts of the file's system, where it is permitted.
-    private func pathByHandle(_ w: InotifyWatch, _ f: OpenFile) -> String? {
-        for place in mounts.places(of: w.device) {
-            if let path = FileHandle(w.handle)?.path(in: place), w.matches(path, mounts) { return path }
-        }
-        return nil
-    }
-
-    /// Below the folders that the tree works in, a bounded look; not into those where the tree would notice.
-    private func searchedPath(_ w: InotifyWatch) -> String? {
-        var folders = Array(Set(live.map(\.cwd) + nearbyPaths.map { Path.folder(of: $0) })).filter { $0 != "/" && !$0.hasPrefix("/usr") && !$0.hasPrefix("/proc") && !$0.hasPrefix("/dev") && !noisyInodes.contains((try? Path.status($0))?.inodeNumber ?? 0) }.sorted()
-        var left = 50_000, next = 0
-        while next < folders.count, left > 0 {
-            let entries = Path.entries(in: folders[next], limit: left)
-            left -= entries.count
-            for e in entries {
-                let full = folders[next] + "/" + e.name
-                if e.inode == w.inode, w.matches(full, mounts) { return full }
-                if e.isFolder && !noisyInodes.contains(e.inode) { folders.append(full) }
-            }
-            next += 1
-        }
-        return nil
-    }
+    func makeWatchLook() -> WatchLook { WatchLook(near: files.all.map(\.sample.link) + live.flatMap { [$0.cwd, $0.exe] }, noisy: noisyInodes, mounts) }
 }
 
 /// "inotify wd:1 ino:e0001 sdev:fe00000 mask:fce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:01000e0063bad52b"
@@ -140,24 +100,16 @@ struct InotifyWatch: Equatable {
         guard wd > 0 else { return nil }
         handle = withUnsafeBytes(of: size) { Array($0) } + withUnsafeBytes(of: type) { Array($0) } + bytes
     }
+    var hasHandle: Bool { handle.count > 8 }
     /// The same file: by its handle and its file system, where that gives one; else by its inode.
     func matches(_ path: String, _ mounts: Mounts) -> Bool {
-        if handle.count > 8, let h = FileHandle(of: path) { return h.bytes == handle && mounts.device(of: h.mount) == device }
+        if hasHandle, let h = FileHandle(of: path) { return h.bytes == handle && mounts.device(of: h.mount) == device && isSame(path, inside: (try? Path.statusOfName(path))) }
         guard let s = try? Path.statusOfName(path) else { return false }
         return s.inodeNumber == inode && Path.deviceWord(s.deviceNumber) == device
     }
-}
-
-/// Our mounts, as /proc/self/mountinfo lists them.
-struct Mounts {
-    private var list: [(id: Int32, device: UInt64, place: String)] = []
-    init() {
-        for line in ((try? Path.text("/proc/self/mountinfo")) ?? "").split(separator: "\n") {
-            let words = line.split(separator: " "), numbers = words.count > 4 ? words[2].split(separator: ":").compactMap { UInt64($0) } : []
-            guard numbers.count == 2, let id = Int32(words[0]) else { continue }
-            list.append((id, numbers[0] << 20 | numbers[1], String(words[4])))
-        }
+    /// A handle is asked for in our mounts; a tree that has its own must find the same file there (MountVisit).
+    private func isSame(_ path: String, inside: StatBuffer?) -> Bool {
+        guard let inside, let ours = MountVisit.outside({ try? Path.statusOfName(path) }) else { return false }
+        return inside.inodeNumber == ours.inodeNumber && inside.deviceNumber == ours.deviceNumber
     }
-    func device(of id: Int32) -> UInt64? { list.first { $0.id == id }?.device }
-    func places(of device: UInt64) -> [String] { list.filter { $0.device == device }.map(\.place) }
 }

@@ -25,6 +25,8 @@ final class SystemContent {
     var watchedPaths: [InotifyWatch.File: String] = [:]                // of inotify's watches
     var noisyInodes: Set<UInt64> = []                                  // of files that an inotify queue of the tree sees read
     let unread = UnreadQueues()
+    let watchedPlaces: WatchedPlaces                                    // found before the pause
+    lazy var watchLook = makeWatchLook()
     lazy var mounts = Mounts()
     var place: UInt32 = 0                                               // where paths are looked up (FilePlaces.swift)
     var mappedPlaces: [MappedFile: UInt32] = [:]
@@ -35,7 +37,8 @@ final class SystemContent {
     var silenced: [File] = [], abrupt: [File] = []
     var outside: [(socket: ObservedSocket, what: String)] = []          // TCP connections that may be repaired
     var ownUsers: IdMaps? { tree.ownUsers }
-    init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment, _ fetch: DescriptorFetch) {
+    init(_ tree: ObservedTree, _ draft: Draft, _ options: CheckpointOptions, _ segment: Segment, _ fetch: DescriptorFetch, _ watchedPlaces: WatchedPlaces) {
+        self.watchedPlaces = watchedPlaces
         self.tree = tree; self.segment = segment; self.fetch = fetch; self.draft = draft; self.options = options; survey = SocketSurvey(OptionUndo(segment))
     }
 }

@@ -91,6 +91,7 @@ extension Operation {
         let barrier = try Barrier(segment, lock, log), census = Census(segment, barrier, patience: options.patience, log)
         do throws(CheckpointFailure) {
             try census.findMembers()
+            watchedPlaces.find(for: census.processes)
             try census.callEverybody()
             try barrier.enter(CKPT_PHASE_STOPPED)
             census.seeWhoWasContinued()

@@ -113,6 +113,7 @@ extension Operation {
             t.rseq_address = s.rseq_address; t.rseq_length = s.rseq_length; t.rseq_signature = s.rseq_signature
             t.timer_slack = s.timer_slack; t.parent_death_signal = s.parent_death_signal; t.slot = UInt32(o.slot); t.is_leader = s.is_leader
             t.mce_kill = UInt64(s.mce_kill) + 1
+            t.speculation = s.speculation
             t.policy = s.policy; t.policy_nodes = s.policy_nodes
             t.sched = o.sched; t.ioprio = o.ioprio
             t.credentials = credentials(o, tables)

@@ -1,4 +1,5 @@
 // Attributes and identity of a process are what they were.
+import CkptABI
 import Foundation
 import Glibc
 import Testing
@@ -23,6 +24,33 @@ import Testing
                 s.go()
                 try s.expect(.exited(0), output: "ok\n")
             }
+        }
+    }
+
+    /// This machine may offer none: what a task would have recorded that has chosen one is put into its slot while the initiator waits.
+    @Test(arguments: User.available) func `a control of speculation that can't be set again is refused by name`(user: User) {
+        let storeBypass = 0, get: Int32 = 52, now = ckpt_prctl(get, storeBypass, 0, 0, 0), perTask = 1
+        scenario("speculation", as: user) { s in
+            try s.start([try s.installation.program("attributes-identity")])
+            try s.waitUntilReady()
+            let folder = s.environment["CKPT_DIR"]! + "/"
+            guard let name = read("/proc/\(s.pid)/maps").split(separator: "\n").compactMap({ line in line.range(of: folder).map { String(line[$0.lowerBound...]) } }).first else { throw Failure("no session") }
+            try s.checkpoint(at: "memory") {
+                let segment = open(name, O_RDWR), size = Int(CKPT_OFFSET_ARENA)
+                defer { close(segment) }
+                guard let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, segment, 0), memory != MAP_FAILED else { throw Failure("mmap") }
+                defer { munmap(memory, size) }
+                let task = ckpt_task_slot(memory.assumingMemoryBound(to: ckpt_session.self), 0), recorded = task.pointee.speculation
+                if recorded & 0xff != (now < 0 ? 0 : UInt32(0x80 | now)) { throw Failure("recorded: \(recorded), and here it is \(now)") }
+                task.pointee.speculation = 0x89         // per task, disabled for ever
+            }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+            try s.restart(["--files", "truncate"])
+            // Where the machine offers it, it is set.
+            if now >= 0 && now & perTask != 0 || now == 0 { return try s.expect(.exited(0)) }
+            let status = try s.wait()
+            for part in ["control of speculation (store bypass) cannot be set here", "restart it from a shell"] where status != .exited(69) || !s.restartErrors.contains(part) { throw Failure("\(status): \(s.restartErrors)") }
         }
     }
 

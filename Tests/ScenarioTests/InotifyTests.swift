@@ -11,6 +11,46 @@ private let roots = [User.root].filter(User.available.contains)
     @Test(arguments: ["keep", "ns", "new"]) func `unread events come back however pids are kept`(pids: String) { feature("events-unread", ["kinds"], treatments: [.twice], users: roots, pids: [pids]) }
     @Test func `unread events come back to all who have the queue, in whatever way`() { feature("events-shared", users: roots) }
 
+    @Test func `watches on what lies far from the tree come back, and the look for it is no event`() { feature("events-far") }
+    @Test(.enabled(if: User.available == [.root, .ckptuser])) func `a user's watch on what the user can't reach any more is refused by name`() {
+        scenario("events-hidden", as: .ckptuser) { s in
+            let outer = "/var/tmp/hidden-\(getpid())", inner = outer + "/inner"
+            defer { rmdir(inner); rmdir(outer) }
+            if mkdir(outer, 0o755) != 0 || mkdir(inner, 0o755) != 0 { throw Failure("\(inner): \(String(cString: strerror(errno)))") }
+            try s.start([try s.installation.program("events-far"), inner])
+            try s.waitUntilReady()
+            chmod(outer, 0o700)
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
+            if result.status != .exited(77) || !result.errors.contains("watch 1 is on a file whose path can't be found") || !result.errors.contains("run ckptctl as root") { throw Failure("\(result.status): \(result.errors)") }
+            chmod(outer, 0o755)
+            try s.move()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+    @Test(.enabled(if: access("/usr/bin/dbus-daemon", X_OK) == 0), arguments: User.available) func `a message bus that watches its configuration comes back with its client`(user: User) {
+        scenario("events-bus", as: user) { s in
+            let address = "unix:path=" + s.path("bus")
+            try s.start(["/bin/sh", "-c", "dbus-daemon --session --nofork --print-address=4 --address=\(address) 4>\(s.path("ready")) & until [ -s \(s.path("ready")) ]; do sleep 0.01; done; exec dbus-monitor --address \(address) interface=org.ckpt.Test"])
+            try s.waitUntilReady()
+            func say(_ word: String) throws {
+                let client = ["/usr/bin/setpriv", "--reuid", user.isOther ? user.rawValue : "0", "--clear-groups", "--", "/usr/bin/dbus-send", "--bus=" + address, "/test", "org.ckpt.Test.\(word)"]
+                // A tree that is coming back does not listen yet.
+                var last: Output?
+                guard eventually(20, { last = try? run(client, in: s.folder, environment: s.environment); return last?.status == .exited(0) }), eventually(10, { s.output.contains("member=\(word)") }) else {
+                    throw Failure("\(word): \(last?.errors ?? "") \(s.output)")
+                }
+            }
+            if !eventually(10, { s.output.contains("NameAcquired") }) { throw Failure(s.output + s.errors) }
+            try say("Before")
+            try s.move()
+            try say("After")
+            try s.move()
+            try say("Again")
+            try s.checkpoint(kill: true)
+        }
+    }
+
     @Test(.enabled(if: User.available == [.root, .ckptuser])) func `a user may keep unread events who may look into the kernel, and any user may restart them`() {
         scenario("events-capable", as: .ckptuser) { s in
             try s.start([try s.installation.program("events-unread"), "kinds"])

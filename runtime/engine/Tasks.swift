@@ -86,6 +86,7 @@ func becomeTask(_ t: Int) -> Never {
     restoreTaskPolicy(t)
     _ = ckpt_prctl(29, max(1, int(r.pointee.timer_slack)), 0, 0, 0)
     restoreMceKill(t)
+    restoreSpeculation(t)
     _ = ckpt_prctl(15, int(ckpt_record_comm(r)), 0, 0, 0)
     restoreCredentials(t)
     _ = ckpt_prctl(1, Int(r.pointee.parent_death_signal), 0, 0, 0)
@@ -139,6 +140,35 @@ private func restoreMceKill(_ t: Int) {
     // PR_MCE_KILL_CLEAR for the default, else PR_MCE_KILL_SET
     let r = wanted == 2 ? ckpt_prctl(33, 0, 0, 0, 0) : ckpt_prctl(33, 1, wanted, 0, 0)
     guard r == 0 else { refuseTask(t, r, "its PR_MCE_KILL policy") }
+}
+
+/// What this task has chosen that the processor does not do ahead of time (PR_SET_SPECULATION_CTRL).
+private func restoreSpeculation(_ t: Int) {
+    let was = SpeculationWord(tasks[t].pointee.speculation), set: Int32 = 53
+    SpeculationKind.forEach { kind in
+        guard let state = was[kind] else { return }
+        switch speculationStep(kind, was: state, now: SpeculationState(of: kind)) {
+        case .nothing: return
+        case .set(let choice):
+            let r = ckpt_prctl(set, kind.rawValue, Int(choice), 0, 0)
+            guard r == 0 else { refuseSpeculation(t, kind, r) }
+        case .impossible: refuseSpeculation(t, kind, nil)
+        }
+    }
+}
+private func refuseSpeculation(_ t: Int, _ kind: SpeculationKind, _ r: Int?) -> Never {
+    refuse(.lacks) { l in
+        putProcess(Int(tasks[t].pointee.process), &l)
+        l.put("tid "); l.put(signed: Int64(tasks[t].pointee.tid)); l.put(": its control of speculation (")
+        switch kind {
+        case .storeBypass: l.put("store bypass")
+        case .indirectBranch: l.put("indirect branches")
+        case .flushedCache: l.put("flush of the level 1 data cache")
+        }
+        l.put(") cannot be set here")
+        if let r { l.put(": "); putError(r, &l) }
+        l.put("; restart it from a shell whose own is not forced, on a machine that offers it to each task (/proc/self/status, Speculation)")
+    }
 }
 
 /// Policy, priority, nice value, CPUs and I/O priority; only what differs, since lowering back may be forbidden.

@@ -20,6 +20,7 @@ func recordTask(_ slot: UnsafeMutablePointer<ckpt_task>) {
     slot.pointee.timer_slack = UInt64(max(0, ckpt_prctl(Prctl.getTimerSlack, 0, 0, 0, 0)))
     slot.pointee.mce_kill = UInt32(max(0, ckpt_prctl(Prctl.getMceKill, 0, 0, 0, 0)))
     slot.pointee.securebits = Int32(truncatingIfNeeded: ckpt_prctl(Prctl.getSecurebits, 0, 0, 0, 0))
+    slot.pointee.speculation = SpeculationWord.ofThisTask.word
     recordTaskPolicy(slot)
     recordKeyrings(slot)
     recordRseq(slot)

@@ -174,7 +174,8 @@ struct ckpt_task {
     uint64_t policy_nodes;
     int32_t  securebits, session_keyring;   // session_keyring: its serial number when it is not the user's default; 0: it is
     uint32_t keyrings, pad1;        // enum ckpt_keyrings; only if the initiator asked
-    uint32_t pids, pad2;            // number of its pid namespace; 0: it could not find out
+    uint32_t pids;                  // number of its pid namespace; 0: it could not find out
+    uint32_t speculation;           // PR_GET_SPECULATION_CTRL: a byte for each kind, 0x80 + its state; 0: unknown
     uint64_t spare[9];
 };
 _Static_assert(sizeof(struct ckpt_task) == 256, "task slot");

@@ -166,7 +166,8 @@ struct ckpt_task_record {
     uint64_t affinity[16];          // CPUs 0 to 1023
     uint64_t sigmask;               // for the tools; the frame's is what counts
     uint64_t mce_kill;              // 1 + prctl(PR_MCE_KILL)'s policy; 0: unknown
-    int32_t  policy, pad;           // set_mempolicy(2): its mode and flags
+    int32_t  policy;                // set_mempolicy(2): its mode and flags
+    uint32_t speculation;           // as in the task's slot
     uint64_t policy_nodes;          // a bit per node, 0 to 63
     uint32_t credentials, pad1;     // CREDENTIALS
 };
