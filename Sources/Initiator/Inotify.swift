@@ -21,10 +21,6 @@ extension SystemContent {
     /// false: refused.
     func recordWatches(_ f: OpenFile, _ e: inout ckpt_event_record) throws(SystemError) -> Bool {
         let looks = 8, first = tables.watches.count
-        if f.holders.contains(where: { tree.place(of: tree.processes[$0.process]) != 0 }) {
-            refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue of a process in mounts of a part of the tree", "close it before the checkpoint, or watch from a process outside")
-            return false
-        }
         try surveyUnread(f)
         for _ in 0..<looks {
             if isRefused(f) { return false }
@@ -49,8 +45,8 @@ extension SystemContent {
     /// In their order: the next one that the program adds gets the number after the last.  The one whose path can't be found, if any.
     private func recordPaths(of watches: [InotifyWatch], _ f: OpenFile) -> InotifyWatch? {
         for w in watches.sorted(by: { $0.wd < $1.wd }) {
-            guard let path = watchedPath(w) else { return w }
-            tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(path), pad: 0))
+            guard let found = watchedPath(w, f) else { return w }
+            tables.watches.append(ckpt_watch_record(wd: w.wd, mask: w.mask, path: tables.text(found.path), mounts: found.mounts))
         }
         return nil
     }
@@ -59,14 +55,34 @@ extension SystemContent {
                      Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
     }
 
-    private func watchedPath(_ w: InotifyWatch) -> String? {
-        if let known = watchedPaths[w.file] ?? watchedPlaces.path(of: w, mounts) { return known }
-        let found = watchLook.nearPath(w) ?? watchLook.pathByHandle(w) ?? watchLook.search(for: [w], everywhere: false)[w.file]
-        if let found { watchedPaths[w.file] = found }
-        return found
+    private func watchedPath(_ w: InotifyWatch, _ f: OpenFile) -> WatchedPath? {
+        if let known = watchedPaths[w.file] { return known }
+        // First where those live who have the queue.
+        let homes = f.holders.map { tree.place(of: tree.processes[$0.process]) }, places = homes + [0] + tree.parts.map { UInt32($0.namespace + 1) }
+        for place in places {
+            guard let path = tree.part(place).map({ path(of: w, in: $0) }) ?? path(of: w) else { continue }
+            let found = WatchedPath(path: path, mounts: place)
+            watchedPaths[w.file] = found
+            return found
+        }
+        return nil
     }
-    func makeWatchLook() -> WatchLook { WatchLook(near: files.all.map(\.sample.link) + live.flatMap { [$0.cwd, $0.exe] }, noisy: noisyInodes, mounts) }
+    private func path(of w: InotifyWatch) -> String? {
+        watchedPlaces.path(of: w, mounts) ?? watchLook.nearPath(w) ?? watchLook.pathByHandle(w) ?? watchLook.search(for: [w], everywhere: false)[w.file]
+    }
+    private func path(of w: InotifyWatch, in part: PartMounts) -> String? {
+        // A file system of its own is small (TmpfsContents).
+        let isOnlyThere = mounts.places(of: w.device).isEmpty
+        let look = partLooks[part.namespace] ?? makeWatchLook(Mounts(of: part))
+        partLooks[part.namespace] = look
+        if let path = watchedPlaces.paths[w.file], w.matches(path, look.mounts) { return path }
+        return look.nearPath(w) ?? look.pathByHandle(w) ?? look.search(for: [w], everywhere: isOnlyThere)[w.file]
+    }
+    func makeWatchLook(_ mounts: Mounts) -> WatchLook { WatchLook(near: files.all.map(\.sample.link) + live.flatMap { [$0.cwd, $0.exe] }, noisy: noisyInodes, mounts) }
 }
+
+/// Where a watch is set again: 1 + the mount namespace of a part, 0: where the tree was started.
+struct WatchedPath { var path: String, mounts: UInt32 }
 
 /// "inotify wd:1 ino:e0001 sdev:fe00000 mask:fce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:01000e0063bad52b"
 struct InotifyWatch: Equatable {
@@ -103,8 +119,9 @@ struct InotifyWatch: Equatable {
     var hasHandle: Bool { handle.count > 8 }
     /// The same file: by its handle and its file system, where that gives one; else by its inode.
     func matches(_ path: String, _ mounts: Mounts) -> Bool {
-        if hasHandle, let h = FileHandle(of: path) { return h.bytes == handle && mounts.device(of: h.mount) == device && isSame(path, inside: (try? Path.statusOfName(path))) }
-        guard let s = try? Path.statusOfName(path) else { return false }
+        let outer = mounts.outer(path)
+        if hasHandle, let h = FileHandle(of: outer) { return h.bytes == handle && mounts.device(of: h.mount) == device && (mounts.isPart || isSame(path, inside: (try? Path.statusOfName(path)))) }
+        guard let s = try? Path.statusOfName(outer) else { return false }
         return s.inodeNumber == inode && Path.deviceWord(s.deviceNumber) == device
     }
     /// A handle is asked for in our mounts; a tree that has its own must find the same file there (MountVisit).

@@ -22,11 +22,12 @@ final class SystemContent {
     var live: [ObservedProcess] { tree.live }
     var epollItems: [Int: (first: UInt32, count: UInt32)] = [:]       // by description: in WATCHED
     var watchedByEdge: Set<Int> = []                                   // descriptions
-    var watchedPaths: [InotifyWatch.File: String] = [:]                // of inotify's watches
+    var watchedPaths: [InotifyWatch.File: WatchedPath] = [:]                // of inotify's watches
     var noisyInodes: Set<UInt64> = []                                  // of files that an inotify queue of the tree sees read
     let unread = UnreadQueues()
     let watchedPlaces: WatchedPlaces                                    // found before the pause
-    lazy var watchLook = makeWatchLook()
+    lazy var watchLook = makeWatchLook(mounts)
+    var partLooks: [Int: WatchLook] = [:]                               // by namespace
     lazy var mounts = Mounts()
     var place: UInt32 = 0                                               // where paths are looked up (FilePlaces.swift)
     var mappedPlaces: [MappedFile: UInt32] = [:]

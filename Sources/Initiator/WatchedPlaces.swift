@@ -8,7 +8,7 @@ import CkptSystem
 
 /// For all attempts of a checkpoint.
 final class WatchedPlaces {
-    private var paths: [InotifyWatch.File: String] = [:]
+    private(set) var paths: [InotifyWatch.File: String] = [:]
     private var missed: Set<InotifyWatch.File> = []
 
     /// While the tree runs.
@@ -63,7 +63,7 @@ struct WatchLook {
         self.noisy = noisy
         folders = Set(named.flatMap { [$0, Path.folder(of: $0)] }).filter { $0 != "/" && !$0.hasPrefix("/usr") && !$0.hasPrefix("/dev") }.sorted()
         near = all.sorted { $0.utf8.count > $1.utf8.count }
-        nearByHandle = Dictionary(near.compactMap { p in FileHandle(of: p).map { ($0.bytes, [p]) } }, uniquingKeysWith: +)
+        nearByHandle = Dictionary(near.compactMap { p in FileHandle(of: mounts.outer(p)).map { ($0.bytes, [p]) } }, uniquingKeysWith: +)
     }
 
     func nearPath(_ w: InotifyWatch) -> String? { (w.hasHandle ? nearByHandle[w.handle] ?? [] : near).first { w.matches($0, mounts) } }
@@ -81,34 +81,40 @@ struct WatchLook {
         let nearby = 50_000, all = 4_000_000, patience: UInt64 = 3_000_000_000, deadline = Kernel.clock(1) + patience
         let sought = Dictionary(grouping: watches, by: \.inode), devices = Set(watches.map(\.device))
         var found: [InotifyWatch.File: String] = [:], wanted = Set(sought.keys)
-        func see(_ inode: UInt64, _ path: String) -> Bool {
-            let same = sought[inode] ?? []
+        func see(_ inode: UInt64, _ outer: String) -> Bool {
+            let same = sought[inode] ?? [], path = mounts.inner(outer)
             for w in same where found[w.file] == nil && w.matches(path, mounts) { found[w.file] = path }
             return same.allSatisfy { found[$0.file] != nil }
         }
-        var search = FolderSearch(shunning: noisy, edges: mounts.points)
-        search.look(below: folders.filter { devices.contains(mounts.device(at: $0)) }, for: &wanted, entries: nearby, until: deadline, see)
+        var search = FolderSearch(shunning: noisy, edges: mounts.points.map(mounts.outer))
+        search.look(below: folders.filter { devices.contains(mounts.device(at: $0)) }.map(mounts.outer), for: &wanted, entries: nearby, until: deadline, see)
         if !everywhere { return found }
         // The top of a file system is in no folder of it.
         let tops = devices.sorted().flatMap { mounts.tops(of: $0) }
-        for w in watches where found[w.file] == nil { if let top = tops.first(where: { w.matches($0, mounts) }) { found[w.file] = top; _ = see(w.inode, top) } }
+        for w in watches where found[w.file] == nil { if let top = tops.first(where: { w.matches($0, mounts) }) { found[w.file] = top; _ = see(w.inode, mounts.outer(top)) } }
         wanted = wanted.filter { inode in !sought[inode]!.allSatisfy { found[$0.file] != nil } }
-        search.look(below: tops, for: &wanted, entries: all, until: deadline, see)
+        search.look(below: tops.map(mounts.outer), for: &wanted, entries: all, until: deadline, see)
         return found
     }
 }
 
-/// Our mounts.
+/// Our mounts, or those of a part of the tree, as seen by a process there.
 struct Mounts {
-    private let list = (try? Mount.all(of: "self")) ?? []
+    private let list: [Mount], root: String
+    init() { list = (try? Mount.all(of: "self")) ?? []; root = "" }
+    init(of part: PartMounts) { list = part.mounts; root = "/proc/\(part.view)/root" }
+    var isPart: Bool { !root.isEmpty }
+    /// Where a path of theirs lies for us, and the other way round.
+    func outer(_ path: String) -> String { root + path }
+    func inner(_ path: String) -> String { String(path.dropFirst(root.count)) }
     func device(of id: Int32) -> UInt64? { list.first { $0.id == id }?.deviceNumber }
     /// 0: not known.
-    func device(at path: String) -> UInt64 { Path.mount(of: path, follow: false).flatMap { device(of: $0) } ?? 0 }
-    func places(of device: UInt64) -> [String] { list.filter { $0.deviceNumber == device }.map(\.point) }
+    func device(at path: String) -> UInt64 { Path.mount(of: outer(path), follow: false).flatMap { device(of: $0) } ?? 0 }
+    func places(of device: UInt64) -> [String] { list.filter { $0.deviceNumber == device }.map { outer($0.point) } }
     var points: [String] { list.map(\.point) }
     /// Where all of a file system can be seen; else its parts.
     func tops(of device: UInt64) -> [String] {
-        let seen = list.filter { $0.deviceNumber == device && Path.mount(of: $0.point, follow: false) == $0.id }, whole = seen.filter { $0.root == "/" }
+        let seen = list.filter { $0.deviceNumber == device && Path.mount(of: outer($0.point), follow: false) == $0.id }, whole = seen.filter { $0.root == "/" }
         return (whole.isEmpty ? seen : [whole[0]]).map(\.point)
     }
 }

@@ -79,6 +79,10 @@ import Testing
         feature("namespaces-part-root", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `Unix sockets with names in mounts of a child, and a FIFO that it shares, are there again`() { feature("namespaces-part-sockets") }
+    @Test func `a child's watches on what its mounts show, and on what they hide, are there again`() {
+        feature("namespaces-part-watches")
+        feature("namespaces-part-watches", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `a copy of a child's mounts has the same file systems again, and its own`() {
         feature("namespaces-part-several")
         feature("namespaces-part-several", treatments: [.twice], users: Self.privileged, pids: ["ns"])

@@ -7,7 +7,8 @@ import Freestanding
 func addWatches(_ e: Int, _ fd: Int) {
     let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000
     for k in 0..<v.item_count {
-        let w = watches[v.first_item + k].pointee, path = relocated(bytes(w.path)), r = addWatch(fd, path, w.mask | dontFollow, number: w.wd)
+        let w = watches[v.first_item + k].pointee, path = w.mounts == 0 ? relocated(bytes(w.path)) : bytes(w.path)
+        let r = withMounts(w.mounts) { addWatch(fd, path, w.mask | dontFollow, number: w.wd) }
         if case .limited(let limit)? = ReplayOutcome.ofWatch(r) { refuse(.lacks) { $0.put("inotify queue: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) } }
         guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
         guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }

@@ -43,11 +43,12 @@ private func go(to place: UInt32) {
     state.pointee.visited_mounts = place
 }
 private func rememberHome() {
-    state.pointee.home_mounts = open(StaticString("/proc/self/ns/mnt"), 0)
+    // Kept, since there may be no /proc later.
+    if state.pointee.home_mounts <= 0 { state.pointee.home_mounts = lift(open(StaticString("/proc/self/ns/mnt"), 0), "mount namespace") }
     state.pointee.home_root = open(StaticString("/"), 0o12200000)
     state.pointee.home_folder = open(StaticString("."), 0o12200000)
 }
-private func forgetHome() { _ = ckpt_close(state.pointee.home_mounts); _ = ckpt_close(state.pointee.home_root); _ = ckpt_close(state.pointee.home_folder) }
+private func forgetHome() { _ = ckpt_close(state.pointee.home_root); _ = ckpt_close(state.pointee.home_folder) }
 private func open(_ path: StaticString, _ flags: Int32) -> Int32 {
     let r = ckpt_open(path.cString, flags | 0o2000000, 0)
     guard r >= 0 else { refuse(r) { l in l.put(path); l.put(": needed to visit the mounts of a part of the tree") } }

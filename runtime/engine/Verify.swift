@@ -251,7 +251,11 @@ private func verifyEvents(_ file: UInt64) {
         let w = watched[i].pointee
         guard w.target < descriptions.count, w.number >= 0, w.number < 1 << 30, isIndex(w.process, processes.count) else { bad("WATCHED", i, "names no description") }
     }
-    for i in 0..<watches.count where !isText(watches[i].pointee.path) || watches[i].pointee.wd <= 0 { bad("WATCH", i, "its path or number") }
+    for i in 0..<watches.count {
+        let w = watches[i].pointee
+        guard isText(w.path), w.wd > 0 else { bad("WATCH", i, "its path or number") }
+        guard w.mounts == 0 || (w.mounts <= namespaces.count && isPartMounts(Int(w.mounts) - 1)) else { bad("WATCH", i, "its mount namespace") }
+    }
 }
 
 private func verifyTerminals(_ file: UInt64) {

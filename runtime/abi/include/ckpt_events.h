@@ -36,7 +36,7 @@ struct ckpt_watch_record {
     int32_t  wd;
     uint32_t mask;
     uint32_t path;                  // BYTES
-    uint32_t pad;
+    uint32_t mounts;                // 1 + the mount namespace of a part in which that is looked up; 0: where the tree was started
 };
 _Static_assert(sizeof(struct ckpt_watch_record) == 16, "watch_record");
 
