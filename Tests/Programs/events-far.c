@@ -21,6 +21,7 @@ static void comes(int queue, int wd, uint32_t mask) {
 int main(int argc, char **argv) {
     static char before[8192], after[8192];
     const char *far[] = { "/etc", "/etc/security", "/usr/share/perl5", "/usr/lib/os-release" };
+    const char *below[] = { "still", "still/deep", "still/deep/down" };
     int queue = must(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)), memory = 0, quiet = 0;
     char on_memory[64], made[64];
     if (argc > 1) must(inotify_add_watch(queue, argv[1], IN_CREATE));
@@ -32,6 +33,9 @@ int main(int argc, char **argv) {
         snprintf(made, sizeof made, "%s/loud", folder); must(mkdir(made, 0700));
         memory = must(inotify_add_watch(queue, on_memory, IN_CREATE));
         quiet = must(inotify_add_watch(queue, made, IN_ALL_EVENTS));
+        // Beside it, and further down: looked for in what lies as deep as that.
+        for (unsigned i = 0; i < sizeof below / sizeof below[0]; i++) { snprintf(made, sizeof made, "%s/%s", folder, below[i]); must(mkdir(made, 0700)); }
+        must(inotify_add_watch(queue, made, IN_CREATE));
     }
     shown(queue, before, sizeof before);
     scenario_wait();
@@ -40,10 +44,13 @@ int main(int argc, char **argv) {
     char byte; same(-1, read(queue, &byte, 1)); same(EAGAIN, errno);
     if (argc == 1) {
         close(file_in(on_memory, "new")); comes(queue, memory, IN_CREATE);
+        snprintf(made, sizeof made, "%s/loud", folder);
         close(file_in(made, "new")); comes(queue, quiet, IN_CREATE);
         char p[200];
         snprintf(p, sizeof p, "%s/new", on_memory); unlink(p); rmdir(on_memory);
-        snprintf(p, sizeof p, "%s/new", made); unlink(p); rmdir(made); rmdir(folder);
+        snprintf(p, sizeof p, "%s/new", made); unlink(p); rmdir(made);
+        for (int i = sizeof below / sizeof below[0]; i--;) { snprintf(p, sizeof p, "%s/%s", folder, below[i]); rmdir(p); }
+        rmdir(folder);
     }
     return scenario_end();
 }
