@@ -35,18 +35,15 @@ private let roots = [User.root].filter(User.available.contains)
             try s.waitUntilReady()
             func say(_ word: String) throws {
                 let client = ["/usr/bin/setpriv", "--reuid", user.isOther ? user.rawValue : "0", "--clear-groups", "--", "/usr/bin/dbus-send", "--bus=" + address, "/test", "org.ckpt.Test.\(word)"]
-                // A tree that is coming back does not listen yet.
                 var last: Output?
                 guard eventually(20, { last = try? run(client, in: s.folder, environment: s.environment); return last?.status == .exited(0) }), eventually(10, { s.output.contains("member=\(word)") }) else {
                     throw Failure("\(word): \(last?.errors ?? "") \(s.output)")
                 }
             }
-            if !eventually(10, { s.output.contains("NameAcquired") }) { throw Failure(s.output + s.errors) }
+            if !eventually(10, { s.output.contains("NameLost") }) { throw Failure(s.output + s.errors) }
             try say("Before")
-            try s.move()
-            try say("After")
-            try s.move()
-            try say("Again")
+            // A checkpoint waits until the tree is back.
+            for word in ["After", "Again"] { try s.move(); try s.checkpoint(); try say(word) }
             try s.checkpoint(kill: true)
         }
     }
