@@ -93,4 +93,20 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
+
+    @Test(arguments: User.available, ["stream", "seqpacket", "abstract", "tcp"]) func `a restart connects its own, whoever else uses the name meanwhile`(user: User, kind: String) {
+        scenario("crowd-\(kind)", as: user) { s in
+            let program = try s.installation.program("sockets-crowd"), name = kind == "tcp" ? "\(20000 + Int.random(in: 0 ..< 10000))" : s.path("name")
+            try s.start([program, kind, name])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.go()
+            let others = try s.spawn([program, "crowd", kind, name], output: "crowd.out", errors: "crowd.err")
+            defer { FileManager.default.createFile(atPath: s.path("stop"), contents: nil); _ = Children.wait(others, limit: 10) }
+            for _ in 0 ..< 5 {
+                try s.restart(["--files", "truncate"])
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
 }

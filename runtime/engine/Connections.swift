@@ -30,17 +30,17 @@ private struct End {
 private func connect(_ client: End, to server: End) -> (client: Int32, server: Int32) {
     if let listener = listensAtOnce(server) {
         let fd = connectFrom(client)
-        return (fd, accept(listener, server.socket))
+        return (fd, accept(listener, fd, server.socket))
     }
     if let listener = listensAtOnce(client) {
-        if let fd = connectsAtOnce(server) { return (accept(listener, client.socket), fd) }
+        if let fd = connectsAtOnce(server) { return (accept(listener, fd, client.socket), fd) }
         _ = ckpt_close(listener)
     }
     let listener = newTCP(server.socket, isPeer: server.isPeer)
     bindSocket(listener, server.address, server.size, server.socket)
     listen(listener, server)
     let fd = connectFrom(client)
-    return (fd, accept(listener, server.socket))
+    return (fd, accept(listener, fd, server.socket))
 }
 
 /// Both ends are in the tree.
@@ -108,7 +108,7 @@ func makeNearby(_ i: Int) -> (fd: Int32, peer: Int32) {
     if s.pointee.local_size > 0 { _ = system(CKPT_SYS_bind, Int(fd), int(bytes(s.pointee.local)), Int(s.pointee.local_size)) }
     r = withUnsafeBytes(of: &at) { system(CKPT_SYS_connect, Int(fd), int($0.baseAddress!), isInet ? 16 : 28) }
     guard r == 0 || r == -115 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be connected") } }
-    return (fd, accept(listener, i))
+    return (fd, accept(listener, fd, i))
 }
 private func isAnyAddress(_ i: Int) -> Bool {
     let a = bytes(sockets[i].pointee.local), isInet = sockets[i].pointee.family == Family.inet
@@ -228,13 +228,34 @@ private func connect(_ fd: Int32, _ remote: Text, _ size: UInt32, _ i: Int) {
     guard r == 0 || r == -115 else { refuse(r) { l in putInternet(i, &l); l.put("cannot be connected") } }
 }
 
-/// The end that comes out of a listener of ours, which is closed: whoever else connected to it is reset.
-private func accept(_ listener: Int32, _ i: Int) -> Int32 {
-    guard isReady(listener, reading: true, milliseconds: 5000) else { refuse(.temporary) { l in putInternet(i, &l); l.put("the connection does not come back; try again") } }
-    let r = system(CKPT_SYS_accept4, Int(listener), 0, 0, 0o2004000)
-    guard r >= 0 else { refuse(r) { l in putInternet(i, &l); l.put("the connection does not come back") } }
-    _ = ckpt_close(listener)
-    return lift(Int32(truncatingIfNeeded: r), "socket")
+/// The other end of `client`, out of a listener of ours, which is closed: whoever else connected to it is reset.
+private func accept(_ listener: Int32, _ client: Int32, _ i: Int) -> Int32 {
+    let getsockname = CKPT_SYS_getsockname, getpeername = CKPT_SYS_getpeername
+    var others = 10_000
+    while others > 0 {
+        others -= 1
+        guard isReady(listener, reading: true, milliseconds: 5000) else { break }
+        let r = system(CKPT_SYS_accept4, Int(listener), 0, 0, 0o2004000), fd = Int32(truncatingIfNeeded: r)
+        guard r >= 0 else { refuse(r) { l in putInternet(i, &l); l.put("the connection does not come back") } }
+        if Endpoint(fd, getpeername) == Endpoint(client, getsockname) {
+            _ = ckpt_close(listener)
+            return lift(fd, "socket")
+        }
+        reset(fd)
+    }
+    refuse(.temporary) { l in putInternet(i, &l); l.put("the connection does not come back; try again") }
+}
+/// An address and port, those of IPv4 as IPv6 shows them.
+private struct Endpoint: Equatable {
+    private var high: UInt64 = 0, low: UInt64 = 0, port: UInt16 = 0
+    init(_ fd: Int32, _ call: Int) {
+        var at = InlineArray<28, UInt8>(repeating: 0), size: UInt32 = 28
+        _ = withUnsafeMutableBytes(of: &at) { system(call, Int(fd), int($0.baseAddress!), int(&size)) }
+        port = UInt16(at[2]) << 8 | UInt16(at[3])
+        let isInet = UInt32(at[0]) == Family.inet
+        for k in (isInet ? 4..<8 : 16..<24) { low = low << 8 | UInt64(at[k]) }
+        if isInet { low |= 0xffff << 32 } else { for k in 8..<16 { high = high << 8 | UInt64(at[k]) } }
+    }
 }
 
 func isReady(_ fd: Int32, reading: Bool, milliseconds: Int) -> Bool {

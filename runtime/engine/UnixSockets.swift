@@ -216,11 +216,47 @@ private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
     at(one) { withUnsafeMutableBytes(of: &a) { b in
         _ = system(CKPT_SYS_getsockname, Int(listener), int(b.baseAddress!), int(&n))
         goToFolder(one)
-        _ = made(call(as: who, CreatorCall.connect, clientFd, UInt64(UInt(bitPattern: b.baseAddress!)), UInt64(n)), one, "cannot be connected")
+        letConnect(clientFd, to: listener, b.baseAddress!, Int(n), as: who, one)
     } }
-    let accepted = made(system(CKPT_SYS_accept4, Int(listener), 0, 0, closeOnExec), one, "cannot be accepted")
+    let accepted = acceptOurs(listener, clientFd, one)
     if let server { adopt(server, accepted) } else { keepGhost(one, accepted) }
     if client == nil { keepGhost(one, Int(clientFd)) }
+}
+
+// Others may find the name, and connect, before the tree is there.  What they have got is closed, as if the program had ended meanwhile.
+private let others = 10_000, full = -11, setFlags = 4, doesNotWait = 0o4000
+
+/// connect(2), which must not wait: nobody but us would make room in the queue.
+private func letConnect(_ fd: Int32, to listener: Int32, _ address: UnsafeMutableRawPointer, _ size: Int, as who: Creator, _ i: Int) {
+    var r = full, left = others
+    _ = system(CKPT_SYS_fcntl, Int(fd), setFlags, doesNotWait)
+    while r == full && left > 0 {
+        left -= 1
+        r = call(as: who, CreatorCall.connect, fd, UInt64(UInt(bitPattern: address)), UInt64(size))
+        if r == full, let other = accepted(listener, milliseconds: 0) { _ = ckpt_close(other) }
+    }
+    _ = system(CKPT_SYS_fcntl, Int(fd), setFlags, 0)
+    _ = made(r, i, "cannot be connected")
+}
+/// The other end of `client`, which says what nobody else knows.
+private func acceptOurs(_ listener: Int32, _ client: Int32, _ i: Int) -> Int {
+    let send = 44, receive = 45, noSignal = 0x4000, peek = 2, dontWait = 0x40, size = 16
+    var word = InlineArray<2, UInt64>(repeating: 0), heard = InlineArray<2, UInt64>(repeating: 0), left = others
+    _ = withUnsafeMutableBytes(of: &word) { system(CKPT_SYS_getrandom, int($0.baseAddress!), size, 0) }
+    let said = withUnsafeMutableBytes(of: &word) { system(send, Int(client), int($0.baseAddress!), size, noSignal) }
+    guard said == size else { refuse(said) { l in putSocket(i, &l); l.put("cannot be connected") } }
+    while left > 0, let fd = accepted(listener, milliseconds: 5000) {
+        left -= 1
+        func hear(_ flags: Int) -> Int { withUnsafeMutableBytes(of: &heard) { system(receive, Int(fd), int($0.baseAddress!), size, dontWait | flags) } }
+        if hear(peek) == size, heard[0] == word[0], heard[1] == word[1], hear(0) == size { return Int(fd) }
+        _ = ckpt_close(fd)
+    }
+    refuse(.temporary) { l in putSocket(i, &l); l.put("the connection does not come back, since others use its name; try again") }
+}
+private func accepted(_ listener: Int32, milliseconds: Int) -> Int32? {
+    guard isReady(listener, reading: true, milliseconds: milliseconds) else { return nil }
+    let r = system(CKPT_SYS_accept4, Int(listener), 0, 0, closeOnExec)
+    return r < 0 ? nil : Int32(truncatingIfNeeded: r)
 }
 private func goToFolder(_ i: Int) { if bytes(sockets[i].pointee.path_folder).pointee != 0 { enterFolder(of: i, bytes(sockets[i].pointee.path_folder)) } }
 /// The client is gone, and had a name.
@@ -240,15 +276,20 @@ private func connectThrough(_ l: Int) {
         _ = made(call(as: who, CreatorCall.listen, listener, 0, 1), l, "cannot listen")
         connectEnds(listener, server: i, client: client)
     }
-    _ = made(call(as: creator(of: sockets[l]), CreatorCall.listen, listener, 0, UInt64(sockets[l].pointee.backlog)), l, "cannot listen")
+    // Room for those of the tree, also when others have come.
+    let roomy: UInt64 = 4096
+    _ = made(call(as: creator(of: sockets[l]), CreatorCall.listen, listener, 0, roomy), l, "cannot listen")
     for i in 0..<sockets.count where sockets[i].pointee.family == unix && sockets[i].pointee.listener == UInt32(l) && sockets[i].pointee.state == CKPT_SOCKET_PENDING.rawValue {
         guard let c = peer(i) else { continue }
         makeOne(c)
         bind(c)
         withLocal(l) { a, n in
+            _ = system(CKPT_SYS_fcntl, Int(fd(c)), setFlags, doesNotWait)
             _ = made(call(as: creator(of: sockets[i]), CreatorCall.connect, fd(c), UInt64(UInt(bitPattern: a)), UInt64(n)), c, "cannot be connected")
+            _ = system(CKPT_SYS_fcntl, Int(fd(c)), setFlags, 0)
         }
     }
+    _ = made(call(as: creator(of: sockets[l]), CreatorCall.listen, listener, 0, UInt64(sockets[l].pointee.backlog)), l, "cannot listen")
 }
 
 // MARK: Queues
