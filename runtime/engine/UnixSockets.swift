@@ -240,18 +240,24 @@ private func letConnect(_ fd: Int32, to listener: Int32, _ address: UnsafeMutabl
 }
 /// The other end of `client`, which says what nobody else knows.
 private func acceptOurs(_ listener: Int32, _ client: Int32, _ i: Int) -> Int {
-    let send = 44, receive = 45, noSignal = 0x4000, peek = 2, dontWait = 0x40, size = 16
-    var word = InlineArray<2, UInt64>(repeating: 0), heard = InlineArray<2, UInt64>(repeating: 0), left = others
+    let send = 44, noSignal = 0x4000, size = 16
+    var word = InlineArray<2, UInt64>(repeating: 0), left = others
     _ = withUnsafeMutableBytes(of: &word) { system(CKPT_SYS_getrandom, int($0.baseAddress!), size, 0) }
     let said = withUnsafeMutableBytes(of: &word) { system(send, Int(client), int($0.baseAddress!), size, noSignal) }
     guard said == size else { refuse(said) { l in putSocket(i, &l); l.put("cannot be connected") } }
     while left > 0, let fd = accepted(listener, milliseconds: 5000) {
         left -= 1
-        func hear(_ flags: Int) -> Int { withUnsafeMutableBytes(of: &heard) { system(receive, Int(fd), int($0.baseAddress!), size, dontWait | flags) } }
-        if hear(peek) == size, heard[0] == word[0], heard[1] == word[1], hear(0) == size { return Int(fd) }
+        if hears(word, from: fd) { return Int(fd) }
         _ = ckpt_close(fd)
     }
     refuse(.temporary) { l in putSocket(i, &l); l.put("the connection does not come back, since others use its name; try again") }
+}
+/// Takes the word out of the queue.
+private func hears(_ word: InlineArray<2, UInt64>, from fd: Int32) -> Bool {
+    let receive = 45, dontWait = 0x40, size = 16
+    var heard = InlineArray<2, UInt64>(repeating: 0)
+    let got = withUnsafeMutableBytes(of: &heard) { system(receive, Int(fd), int($0.baseAddress!), size, dontWait) }
+    return got == size && heard[0] == word[0] && heard[1] == word[1]
 }
 private func accepted(_ listener: Int32, milliseconds: Int) -> Int32? {
     guard isReady(listener, reading: true, milliseconds: milliseconds) else { return nil }
