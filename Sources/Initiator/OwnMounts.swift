@@ -32,34 +32,42 @@ extension Operation {
                 }
                 if m.point == "/proc" { continue }      // a restart gives it the right one
             }
-            guard let r = try record(m, ours, extra, view) else { return false }
+            guard let r = try record(m, ours, extra, view, tree) else { return false }
             made.append(r)
         }
         n.mounts = made
         return true
     }
 
-    private func record(_ m: Mount, _ ours: [Mount], _ others: [Mount], _ view: Int32) throws(SystemError) -> ObservedMount? {
+    private func record(_ m: Mount, _ ours: [Mount], _ others: [Mount], _ view: Int32, _ tree: ObservedTree) throws(SystemError) -> ObservedMount? {
         let there = "/proc/\(view)/root\(m.point)"
         guard let seen = try? Path.status(there) else { return nil }
         for o in ours where o.device == m.device {
             guard let source = o.path(showing: m.root), let s = try? Path.status(source), s.inodeNumber == seen.inodeNumber, s.deviceNumber == seen.deviceNumber else { continue }
             return ObservedMount(kind: CKPT_MOUNT_BIND, source: source, target: m.point, flags: m.flags, options: "")
         }
-        guard m.type == "tmpfs", m.root == "/", !others.contains(where: { $0.device == m.device && $0.point != m.point }) else { return nil }
+        guard m.type == "tmpfs", m.root == "/", !m.superOptions.contains("ro"), !others.contains(where: { $0.device == m.device && $0.point != m.point }) else { return nil }
         var r = ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ","))
         var isRefused = false
-        r.contents = try TmpfsContents(there, refuse: { _, _ in isRefused = true })
+        r.contents = try TmpfsContents(there, LoudFiles(tree), refuse: { _, _ in isRefused = true })
         return isRefused ? nil : r
     }
 
     /// Its owner, as it shows in the tree's own user namespace.
     func inside(_ option: String) -> String {
-        guard let own = ownUsers else { return option }
+        // The kernel shows them as they are in the first user namespace.
+        guard let own = ownUsers ?? Operation.usersHere else { return option }
         if option.hasPrefix("uid="), let id = UInt32(option.dropFirst(4)) { return "uid=\(own.user(id))" }
         if option.hasPrefix("gid="), let id = UInt32(option.dropFirst(4)) { return "gid=\(own.group(id))" }
         return option
     }
+
+    /// nil: we are in the first one.
+    static let usersHere: IdMaps? = {
+        func ranges(_ name: String) -> [IdMaps.Range] { IdMaps.ranges((try? Path.text("/proc/self/" + name)) ?? "") }
+        let maps = IdMaps(users: ranges("uid_map"), groups: ranges("gid_map"), deniesGroups: false, creator: (0, 0))
+        return maps.users.count == 1 && maps.users[0].count == UInt32.max ? nil : maps
+    }()
 
     /// Paths are looked up where the tree looks them up.
     func enterWholeMounts(_ tree: ObservedTree) -> MountVisit? {

@@ -57,7 +57,16 @@ extension SystemContent {
     /// Who is in a user namespace can enter other mounts, and not come back: names are made in those that the first process lives in.
     private func refuseNames(of sockets: [ObservedSocket], elsewhereThan pids: UInt32, _ index: Int, _ tree: ObservedTree) {
         guard let users = tree.namespaces[index].owner, !tree.isWhole(users), let first = tree.live.first(where: { $0.pids == pids && $0.slotPid == 1 }) else { return }
-        for s in sockets where [s.local, s.remote].contains(where: { $0.count > 2 && $0[2] != 0 }) && UInt32(s.record.mounts) != tree.place(of: first) {
+        let home = tree.place(of: first)
+        for s in sockets where [s.local, s.remote].contains(where: { $0.count > 2 && $0[2] != 0 }) {
+            if UInt32(s.record.mounts) == home {
+                // What it does afterwards needs the /proc that a restart gives it.
+                guard let part = tree.part(home) else { continue }
+                if tree.namespaces[part.namespace].mounts.contains(where: { $0.target == "/proc" && $0.part?.type == "proc" && $0.part?.root == "/" && $0.part?.isLate == false }) { continue }
+                refuse(s, "Unix \(s.name): it was made in a pid namespace within a user namespace of the tree's own, whose first process (pid \(first.pid)) lives in mounts with a /proc of their own, or none",
+                       "use an abstract name there, or start ckrun inside of the namespace")
+                continue
+            }
             refuse(s, "Unix \(s.name): it was made in a pid namespace within a user namespace of the tree's own, and its name lies in other mounts than those of the first process there (pid \(first.pid))",
                    "bind it where that process sees it, or start ckrun inside of the namespace")
         }

@@ -12,9 +12,10 @@ struct TmpfsContents {
     struct Entry { var path: String, place: String, status: stat, target = "", link: Int? = nil }
     private(set) var entries: [Entry] = []
     private var bytes: UInt64 = 0, views: [File] = []
+    private let loud: LoudFiles
 
-    init() {}
-    init(_ root: String, refuse: (String, String) -> Void) throws(SystemError) { try walk(root, below: "", refuse) }
+    init(_ loud: LoudFiles) { self.loud = loud }
+    init(_ root: String, _ loud: LoudFiles, refuse: (String, String) -> Void) throws(SystemError) { self.loud = loud; try walk(root, below: "", refuse) }
 
     /// What a mount shows of it: `folder` and all below.  The folders around that nobody sees.
     mutating func add(_ view: File, below folder: String, refuse: (String, String) -> Void) throws(SystemError) {
@@ -32,13 +33,16 @@ struct TmpfsContents {
     }
 
     private mutating func walk(_ root: String, below prefix: String, _ refuse: (String, String) -> Void) throws(SystemError) {
-        var first: [UInt64: Int] = [:], waiting = [""]
+        var first: [UInt64: Int] = [:], waiting = [(path: "", isHeard: false)]
         let device = try Path.status(root).deviceNumber
-        while let path = waiting.popLast() {
+        while let (path, isHeard) = waiting.popLast() {
             let place = path.isEmpty ? root : root + "/" + path, s = path.isEmpty ? try Path.status(root) : try Path.statusOfName(place)
             var e = Entry(path: prefix.isEmpty ? path : path.isEmpty ? prefix : prefix + "/" + path, place: place, status: s)
             let kind = UInt32(s.st_mode) & FileType.mask
             if s.deviceNumber != device { return refuse("\(path) is a mount in it", "unmount it") }
+            let isLoud = loud.contains(s), isOpened = kind == FileType.directory || kind == 0o100000
+            if isOpened && (isLoud || isHeard) { return refuse("the tree watches whether \(path.isEmpty ? "its root" : path) is opened (inotify), and a look into it would be told of", "let the program watch for changes only (IN_MODIFY, IN_CREATE, IN_DELETE, IN_MOVE)") }
+            if let flags = Path.attributes(of: place), flags != 0 { return refuse("\(path.isEmpty ? "its root" : path) is immutable, append-only or not to be dumped (chattr)", "remove the attribute (chattr -i -a -d)") }
             if hasAttributes(place) { return refuse("\(path.isEmpty ? "its root" : path) has extended attributes", "remove them (setfattr)") }
             if kind != 0o040000, let known = first[s.inodeNumber] { e.link = known } else {
                 first[s.inodeNumber] = entries.count
@@ -49,7 +53,7 @@ struct TmpfsContents {
                 return refuse("there is more in it than \(Self.limit >> 20) MiB or \(Self.names) files", "move what is large to a folder outside")
             }
             entries.append(e)
-            if kind == 0o040000 { waiting += try Path.names(in: place, unnoticed: true).map { path.isEmpty ? $0 : path + "/" + $0 } }
+            if kind == 0o040000 { waiting += try Path.names(in: place, unnoticed: true).map { (path.isEmpty ? $0 : path + "/" + $0, isLoud) } }
         }
     }
 
@@ -57,6 +61,20 @@ struct TmpfsContents {
         let llistxattr = 195
         return (path.nameBytes + [0]).withUnsafeBufferPointer { ckpt_syscall(llistxattr, Int(bitPattern: $0.baseAddress!), 0, 0, 0, 0, 0) } > 0
     }
+}
+
+/// What an inotify queue of the tree watches being opened or read: whoever looks at it, or into it, is told of there.
+struct LoudFiles {
+    private struct Place: Hashable { var device: UInt64, inode: UInt64 }
+    private var places: Set<Place> = []
+    init(_ tree: ObservedTree) {
+        for p in tree.live {
+            for d in p.descriptors where d.isInotify {
+                for w in (try? DescriptorInfo(p.view, d.number)).map(InotifyWatch.all) ?? [] where w.seesReaders { places.insert(Place(device: w.device, inode: w.inode)) }
+            }
+        }
+    }
+    func contains(_ s: stat) -> Bool { !places.isEmpty && places.contains(Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)) }
 }
 
 extension Operation {

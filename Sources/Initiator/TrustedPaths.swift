@@ -12,7 +12,7 @@ struct TrustedUsers {
     /// nil: it is not root who will restart it, or one of a user namespace of the tree's own.
     init?(_ tree: ObservedTree) {
         users = Set(tree.live.compactMap(\.effectiveUser))
-        guard Kernel.userID == 0, tree.ownUsers == nil, users.contains(0) else { return nil }
+        guard Kernel.userID == 0, Operation.usersHere == nil, tree.ownUsers == nil, users.contains(0) else { return nil }
     }
 
     /// May somebody else put something in the way?  The path is that of a process; a relative one counts from `folder`.  One that leads nowhere is no answer.

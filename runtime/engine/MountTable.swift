@@ -18,13 +18,10 @@ struct MountTable {
     let text: UnsafeMutablePointer<UInt8>, all: UnsafeMutablePointer<SeenMount>
     private(set) var count = 0
     private let proc: Int32
-    /// While /proc is there: later there may be none.
     init() {
         text = anonymous(UInt64(Self.room)).assumingMemoryBound(to: UInt8.self)
         all = anonymous(UInt64(Self.atMost * MemoryLayout<SeenMount>.stride)).assumingMemoryBound(to: SeenMount.self)
-        let r = ckpt_open(StaticString("/proc").cString, 0o12200000, 0)
-        guard r >= 0 else { refuse(r) { $0.put("/proc: needed to look at the mounts of a part of the tree") } }
-        proc = lift(Int32(truncatingIfNeeded: r), "/proc")
+        proc = state.pointee.proc_folder
     }
     private static let room = 16 << 20
 

@@ -61,6 +61,7 @@ func isUser(_ i: Int) -> Bool { namespaces[i].pointee.kind == CKPT_NAMESPACE_USE
 /// In the builder, where the tree's pids are given.
 func makePartNamespaces() {
     noteMade()
+    if hasPartMounts { openProc() }
     for k in 0..<Int(CKPT_NAMESPACE_KINDS) { ckpt_session_namespaces(session)[k] = engine_outer_namespaces()[k] }
     for i in 0..<namespaces.count where !isWhole(i) && isUser(i) { letMake(i) }
     for i in 0..<namespaces.count where !isWhole(i) && !isUser(i) && !isPartMounts(i) && namespaces[i].pointee.kind != CKPT_NAMESPACE_PID.rawValue && namespaces[i].pointee.kind != CKPT_NAMESPACE_TIME.rawValue { letMake(i) }
@@ -69,6 +70,36 @@ func makePartNamespaces() {
     // First all pairs, since a device is up when both ends are.
     letPartNetworks(makePartPairs); letPartNetworks(raisePartLinks); letPartNetworks(addressPart)
     makeTimeNamespaces()
+}
+
+/// While it is there.
+private func openProc() {
+    let r = ckpt_open(StaticString("/proc").cString, 0o12200000, 0)
+    guard r >= 0 else { refuse(r) { $0.put("/proc: needed to make the mounts of a part of the tree") } }
+    state.pointee.proc_folder = lift(Int32(truncatingIfNeeded: r), "/proc")
+    var map = InlineArray<8, UInt64>(repeating: 0)
+    let fd = inProc("/proc/self/uid_map")
+    let n = withUnsafeMutableBytes(of: &map) { fd < 0 ? fd : ckpt_read(Int32(truncatingIfNeeded: fd), $0.baseAddress!, 63) }
+    if fd >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: fd)) }
+    // "0 0 4294967295", with blanks: all are called as they are in the first user namespace.
+    let isWhole = withUnsafeMutableBytes(of: &map) { n > 0 && equal(words(in: $0.baseAddress!.assumingMemoryBound(to: CChar.self)), to: "0 0 4294967295") }
+    state.pointee.is_root_of_user = n > 0 && !isWhole ? 1 : 0
+}
+/// One blank between words, none at the ends.
+private func words(in text: UnsafeMutablePointer<CChar>) -> Text {
+    var from = 0, to = 0
+    while text[from] != 0 {
+        let isBlank = text[from] == 32 || text[from] == 10
+        if !isBlank { if to > 0 && (text[from - 1] == 32 || text[from - 1] == 10) { text[to] = 32; to += 1 }; text[to] = text[from]; to += 1 }
+        from += 1
+    }
+    text[to] = 0
+    return Text(text)
+}
+/// A path of /proc, though the mounts that this process is in may have none.
+private func inProc(_ path: StaticString) -> Int {
+    let folder = state.pointee.proc_folder, name = path.cString + 6        // behind "/proc/"
+    return folder > 0 ? system(CKPT_SYS_openat, Int(folder), int(name), 0o2000000) : ckpt_open(path.cString, 0o2000000, 0)
 }
 
 private func letMake(_ i: Int) {
@@ -155,7 +186,7 @@ private func enter(_ n: UInt8, _ outside: UInt32, isPatient: Bool = false) {
 func enterPart(_ i: Int) -> Int { isWhole(i) ? 0 : system(CKPT_SYS_setns, Int(engine_namespace_fd(UInt32(i)).pointee), Namespace.flag(namespaces[i].pointee.kind)) }
 
 private func open(_ i: Int) -> Int32 {
-    let r = ckpt_open(Namespace.path(namespaces[i].pointee.kind).cString, 0o2000000, 0)
+    let r = inProc(Namespace.path(namespaces[i].pointee.kind))
     guard r >= 0 else { refuseNamespace(i, r) }
     return Int32(truncatingIfNeeded: r)
 }

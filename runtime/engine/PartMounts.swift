@@ -144,6 +144,12 @@ func isOfEarlierRestart(_ k: Int) -> Bool {
     func isProc(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue && equal(bytes(mounts[k].pointee.type), to: "proc") && equal(bytes(mounts[k].pointee.target), to: "/proc") }
     return mounts[k].pointee.parent != none && isProc(k) && isProc(Int(mounts[k].pointee.parent))
 }
+/// What stands for it is what stands for the one below.
+func isStandIn(_ k: Int) -> Bool {
+    guard isOfEarlierRestart(k) else { return false }
+    let below = attached(Int(mounts[k].pointee.parent))
+    return attached(k) > 0 && below > 0 && mountNumber(attached(k)) == mountNumber(below)
+}
 private func standIn(_ k: Int) -> Bool {
     guard isOfEarlierRestart(k) else { return false }
     let parent = Int(mounts[k].pointee.parent), r = attached(parent) > 0 ? system(CKPT_SYS_fcntl, Int(attached(parent)), 1030, 0) : -9
@@ -363,7 +369,8 @@ private func openPeersOutside(_ i: Int) {
 private func flagsAtFirst(_ k: Int) -> UInt32 { isReadOnlyLater(k) ? mounts[k].pointee.flags & ~1 : mounts[k].pointee.flags }
 private func isReadOnlyLater(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_NEW.rawValue && !isLate(k) && mounts[k].pointee.flags & 1 != 0 }
 private func setOptions(_ i: Int) {
-    for k in 0..<mounts.count where isOf(k, i) && !isLate(k) && fdOfMade(k) > 0 && !isOfEarlierRestart(k) {
+    for k in 0..<mounts.count where isOf(k, i) && !isLate(k) && fdOfMade(k) > 0 {
+        // (Of what one mount stands for the uppermost comes last.)
         let r = setAttributes(attached(k), flagsAtFirst(k))
         guard r == 0 || isOfOurProc(k) else { refuseMount(k, r, "its options cannot be set") }
     }
@@ -434,21 +441,19 @@ private func makeReadOnly(in i: Int) {
         guard r == 0 else { refuseMount(k, r, "cannot be made read-only") }
     }
 }
-/// Nothing is missing, nothing is more, and the order is the same, but for what shows processes.
+/// Nothing is missing, nothing is more, and each is on what it was on.
 private func compare(_ i: Int, _ seen: inout MountTable) {
-    var last = -1
     for k in 0..<mounts.count where isOf(k, i) {
         var found = -1
-        for s in 0..<seen.count where found < 0 && !seen.all[s].used && isShown(k, seen.all[s], seen) && isPropagated(k, seen.all[s]) { found = s }
+        for s in 0..<seen.count where found < 0 && !seen.all[s].used && isShown(k, seen.all[s], seen) && isPropagated(k, seen.all[s]) && isOnItsParent(k, seen.all[s], seen) { found = s }
         if found < 0 && isOfEarlierRestart(k) { continue }
-        guard found >= 0, isLate(k) || found > last else {
+        guard found >= 0 else {
             refuse(.lacks) { l in
-                putMount(k, &l); l.put(found < 0 ? "it is not as it was (" : "it is not where it was in the order of mounts ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); "); l.put(isFromOutside(k) ? "restart it where the same is mounted as at the checkpoint" : "restart it on the kernel that it was checkpointed on")
+                putMount(k, &l); l.put("it is not as it was, or not on what it was ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); "); l.put(isFromOutside(k) ? "restart it where the same is mounted as at the checkpoint" : "restart it on the kernel that it was checkpointed on")
             }
         }
         seen.all[found].used = true
         if !isOfOurProc(k) { seen.all[found].mount = Int32(k) }
-        if !isLate(k) { last = found }
     }
     compareGroups(seen)
     for s in 0..<seen.count where !seen.all[s].used && !(hasOurProc && seen.isProc(seen.all[s])) {
@@ -459,6 +464,14 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
         }
     }
 }
+/// The order of others is that in which they were mounted, and means nothing.  Of what shows processes a restart in a pid namespace has one more.
+private func isOnItsParent(_ k: Int, _ s: SeenMount, _ seen: MountTable) -> Bool {
+    let parent = mounts[k].pointee.parent
+    if parent == none || showsProcesses(k) || showsProcesses(Int(parent)) { return true }
+    for p in 0..<seen.count where seen.all[p].mount == Int32(parent) { return seen.all[p].id == s.parent }
+    return true
+}
+private func showsProcesses(_ k: Int) -> Bool { equal(bytes(mounts[k].pointee.type), to: "proc") }
 private func isRelocated(_ k: Int) -> Bool { isBind(k) && source(k).isRelocated }
 private func isFromOutside(_ k: Int) -> Bool { mounts[k].pointee.kind == CKPT_MOUNT_INHERITED.rawValue || mounts[k].pointee.kind == CKPT_MOUNT_BIND.rawValue }
 /// What was bound from another place than at the checkpoint is the very mount that was made of that.

@@ -18,7 +18,7 @@ func walk(_ path: Text, links: Bool, to end: PathEnd, owner: UInt32 = ckpt_no_in
 /// Root, or who root is where this process is: not who is called so in a user namespace of a user's.
 var isRootAmongOthers: Bool {
     let root = idHere(0, isGroup: 0)
-    return root != unknownUser && currentIds(false)[1] == root && state.pointee.user_namespace == 0 && state.pointee.own_users == 0
+    return root != unknownUser && currentIds(false)[1] == root && state.pointee.user_namespace == 0 && state.pointee.own_users == 0 && state.pointee.is_root_of_user == 0
 }
 private let unknownUser: UInt32 = 65534
 

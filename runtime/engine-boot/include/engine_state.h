@@ -97,6 +97,8 @@ struct engine_state {
     uint32_t root_is_new, has_copied_all;       // of the mounts of a part that are being attached
     uint32_t entered_mounts;            // this process is in those of its part
     int32_t  children_fd;               // the pid namespace of this process's children, which it can't find any more where it lives; 0
+    int32_t  proc_folder;               // the builder's /proc, also where mounts of a part have none (yet); 0
+    uint32_t is_root_of_user;           // uid 0 of a user namespace that the restart was started in
     uint32_t visited_mounts; int32_t home_mounts, home_root, home_folder;       // 1 + NAMESPACE: those that it is in for a moment; the way back
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
 
