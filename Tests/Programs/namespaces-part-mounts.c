@@ -21,6 +21,7 @@ int main(void) {
         mounts_write(mounts_at(c, "sub/upper"), "above");
         must(mount(mounts_at(c, "kept"), e, NULL, MS_BIND, NULL));
         must(mount("none", d, "mqueue", 0, NULL));
+        must(mount("none", "/proc", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL));
         int through = must(open(mounts_at(b, "one"), O_RDONLY)), memory = must(open(mounts_at(c, "kept"), O_RDWR)), gone = must(open(mounts_at(c, "gone"), O_CREAT | O_RDWR, 0640));
         lseek(through, 11, SEEK_SET);
         must(write(gone, "no name", 7)); must(unlink(mounts_at(c, "gone")));
@@ -37,6 +38,7 @@ int main(void) {
         same(12, read(through, text, 63)); check(!strcmp(text, "second line\n"));
         mounts_text_is(mounts_at(b, "one"), "first line\nsecond line\n");
         check(open(mounts_at(b, "one"), O_WRONLY) == -1 && errno == EROFS);
+        struct statfs proc; must(statfs("/proc", &proc)); check((proc.f_flags & 15) == (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC));
         mounts_text_is(mounts_at(c, "kept"), "in memory"); mounts_text_is(mounts_at(c, "link"), "in memory"); mounts_text_is(mounts_at(c, "no\xfftext/\xf4\x8f\xbc\x80"), "bytes"); mounts_text_is(e, "in memory"); mounts_text_is(mounts_at(c, "sub/upper"), "above");
         must(pwrite(memory, "IN", 2, 0)); mounts_text_is(e, "IN memory");
         must(lseek(gone, 0, SEEK_SET)); memset(text, 0, 64); same(7, read(gone, text, 63)); check(!strcmp(text, "no name"));

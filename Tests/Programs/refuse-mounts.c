@@ -1,9 +1,12 @@
-// What a child has mounted for itself that can't come back: "overlay", "removed", "terminal", "twice"; what does, while others may
+// What a child has mounted for itself that can't come back: "overlay", "removed", "terminal", "twice", "attribute", "loud"; what does, while others may
 // stand in its way: "source", "bind" of $PLACE, "socket" named $NAME in $PLACE, "detached": $PLACE was mounted.  "inner": a name in mounts of a grandchild,
 // which is in a pid namespace within a user namespace, and not the first there.
 #include "namespaces-mounts.h"
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/inotify.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 static void named(const char *name) {
     struct sockaddr_un n = { .sun_family = AF_UNIX };
     snprintf(n.sun_path, sizeof n.sun_path, "%s", name);
@@ -46,13 +49,25 @@ int main(int argc, char **argv) {
             must(chdir(getenv("PLACE")));
             named(getenv("NAME"));
         }
+        int attribute = !strcmp(kind, "attribute"), queue = -1;
+        if (attribute || !strcmp(kind, "loud")) {
+            must(mount("memory", b, "tmpfs", 0, ""));
+            mounts_write(mounts_at(b, "file"), "one");
+            int flags = FS_IMMUTABLE_FL, fd = must(open(mounts_at(b, "file"), O_RDONLY));
+            if (attribute) must(ioctl(fd, FS_IOC_SETFLAGS, &flags));
+            close(fd);
+            if (!attribute) { queue = must(inotify_init1(IN_NONBLOCK)); must(inotify_add_watch(queue, b, IN_ALL_EVENTS)); }
+        }
         scenario_touch(k ? "second" : "child");
         scenario_await("go");
+        // Nobody has looked, or he was not seen.
+        if (queue >= 0) { char event[512]; same(-1, read(queue, event, sizeof event)); same(EAGAIN, errno); scenario_leave(0); }
         _exit(0);
     }
     if (!strcmp(kind, "twice")) scenario_await("second");
     scenario_await("child");
     scenario_wait();
-    while (wait(NULL) > 0) {}
+    int status;
+    while (wait(&status) > 0) check(WIFEXITED(status) && !WEXITSTATUS(status));
     return scenario_end();
 }

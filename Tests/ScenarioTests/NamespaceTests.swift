@@ -108,14 +108,14 @@ import Testing
         }
     }
     /// As in a container: its /proc lies on another one; with a user namespace nobody there may come back into the network outside.
-    @Test(.enabled(if: User.available.contains(.root)), arguments: [("keep", []), ("ns", []), ("ns", ["--user", "--map-root-user"])])
-    func `mounts of a child are there again where a proc lies on another`(pids: String, users: [String]) {
-        scenario("mount-proc-\(pids)\(users.isEmpty ? "" : "-users")", as: .root) { s in
+    @Test(.enabled(if: User.available.contains(.root)), arguments: [("keep", [], "part-mounts"), ("ns", [], "part-mounts"), ("ns", ["--user", "--map-root-user"], "bwrap"), ("ns", ["--user", "--map-root-user"], "part-mounts")])
+    func `mounts of a child are there again where a proc lies on another`(pids: String, users: [String], program: String) {
+        scenario("mount-proc-\(program)-\(pids)\(users.isEmpty ? "" : "-users")", as: .root) { s in
             // The process ids that the tree had are free again.
             let new = ["/usr/bin/unshare"] + users + ["--pid", "--fork", "--mount-proc", "/bin/sh"], inside = new + ["-c", "\"$@\"; exit 0", "sh"]
             let later = new + ["-c", "echo 100 > /proc/sys/kernel/ns_last_pid; \"$@\"; exit $?", "sh"]
             // (The shell tells in the file of errors who was killed.)
-            try s.start(inside + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program(users.isEmpty ? "namespaces-part-mounts" : "namespaces-bwrap")], ckrun: false)
+            try s.start(inside + [s.installation.ckrun, "--name", s.tag, "--", try s.installation.program("namespaces-" + program)], ckrun: false)
             try s.waitUntilReady()
             s.generation = 1
             func child(of p: pid_t) throws -> pid_t { try #require(read("/proc/\(p)/task/\(p)/children").split(separator: " ").first.flatMap { pid_t($0) }) }

@@ -54,7 +54,8 @@ import Testing
         }
     }
 
-    static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy"), ("inner", "its name lies in other mounts than those of the first process there")]
+    static let mounts = [("overlay", "a file system that only a part of the tree sees"), ("removed", "what it shows has been removed"), ("terminal", "a terminal that is bound over a file"), ("twice", "of which this one is no copy"), ("inner", "its name lies in other mounts than those of the first process there"),
+                         ("attribute", "file is immutable, append-only or not to be dumped"), ("loud", "the tree watches whether its root is opened")]
     /// Mounts that follow others.
     static let groups = [("slave", "receives what is mounted (as a slave)"), ("peers", "of which none shows all"), ("covered", "its options were changed in the namespace"), ("source", "it is mounted from /a/name"), ("many", "4096 at most"), ("stacked", "in a mnt namespace of a part of the tree")]
     @Test(.enabled(if: getuid() == 0), arguments: mounts.map { ("refuse-mounts", $0.0, $0.1) } + groups.map { ("refuse-groups", $0.0, $0.1) })
