@@ -47,6 +47,29 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: User.available.contains { $0.isOther })) func `root's restart of a user's tree watches nothing that the user may not`() throws {
+        let user = try #require(User.available.first { $0.isOther })
+        withPlace { place in
+            scenario("exchange-watch", as: user) { s in
+                let owner = getpwnam(user.rawValue).pointee.pw_uid, his = place + "/his", secret = place + "/secret"
+                for folder in [his, his + "/p", his + "/p/inner"] { mkdir(folder, 0o755); chown(folder, owner, owner) }
+                for folder in [secret, secret + "/inner"] { mkdir(folder, 0o700) }
+                try s.start([try s.installation.program("events-far"), his + "/p/inner"])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                rename(his + "/p", his + "/q")
+                symlink(secret, his + "/p")
+                s.go()
+                let result = try run([s.statefile], in: s.folder, environment: s.environment)
+                if result.status == .exited(0) || !result.errors.contains("inotify queue: watch on \(his)/p/inner") || !result.errors.contains("permission denied") { throw Failure("\(result)") }
+                unlink(his + "/p")
+                rename(his + "/q", his + "/p")
+                try s.restart()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
     /// What could not be given its name again by root is told while the program still runs.
     @Test(arguments: [("socket", "another user may exchange a folder of its path"), ("bind", "which it shows, or a folder of that path")])
     func `what another user may exchange already is refused at the checkpoint`(kind: String, words: String) {
