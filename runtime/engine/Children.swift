@@ -73,11 +73,13 @@ func stopSignal(_ i: Int) -> Int32 {
     return signal
 }
 
-/// The terminal's stop signals do nothing in an orphaned process group: then it is SIGSTOP.
+/// The terminal's stop signals do nothing in an orphaned process group: then it is SIGSTOP.  Elsewhere the child takes its time on a busy machine.
 private func stop(_ n: Int, _ signal: Int) {
     _ = system(CKPT_SYS_kill, Int(pidHere(n)), signal)
     if signal != sigstop {
-        for _ in 0..<500 {
+        let milliseconds = isOrphaned(n) ? 500 : 60_000
+        for _ in 0..<milliseconds {
+            checkAborted()
             if seen(n, untraced | noWait | noHang) { return }
             var t = ckpt_timespec(sec: 0, nsec: 1_000_000)
             _ = system(CKPT_SYS_nanosleep, int(&t), 0)
@@ -85,6 +87,16 @@ private func stop(_ n: Int, _ signal: Int) {
         _ = system(CKPT_SYS_kill, Int(pidHere(n)), sigstop)
     }
     awaitStop(n, untraced | noWait)
+}
+
+/// credentials(7): no process of its group has a parent in another group of the same session, as far as the tree knows.
+private func isOrphaned(_ n: Int) -> Bool {
+    let group = nodes[n].pointee.pgid, session = nodes[n].pointee.sid
+    for m in 0..<Int(state.pointee.node_count) where nodes[m].pointee.pgid == group && nodes[m].pointee.sid == session && nodes[m].pointee.parent >= 0 {
+        let parent = nodes[Int(nodes[m].pointee.parent)].pointee
+        if parent.pgid != group && parent.sid == session { return false }
+    }
+    return true
 }
 
 private func awaitStop(_ n: Int, _ options: Int) {
