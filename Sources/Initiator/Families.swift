@@ -11,7 +11,7 @@ func arrangeFamilies(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refus
     for (i, p) in tree.processes.enumerated() {
         if let parent = byPid[p.stat.parent], parent != i { p.parent = parent }
         // NSsid and NSpgid show them as the task itself does; 0: outside its pid namespace.
-        let inward = tree.depth(of: p.pids) ?? 0
+        let inward = p.innerLevels
         p.terminalSession = p.status.numbers("NSsid").dropLast(inward).last.map { Int32($0) } ?? p.stat.terminalSession
         p.group = p.status.numbers("NSpgid").dropLast(inward).last.map { Int32($0) } ?? p.stat.group
     }

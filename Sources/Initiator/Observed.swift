@@ -36,6 +36,7 @@ final class ObservedProcess {
     var slot = -1                       // of the segment
     var tasks: [ObservedTask] = []
     var parent: Int? = nil              // index in the tree
+    var innerLevels = 0                 // pid namespaces of the tree that it was born in, also when nobody lives there any more
     var group: Int32 = 0, terminalSession: Int32 = 0    // as the tree sees them; 0: outside
     var isOrphan = false
     var namespaces: [UInt32: Int] = [:]                 // by kind: its own, in the tree's list

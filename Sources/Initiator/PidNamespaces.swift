@@ -58,6 +58,7 @@ private func placeZombie(_ p: ObservedProcess, _ level: Int, _ tree: ObservedTre
 
 private func number(_ p: ObservedProcess, _ level: Int, _ tree: ObservedTree) {
     let own = p.status.namespaceProcessPids
+    p.innerLevels = max(0, own.count - level)
     p.slotPid = own.last ?? p.pid
     if own.count >= level { p.ownPid = own[level - 1] }
     let chain = tree.chain(of: p.pids)

@@ -47,6 +47,10 @@ import Testing
         feature("namespaces-ipc", ["users-pids"], treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `binds and empty file systems that only the tree sees are there again`() { feature("namespaces-mounts") }
+    @Test func `a pid namespace of which only the end of its first process is left comes to that again`() {
+        feature("namespaces-dead", users: Self.privileged)
+        feature("namespaces-dead", treatments: [.twice], users: Self.privileged, pids: ["ns"])
+    }
     @Test func `whatever else the whole tree has mounted for itself is there again`() {
         feature("namespaces-whole-mounts")
         feature("namespaces-whole-mounts", treatments: [.twice], users: Self.privileged, pids: ["ns"])
