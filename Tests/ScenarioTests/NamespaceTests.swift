@@ -62,6 +62,15 @@ import Testing
     @Test(arguments: [["--compress", "zstd"], ["--pre-copy"], ["--self-contained"], ["--face", "exec"]]) func `mounts of a child come back however the statefile is written`(options: [String]) {
         for program in ["namespaces-part-mounts", "namespaces-bwrap"] { feature(program, treatments: [.twice], by: .file(options)) }
     }
+    @Test(.enabled(if: User.available.contains(.root)), arguments: ["namespaces-part-mounts", "namespaces-bwrap"]) func `what a restart has mounted for its pid namespace is not there after one without`(program: String) {
+        scenario("mount-pids-\(program)", as: .root) { s in
+            try s.start([try s.installation.program(program)])
+            try s.waitUntilReady()
+            for pids in ["ns", "keep", "ns"] { try s.move(["--pids", pids]) }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `mounts of a child go through a pipe`() { for program in ["namespaces-part-mounts", "namespaces-bwrap"] { feature(program, treatments: [.twice], by: .pipe()) } }
     @Test func `mounts of a child come back from a delta`() {
         for user in User.available {

@@ -150,6 +150,11 @@ func isStandIn(_ k: Int) -> Bool {
     let below = attached(Int(mounts[k].pointee.parent))
     return attached(k) > 0 && below > 0 && mountNumber(attached(k)) == mountNumber(below)
 }
+/// Then the mount has the options of the one above.
+private func hasStandIn(_ k: Int) -> Bool {
+    for above in 0..<mounts.count where mounts[above].pointee.parent == UInt32(k) && isStandIn(above) { return true }
+    return false
+}
 private func standIn(_ k: Int) -> Bool {
     guard isOfEarlierRestart(k) else { return false }
     let parent = Int(mounts[k].pointee.parent), r = attached(parent) > 0 ? system(CKPT_SYS_fcntl, Int(attached(parent)), 1030, 0) : -9
@@ -446,7 +451,7 @@ private func compare(_ i: Int, _ seen: inout MountTable) {
     for k in 0..<mounts.count where isOf(k, i) {
         var found = -1
         for s in 0..<seen.count where found < 0 && !seen.all[s].used && isShown(k, seen.all[s], seen) && isPropagated(k, seen.all[s]) && isOnItsParent(k, seen.all[s], seen) { found = s }
-        if found < 0 && isOfEarlierRestart(k) { continue }
+        if found < 0 && (isOfEarlierRestart(k) || hasStandIn(k)) { continue }
         guard found >= 0 else {
             refuse(.lacks) { l in
                 putMount(k, &l); l.put("it is not as it was, or not on what it was ("); l.put(text: bytes(mounts[k].pointee.line)); l.put("); "); l.put(isFromOutside(k) ? "restart it where the same is mounted as at the checkpoint" : "restart it on the kernel that it was checkpointed on")
