@@ -47,7 +47,7 @@ extension SystemContent {
         for o in around.mounts where o.root == "/" && o.deviceNumber == Path.deviceWord(s.deviceNumber) {
             let path = o.point == "/" ? link : o.point + link
             guard Path.mount(ofPath: path, in: around.view) == o.id, (try? Path.statusOfName(Path.of(path, in: around.view)))?.inodeNumber == s.inodeNumber else { continue }
-            if let trusted = TrustedUsers(tree), o.point != "/", trusted.mayBeExchanged(o.point, of: around.view, links: false, to: .file) {
+            if let trusted = tree.trustedUsers, o.point != "/", trusted.mayBeExchanged(o.point, of: around.view, links: false, to: .file) {
                 refusals.add(pid: p.pid, fd: fd, "\(path): in a mount that was unmounted while it was in use, and another user may exchange \(o.point), where it is mounted outside", "mount it in a folder that only root may change")
             }
             let before = place

@@ -91,6 +91,8 @@ struct ObservedDescriptor {
 struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int32, tid: Int32, clock: Int32 }
 
 final class ObservedTree {
+    lazy var loudFiles = LoudFiles(self)                // looked at once, in the pause
+    lazy var trustedUsers = TrustedUsers(self)
     var processes: [ObservedProcess] = []
     lazy var owners = findOwners()
     lazy var ourUsers = Namespace.number(Kernel.processID, "user")      // the initiator's user namespace

@@ -67,7 +67,7 @@ extension Operation {
     private func surroundings(_ tree: ObservedTree) -> Int32? {
         if let whole = tree.namespaces.first(where: { $0.isWhole && $0.kind == CKPT_NAMESPACE_MOUNT }) { return whole.sample.view }
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
-if let there = tree.live.first(where: { $0.namespace("mnt") == outer }) { return there.view }
+        if let there = tree.live.first(where: { $0.namespace("mnt") == outer }) { return there.view }
         // Or we, or the engine that has restarted it.
         return [Kernel.processID, tree.processes[tree.root].stat.parent].first { Namespace.number($0, "mnt") == outer }
     }
@@ -132,7 +132,7 @@ if let there = tree.live.first(where: { $0.namespace("mnt") == outer }) { return
             }
             r.kind = CKPT_MOUNT_BIND; r.source = source; r.part!.outer = o
             r.part!.mode = UInt32(s.st_mode); r.part!.rdev = UInt64(s.st_rdev); r.part!.owner = ownUsers.inside(s.st_uid, s.st_gid).0
-            if let trusted = TrustedUsers(tree), trusted.mayBeExchanged(source, of: around.view, links: false, to: .file, owner: r.part!.owner) {
+            if let trusted = tree.trustedUsers, trusted.mayBeExchanged(source, of: around.view, links: false, to: .file, owner: r.part!.owner) {
                 throw Unmakeable("another user may exchange \(source), which it shows, or a folder of that path", "bind it from a folder that only root may change")
             }
             let major = UInt64(s.st_rdev) >> 8 & 0xfff
@@ -163,9 +163,8 @@ if let there = tree.live.first(where: { $0.namespace("mnt") == outer }) { return
 
     /// Of the tmpfs that are made for this namespace: each part of it that is seen, from the outside in.
     private func takeContents(_ n: inout ObservedNamespace, _ mine: PartMounts, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
-        let loud = LoudFiles(tree)
         for (i, m) in mine.mounts.enumerated() where m.type == "tmpfs" && n.mounts[i].part?.system == MountPlace(namespace: mine.namespace, mount: i) {
-            var contents = TmpfsContents(loud)
+            var contents = TmpfsContents(tree.loudFiles)
             let showing = mine.mounts.filter { $0.device == m.device }.sorted { $0.root.utf8.count < $1.root.utf8.count }
             var roots: [String] = []
             for s in showing where !roots.contains(where: { Mount.path(s.root, isBelow: $0) }) {

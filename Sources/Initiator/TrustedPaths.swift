@@ -41,7 +41,7 @@ extension SystemContent {
     /// When it is known who is connected to whom.
     func refuseExchangeableNames() {
         if tree.parts.isEmpty { return }
-        guard let trusted = TrustedUsers(tree) else { return }
+        guard let trusted = tree.trustedUsers else { return }
         for s in survey.all where s.family == SocketFamily.unix && !s.refused {
             guard let part = tree.part(UInt32(s.record.mounts)) else { continue }
             let folder = tables.text(at: s.record.path_folder)

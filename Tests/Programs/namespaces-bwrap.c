@@ -1,4 +1,5 @@
 // As `bwrap` runs a program: another root, all namespaces of its own, a /dev, a /proc and a /tmp; the scenario's folders are bound into it.
+// "bare": with nothing of the outer root but /usr; "bare-copy": its child has a copy of these mounts; "bare-named": with a socket that has a name, too.
 #include "namespaces-mounts.h"
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -24,18 +25,27 @@ int main(int argc, char **argv) {
     strcpy(folder, self);
     *strrchr(folder, '/') = 0;
     const char *place = getenv("SCENARIO"), *sessions = getenv("CKPT_DIR");
-    if (argc == 1 && !sessions) sessions = "/dev/shm";
-    if (argc == 1) execlp("bwrap", "bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--unshare-all", "--hostname", "sandbox", "--ro-bind", folder, folder,
+    const char *kind = argc > 2 ? argv[2] : argc > 1 ? argv[1] : "";
+    int isBare = !strncmp(kind, "bare", 4), isInside = argc > 1 && !strcmp(argv[1], "inside"), isNamed = !isBare || !strcmp(kind, "bare-named");
+    if (!isInside && !sessions) sessions = "/dev/shm";
+    if (!isInside && isBare) {
+        execlp("bwrap", "bwrap", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
+               "--unshare-all", "--cap-add", "ALL", "--hostname", "sandbox", "--ro-bind", folder, folder, "--bind", place, place, "--bind", sessions, sessions, self, "inside", kind, NULL);
+        return 9;
+    }
+    if (!isInside) execlp("bwrap", "bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--unshare-all", "--hostname", "sandbox", "--ro-bind", folder, folder,
                           "--bind", place, place, "--bind", sessions, sessions, self, "inside", NULL);
-    if (argc == 1) return 9;
+    if (!isInside) return 9;
     mounts_write("/tmp/mine", "in the sandbox");
     int memory = must(open("/tmp/mine", O_RDWR)), null = must(open("/dev/null", O_RDWR)), pid = getpid();
     char host[70];
     struct sockaddr_un named, abstract;
-    int sockets[] = { listener("/tmp/name", 0, &named), listener("ckpt-sandbox", 1, &abstract) };
+    int sockets[] = { isNamed ? listener("/tmp/name", 0, &named) : -1, listener("ckpt-sandbox", 1, &abstract) };
     pid_t child = must(fork());
+    if (!child && !strcmp(kind, "bare-copy")) must(unshare(CLONE_NEWNS));
     if (!child) { scenario_touch("child"); scenario_await("go"); same(pid, getppid()); mounts_text_is("/tmp/mine", "in the sandbox"); scenario_leave(3); }
     scenario_await("child");
+    mounts_sorted = isBare;
     mounts_read(&mounts_before);
     scenario_wait();
     mounts_same();
@@ -44,7 +54,8 @@ int main(int argc, char **argv) {
     same(14, lseek(memory, 0, SEEK_END)); same(1, write(null, "x", 1));
     mounts_text_is("/tmp/mine", "in the sandbox");
     check(open("/usr/mine", O_CREAT | O_WRONLY, 0600) == -1 && access("/dev/pts/ptmx", F_OK) == 0);
-    reach(sockets[0], &named); reach(sockets[1], &abstract);
+    if (isNamed) reach(sockets[0], &named);
+    reach(sockets[1], &abstract);
     scenario_child(child, 3);
     return scenario_end();
 }

@@ -5,6 +5,9 @@
 #include <sys/sysmacros.h>
 struct mounts { int count; char line[400][600]; };
 static struct mounts mounts_before, mounts_after;
+// Of a copy with another root only what lies on what is the same again, not the order of the others.
+static int mounts_sorted;
+static int mounts_compare(const void *a, const void *b) { return strcmp(a, b); }
 // Without what is given anew: numbers of mounts, devices and peers.  What control groups are called depends on who looks.
 static void mounts_read(struct mounts *m) {
     FILE *f = must(fopen("/proc/self/mountinfo", "re"));
@@ -16,6 +19,7 @@ static void mounts_read(struct mounts *m) {
         snprintf(m->line[m->count++], 600, "%s %s %s %s", strncmp(system, "cgroup", 6) ? root : "*", point, options, rest);
     }
     fclose(f);
+    if (mounts_sorted) qsort(m->line, m->count, sizeof m->line[0], mounts_compare);
 }
 static int mounts_shows_processes(const char *line) { return !!strstr(line, "- proc "); }
 // The same mounts in the same order.  What shows processes is mounted when they are there; a restart with pids of its own has one more /proc.

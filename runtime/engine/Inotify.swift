@@ -5,10 +5,10 @@ import EngineBoot
 import Freestanding
 
 func addWatches(_ e: Int, _ fd: Int) {
-    let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000
+    let v = events[e].pointee, dontFollow: UInt32 = 0x0200_0000, p = holder(of: e)
     for k in 0..<v.item_count {
         let w = watches[v.first_item + k].pointee, path = w.mounts == 0 ? relocated(bytes(w.path)) : bytes(w.path)
-        let r = withMounts(w.mounts) { add(fd, path, w.mask | dontFollow, w.wd, for: e) }
+        let r = withMounts(w.mounts) { add(fd, path, w.mask | dontFollow, w.wd, holder: p) }
         if case .limited(let limit)? = ReplayOutcome.ofWatch(r) { refuse(.lacks) { $0.put("inotify queue: "); $0.put(limit.cause); $0.put("; "); $0.put(limit.remedy) } }
         guard r >= 0 else { refuse(r) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put("; put it back, or use --relocate OLD=NEW") } }
         guard r == Int(w.wd) else { refuse(.lacks) { l in l.put("inotify queue: watch on "); l.put(text: path); l.put(": this kernel cannot give it its number; it lacks CONFIG_CHECKPOINT_RESTORE") } }
@@ -17,12 +17,12 @@ func addWatches(_ e: Int, _ fd: Int) {
 }
 
 /// Root adds it as whose the queue is: by a path that he has exchanged he would be told of what he may not read.  What he may not watch (any more) root adds
-/// where nobody else can exchange the path.
-private func add(_ fd: Int, _ path: Text, _ mask: UInt32, _ wd: Int32, for e: Int) -> Int {
-    let p = holder(of: e), notPermitted = -13
+/// where nobody but root can exchange the path.
+private func add(_ fd: Int, _ path: Text, _ mask: UInt32, _ wd: Int32, holder p: Int) -> Int {
+    let notPermitted = -13, root: UInt32 = 0
     if p < 0 || currentIds(false)[1] != 0 || engine_uid(processes[p], 1).pointee == 0 { return addWatch(fd, path, mask, number: wd) }
     let r = asUser(of: p) { addWatch(fd, path, mask, number: wd) }
-    guard r == notPermitted, isRootAmongOthers, case .to(let file) = walk(path, links: false, to: .file) else { return r }
+    guard r == notPermitted, isRootAmongOthers, case .to(let file) = walkPath(path, from: nil, root: nil, links: false, to: .file, { $0 == root }) else { return r }
     _ = ckpt_close(file)
     return addWatch(fd, path, mask, number: wd)
 }
