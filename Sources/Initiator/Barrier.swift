@@ -48,7 +48,7 @@ final class Barrier {
         generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
         try awaitAbandoned()
         do throws(SystemError) {
-            try segment.file.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
+            try segment.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
         } catch {
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(segment.path): \(error.text)", remedy: "free memory or set CKPT_DIR to a folder with room")])
         }

@@ -460,9 +460,9 @@ final class Census {
         let threads = processes.reduce(0) { $0 + Proc.threads(of: $1.pid).count }
         let tasks = min(threads * 2 + 64, Int(CKPT_MAX_TASKS)), slots = min(processes.count * 2 + 32, Int(CKPT_MAX_PROCESSES))
         do throws(SystemError) {
-            try segment.file.allocate(at: UInt64(CKPT_OFFSET_PROCESSES), count: UInt64(slots) * 4096)
-            try segment.file.allocate(at: UInt64(CKPT_OFFSET_TASKS), count: UInt64(tasks) * 256)
-            try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA), count: 1 << 20)
+            try segment.allocate(at: UInt64(CKPT_OFFSET_PROCESSES), count: UInt64(slots) * 4096)
+            try segment.allocate(at: UInt64(CKPT_OFFSET_TASKS), count: UInt64(tasks) * 256)
+            try segment.allocate(at: UInt64(CKPT_OFFSET_ARENA), count: 1 << 20)
         } catch { throw failure(.system, "\(segment.path): \(error.text)", "free memory, or set CKPT_DIR to a folder with room before ckrun") }
     }
     private func refuse(_ pid: Int32, _ what: String, _ remedy: String) { refusals.add(pid: pid, what, remedy) }

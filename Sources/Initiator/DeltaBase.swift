@@ -127,7 +127,7 @@ extension Operation {
             chosen = Array(runs.sorted { $0.pages > $1.pages }.prefix(room)).sorted { ($0.object, $0.address) < ($1.object, $1.address) }
         }
         let size = UInt64(chosen.count * stride)
-        guard size > 0, (try? segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + used, count: size + 8)) != nil else { return nil }
+        guard size > 0, (try? segment.allocate(at: UInt64(CKPT_OFFSET_ARENA) + used, count: size + 8)) != nil else { return nil }
         let at = ckpt_arena_claim(segment.pointer, size)
         guard at != ~0 else { return nil }
         chosen.withUnsafeBytes { ckpt_arena(segment.pointer, at).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }

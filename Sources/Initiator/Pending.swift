@@ -108,7 +108,7 @@ extension Operation {
     func claim<T>(_ p: ObservedProcess, _ array: [T]) throws(CheckpointFailure) -> UInt64 {
         if array.isEmpty { return 0 }
         let size = UInt64(MemoryLayout<T>.stride * array.count)
-        do throws(SystemError) { try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&segment.pointer.pointee.arena_used), count: size + 8) } catch {
+        do throws(SystemError) { try segment.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&segment.pointer.pointee.arena_used), count: size + 8) } catch {
             throw CheckpointFailure([problem(.system, segment.path, error.text, remedy: "free memory, or set CKPT_DIR to a folder with room before ckrun")])
         }
         let at = ckpt_arena_claim(segment.pointer, size)

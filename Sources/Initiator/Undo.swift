@@ -65,7 +65,7 @@ final class OptionUndo {
         let s = segment.pointer
         if next == 0 {
             let size = UInt64(capacity * MemoryLayout<ckpt_undo>.stride)
-            try segment.file.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&s.pointee.arena_used), count: size + 8)
+            try segment.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&s.pointee.arena_used), count: size + 8)
             let at = ckpt_arena_claim(s, size)
             guard at != ~0 else { throw SystemError("session arena", errno: 12) }
             s.pointee.undo_offset = at

@@ -16,15 +16,18 @@ public enum Sessions {
         var segments: [Segment] = []
         for folder in SessionFolder.all {
             for name in try names(in: folder) where name.count == 16 {
-                do throws(Segment.Rejection) { segments.append(try Segment(path: folder + "/" + name)) } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
+                do throws(Segment.Rejection) {
+                    let segment = try Segment(path: folder + "/" + name)
+                    segment.letFileGo()
+                    segments.append(segment)
+                } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
             }
         }
         return segments
     }
 
     private static func live(_ segments: [Segment]) throws(SystemError) -> [(segment: Segment, members: [Member])] {
-        // Each of them is a descriptor of ours: without one more, nobody would be found.
-        _ = try names(in: "/proc")
+        try File.requireSpare(16)       // without any, nobody would be found
         var members = members(of: segments)
         let named = lookAgain(segments, &members)
         var found: [(Segment, [Member])] = []

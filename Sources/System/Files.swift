@@ -12,6 +12,11 @@ public final class File: @unchecked Sendable {
     public convenience init(_ path: String, flags: Int32 = O_RDONLY, mode: mode_t = 0) throws(SystemError) {
         self.init(adopting: try retrying("open \(path)") { Glibc.open(Path.seen(path), flags | O_CLOEXEC, mode) })
     }
+    /// EMFILE or ENFILE where `count` more can't be open at once.
+    public static func requireSpare(_ count: Int) throws(SystemError) {
+        var spare: [File] = []
+        while spare.count < count { spare.append(try File("/dev/null")) }
+    }
     public func read(at offset: UInt64, count: Int) throws(SystemError) -> [UInt8] {
         var done = 0
         var failure: SystemError?

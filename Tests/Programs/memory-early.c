@@ -22,6 +22,8 @@ int main(int argc, char **argv) {
     char *space = must(mmap(NULL, 8 * S, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     char *m = must(mmap(space + S, S, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)), *empty = space + 4 * S, *fresh = NULL;
     must(mprotect(empty, S, PROT_READ | PROT_WRITE));
+    // Where the snapshot misses a mapping is then the first place for memory of its own.
+    while ((char *)must(mmap(NULL, 16 * P, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) > space) { }
     scenario_fill(m, S, 1);
     static const struct { const char *kind; int advice; const char *flag; } advices[] = {
         { "dontfork", MADV_DONTFORK, " dc" }, { "wipeonfork", MADV_WIPEONFORK, " wf" }, { "dontdump", MADV_DONTDUMP, " dd" }, { "hugepage", MADV_HUGEPAGE, " hg" }, { "random", MADV_RANDOM, " rr" } };

@@ -24,7 +24,7 @@ import Testing
     @Test(arguments: ["nothing", "dontfork", "wipeonfork", "dontdump", "hugepage", "random", "lock", "protect", "drop", "touch", "unmap", "shared", "new"])
     func `memory that changes just before a checkpoint is saved as it is then`(kind: String) {
         scenario("memory-early-\(kind)") { s in
-            try s.start([try s.installation.program("memory-early"), kind])
+            try s.start([try s.installation.program("memory-early"), kind] + (kind == "dontfork" ? ["64"] : []))       // enough for two writers
             try s.waitUntilReady()
             try s.checkpoint(at: "call") {
                 FileManager.default.createFile(atPath: s.path("advise"), contents: nil)

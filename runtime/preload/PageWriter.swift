@@ -51,7 +51,7 @@ struct PageWriter {
             if i == count { return }
             let mine = part(of: list[i], piece - before)
             try writeRange(mine)
-            if isSnapshot { letGo(mine) }
+            if isSnapshot && !overlapsOthers(crew, mine) { letGo(mine) }
         }
     }
 
@@ -63,6 +63,9 @@ struct PageWriter {
         let dontNeed: Int32 = 4
         _ = ckpt_madvise(piece.start, piece.end - piece.start, dontNeed)
     }
+
+    /// What is not as expected is found when the snapshot is proven; until then nobody may lose their stack.
+    private func overlapsOthers(_ crew: UnsafeMutablePointer<ckpt_crew>, _ piece: ckpt_range) -> Bool { piece.start < crew.pointee.others_end && crew.pointee.others < piece.end }
 
     /// `object` of a private range: 1 + its protection when it can't be read as it is.
     private mutating func writeRange(_ range: ckpt_range) throws(WriteError) {

@@ -32,7 +32,8 @@ func writeRanges(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsaf
                  shared: Bool, isSnapshot: Bool) throws(WriteError) -> UInt64 {
     let list = ckpt_arena(session, process.pointee.ranges_offset).assumingMemoryBound(to: ckpt_range.self)
     var crew = ckpt_crew(next: 0, session: session, process: process, ranges: list, range_count: UInt64(process.pointee.ranges_count), statefile: channel.statefile.value,
-                         pagemap: channel.pagemap.value, is_shared: shared ? 1 : 0, is_snapshot: isSnapshot ? 1 : 0, is_stream: channel.isStream ? 1 : 0, failed: 0, code: 0, error: 0, detail: 0)
+                         pagemap: channel.pagemap.value, is_shared: shared ? 1 : 0, is_snapshot: isSnapshot ? 1 : 0, is_stream: channel.isStream ? 1 : 0, failed: 0, code: 0, error: 0, detail: 0,
+                         others: 0, others_end: 0)
     return try withUnsafeMutablePointer(to: &crew) { (crew) throws(WriteError) in
         var others = startWriters(crew, wanted(crew))
         var own = PageWriter(crew, ckpt_own_workspace())
@@ -87,6 +88,7 @@ private func startWriters(_ crew: UnsafeMutablePointer<ckpt_crew>, _ wanted: Int
     let block = ckpt_mmap(0, others.size, Mapping.read | Mapping.write, Mapping.private | Mapping.anonymous, -1, 0)
     if block < 0 && block > -4096 { return others }
     others.block = UInt64(UInt(bitPattern: block))
+    crew.pointee.others = others.block; crew.pointee.others_end = others.block + others.size
     while others.count < wanted - 1 {
         let w = others.writer(others.count)
         w.pointee.crew = crew
