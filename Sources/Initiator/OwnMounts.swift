@@ -49,7 +49,7 @@ extension Operation {
         guard m.type == "tmpfs", m.root == "/", !m.superOptions.contains("ro"), !others.contains(where: { $0.device == m.device && $0.point != m.point }) else { return nil }
         var r = ObservedMount(kind: CKPT_MOUNT_TMPFS, source: m.source, target: m.point, flags: m.flags, options: m.superOptions.filter { $0 != "rw" && $0 != "ro" }.map(inside).joined(separator: ","))
         var isRefused = false
-        r.contents = try TmpfsContents(there, tree.loudFiles, refuse: { _, _ in isRefused = true })
+        r.contents = try TmpfsContents(there, tree, refuse: { _, _ in isRefused = true })
         return isRefused ? nil : r
     }
 

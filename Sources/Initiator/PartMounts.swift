@@ -164,7 +164,7 @@ extension Operation {
     /// Of the tmpfs that are made for this namespace: each part of it that is seen, from the outside in.
     private func takeContents(_ n: inout ObservedNamespace, _ mine: PartMounts, _ tree: ObservedTree, _ refuse: (String, String) -> Void) throws(SystemError) {
         for (i, m) in mine.mounts.enumerated() where m.type == "tmpfs" && n.mounts[i].part?.system == MountPlace(namespace: mine.namespace, mount: i) {
-            var contents = TmpfsContents(tree.loudFiles)
+            var contents = TmpfsContents(tree)
             let showing = mine.mounts.filter { $0.device == m.device }.sorted { $0.root.utf8.count < $1.root.utf8.count }
             var roots: [String] = []
             for s in showing where !roots.contains(where: { Mount.path(s.root, isBelow: $0) }) {

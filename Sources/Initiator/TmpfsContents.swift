@@ -9,13 +9,13 @@ import Glibc
 struct TmpfsContents {
     /// What may be in all files of one, and how many files.
     static let limit: UInt64 = 64 << 20, names = 20_000
-    struct Entry { var path: String, place: String, status: stat, target = "", link: Int? = nil }
+    struct Entry { var path: String, place: String, status: stat, target = "", link: Int? = nil, gap: UInt32 = 0, listing: UInt64 = 0 }
     private(set) var entries: [Entry] = []
     private var bytes: UInt64 = 0, views: [File] = []
-    private let loud: LoudFiles
+    private let loud: LoudFiles, reading: FoldersInReading
 
-    init(_ loud: LoudFiles) { self.loud = loud }
-    init(_ root: String, _ loud: LoudFiles, refuse: (String, String) -> Void) throws(SystemError) { self.loud = loud; try walk(root, below: "", refuse) }
+    init(_ tree: ObservedTree) { loud = tree.loudFiles; reading = tree.foldersInReading }
+    init(_ root: String, _ tree: ObservedTree, refuse: (String, String) -> Void) throws(SystemError) { self.init(tree); try walk(root, below: "", refuse) }
 
     /// What a mount shows of it: `folder` and all below.  The folders around that nobody sees.
     mutating func add(_ view: File, below folder: String, refuse: (String, String) -> Void) throws(SystemError) {
@@ -33,9 +33,9 @@ struct TmpfsContents {
     }
 
     private mutating func walk(_ root: String, below prefix: String, _ refuse: (String, String) -> Void) throws(SystemError) {
-        var first: [UInt64: Int] = [:], waiting = [(path: "", isHeard: false)]
+        var first: [UInt64: Int] = [:], waiting = [(path: "", isHeard: false, gap: UInt32(0))]
         let device = try Path.status(root).deviceNumber
-        while let (path, isHeard) = waiting.popLast() {
+        while let (path, isHeard, gap) = waiting.popLast() {
             let place = path.isEmpty ? root : root + "/" + path, s = path.isEmpty ? try Path.status(root) : try Path.statusOfName(place)
             var e = Entry(path: prefix.isEmpty ? path : path.isEmpty ? prefix : prefix + "/" + path, place: place, status: s)
             let kind = UInt32(s.st_mode) & FileType.mask
@@ -52,8 +52,22 @@ struct TmpfsContents {
             if bytes > Self.limit || entries.count >= Self.names {
                 return refuse("there is more in it than \(Self.limit >> 20) MiB or \(Self.names) files", "move what is large to a folder outside")
             }
+            e.gap = gap
+            var names: [(name: String, gap: UInt32)] = []
+            if kind == 0o040000 {
+                let all = try Path.listing(of: place, unnoticed: true)
+                names = all.filter { $0.name != "." && $0.name != ".." }.map { ($0.name, 0) }
+                if reading.contains(s) {
+                    let hasSocket = names.contains { n in (try? Path.statusOfName(place + "/" + n.name)).map { UInt32($0.st_mode) & FileType.mask == FileType.socket } ?? false }
+                    guard !hasSocket, let ordered = reading.inOrder(all) else {
+                        return refuse("\(path.isEmpty ? "its root" : path) is a folder that the tree is reading, and \(hasSocket ? "has a socket's name in it" : "more than \(FoldersInReading.limit) names in it are gone"): a restart could not go on there", "try again when it has been read or closed")
+                    }
+                    (names, e.listing) = (ordered, FoldersInReading.digest(all))
+                }
+            }
             entries.append(e)
-            if kind == 0o040000 { waiting += try Path.names(in: place, unnoticed: true).map { (path.isEmpty ? $0 : path + "/" + $0, isLoud) } }
+            // The last is the first to be made.
+            waiting += names.map { (path.isEmpty ? $0.name : path + "/" + $0.name, isLoud, $0.gap) }
         }
     }
 
@@ -75,6 +89,66 @@ struct LoudFiles {
         }
     }
     func contains(_ s: stat) -> Bool { !places.isEmpty && places.contains(Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)) }
+}
+
+/// Folders of tmpfs that are open and not at their beginning.  A position is a number that the name there was given when it was made; those of names that are
+/// gone are not given again.  So a folder that is made anew gets all of them in the same order, also those that are gone.
+struct FoldersInReading {
+    static let limit: UInt64 = 65_536
+    private struct Place: Hashable { var device: UInt64, inode: UInt64 }
+    private var places: Set<Place> = []
+    private var firstPosition: UInt64?          // nil: positions only count (before Linux 6.6)
+
+    init(_ tree: ObservedTree) {
+        let end: UInt64 = 0x7fff_ffff           // has been read
+        for p in tree.live {
+            for d in p.descriptors where d.mode & FileType.mask == FileType.directory && d.position != 0 && d.position != end { places.insert(Place(device: Path.deviceWord(d.device), inode: d.inode)) }
+        }
+        if !places.isEmpty { firstPosition = Self.probe() }
+    }
+    func contains(_ s: stat) -> Bool { !places.isEmpty && places.contains(Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)) }
+
+    /// The names, the last made first, each with how many were made before it and are gone; nil: too many.
+    func inOrder(_ all: [(name: String, next: UInt64)]) -> [(name: String, gap: UInt32)]? {
+        var at: [(name: String, position: UInt64)] = [], position: UInt64 = 0
+        for e in all { if e.name != "." && e.name != ".." { at.append((e.name, position)) }; position = e.next }
+        guard var expected = firstPosition else { return at.map { ($0.name, 0) } }
+        at.sort { $0.position < $1.position }
+        var ordered: [(name: String, gap: UInt32)] = [], gaps: UInt64 = 0
+        for e in at {
+            guard e.position >= expected, gaps + (e.position - expected) <= Self.limit else { return nil }
+            ordered.append((e.name, UInt32(e.position - expected)))
+            gaps += e.position - expected; expected = e.position + 1
+        }
+        return ordered.reversed()
+    }
+
+    static func digest(_ all: [(name: String, next: UInt64)]) -> UInt64 {
+        var crc: UInt32 = 0
+        for e in all {
+            e.name.nameBytes.withUnsafeBytes { crc = ckpt_crc32c_hw(crc, $0.baseAddress!, $0.count) }
+            withUnsafeBytes(of: e.next) { crc = ckpt_crc32c_hw(crc, $0.baseAddress!, $0.count) }
+        }
+        return 1 << 32 | UInt64(crc)
+    }
+
+    /// What this kernel gives to the first name, seen where one is made and another stays when it goes.
+    private static func probe() -> UInt64? {
+        (try? Path.withTemporaryFolder(in: "/dev/shm", probe(in:))) ?? nil
+    }
+    private static func probe(in folder: String) -> UInt64? {
+        let names = ["/first", "/second"].map { folder + $0 }
+        defer { for n in names { Path.remove(n) } }
+        func positions() -> [String: UInt64] {
+            var found: [String: UInt64] = [:], position: UInt64 = 0
+            for e in (try? Path.listing(of: folder, unnoticed: true)) ?? [] { found[e.name] = position; position = e.next }
+            return found
+        }
+        for n in names { _ = try? File(n, flags: O_CREAT | O_WRONLY, mode: 0o600) }
+        let before = positions()
+        Path.remove(names[0])
+        return before["second"] != nil && positions()["second"] == before["second"] ? before["first"] : nil
+    }
 }
 
 extension Operation {
@@ -110,7 +184,7 @@ extension Operation {
             (r.uid, r.gid) = ownUsers.inside(s.st_uid, s.st_gid)
             r.path = tables.text(e.path); r.target = tables.text(e.target)
             r.link = e.link.map { UInt32(before + $0) + 1 } ?? 0
-            r.rdev = UInt64(s.st_rdev)
+            r.rdev = UInt64(s.st_rdev); r.gap = e.gap; r.listing = e.listing
             if i < m.offsets.count && m.offsets[i] != 0 { r.size = UInt64(s.st_size); r.content = m.offsets[i] }
             r.accessed = ckpt_timespec(sec: Int64(s.st_atim.tv_sec), nsec: Int64(s.st_atim.tv_nsec))
             r.modified = ckpt_timespec(sec: Int64(s.st_mtim.tv_sec), nsec: Int64(s.st_mtim.tv_nsec))

@@ -114,15 +114,18 @@ public enum Path {
     }
     /// `unnoticed`: its times stay, where that is permitted.
     public static func names(in directory: String, unnoticed: Bool = false) throws(SystemError) -> [String] {
+        try listing(of: directory, unnoticed: unnoticed).map(\.name).filter { $0 != "." && $0 != ".." }
+    }
+    /// As readdir(3) tells it, each with the position behind it (d_off).
+    public static func listing(of directory: String, unnoticed: Bool) throws(SystemError) -> [(name: String, next: UInt64)] {
         let quiet = unnoticed ? Glibc.open(Path.seen(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC | 0o1000000) : -1
         guard let d = quiet >= 0 ? fdopendir(quiet) : opendir(Path.seen(directory)) else { throw SystemError("open \(directory)", errno: errno) }
         defer { closedir(d) }
-        var names: [String] = []
+        var all: [(name: String, next: UInt64)] = []
         while let entry = readdir(d) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(name: $0.prefix { $0 != 0 }) }
-            if name != "." && name != ".." { names.append(name) }
+            all.append((withUnsafeBytes(of: &entry.pointee.d_name) { String(name: $0.prefix { $0 != 0 }) }, UInt64(bitPattern: Int64(entry.pointee.d_off))))
         }
-        return names
+        return all
     }
     /// The names that are numbers: processes, tasks, descriptors.
     public static func numbers(in directory: String) throws(SystemError) -> [Int32] {
@@ -144,6 +147,13 @@ public enum Path {
         try retrying("write \(path)") { Glibc.write(file.number, bytes, bytes.count) }
     }
     public static func exists(_ path: String) -> Bool { access(path.systemName, F_OK) == 0 }
+    /// mkdtemp(3); removed with what `body` leaves of it empty.
+    public static func withTemporaryFolder<R>(in folder: String, _ body: (String) -> R) throws(SystemError) -> R {
+        var template = Array((folder + "/ckpt-XXXXXX").utf8CString)
+        guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp in \(folder)", errno: errno) }
+        defer { rmdir(template) }
+        return body(String(cString: template))
+    }
     public static func remove(_ path: String) { unlink(path.systemName) }
     public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from.systemName, to.systemName) } }
     /// fsync(2) of a folder: the rename itself is on the disk.

@@ -223,6 +223,17 @@ import Testing
     }
     @Test func `a tree in a time namespace of its own has clocks that go on`() { feature("namespaces-time", ["whole"]) }
     @Test func `what is in a tmpfs that only the tree sees is there again`() { feature("namespaces-memory") }
+    @Test(arguments: [[], ["5000", "part"]]) func `folders of a tmpfs that are being read are read on, whatever was removed in them`(arguments: [String]) { feature("namespaces-reading", arguments) }
+    @Test func `a folder of a tmpfs that is being read and has lost more names than a restart would make is refused`() {
+        scenario("reading-much") { s in
+            try s.start([try s.installation.program("namespaces-reading"), "70000", "part"])
+            try s.waitUntilReady()
+            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
+            if result.status != .exited(77) || !result.errors.contains("is a folder that the tree is reading, and more than 65536 names in it are gone") { throw Failure("\(result.status) \(result.errors)") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a tree that was started in another network than ckptctl has its sockets again`() {
         scenario("network-elsewhere", as: User.available.last!) { s in
             let inside = ["/usr/bin/unshare", "--user", "--map-current-user", "--net"]

@@ -14,7 +14,8 @@ func fill(mount k: Int) {
 func fill(mount k: Int, root: Int) {
     let buffer = anonymous(65536)
     for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) { make(i, root, buffer, k) }
-    // A folder's times change with what is put into it.
+    for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) && entries[i].pointee.listing != 0 { compareListing(i, root, buffer, k) }
+    // A folder's times change with what is put into it, and when it is read.
     var i = entries.count - 1
     while i >= 0 {
         if entries[i].pointee.mount == UInt32(k) && entries[i].pointee.link == 0 { setTimes(i, root, k) }
@@ -39,6 +40,7 @@ private func name(_ i: Int) -> Int { bytes(entries[i].pointee.path).pointee == 0
 
 private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
     let e = entries[i].pointee, path = name(i), kind = e.mode & 0o170000
+    if e.gap != 0 { skipPositions(i, root, buffer, k) }
     if e.link != 0 {
         let r = system(CKPT_SYS_linkat, root, name(Int(e.link) - 1), root, path, 0)
         guard r == 0 else { refuseEntry(i, r, k) }
@@ -54,6 +56,47 @@ private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k:
     if r == 0 { r = system(fchownat, root, path, Int(e.uid), Int(e.gid), noFollow) }
     if r == 0 && kind != 0o120000 { r = system(CKPT_SYS_fchmodat, root, path, Int(e.mode & 0o7777)) }
     guard r == 0 else { refuseEntry(i, r, k) }
+}
+
+/// In a folder that is being read, the positions of names that were gone.
+private func skipPositions(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
+    let path = bytes(entries[i].pointee.path), other = buffer.assumingMemoryBound(to: CChar.self), stem = StaticString(".ckpt-gone").cString, regular = 0o100600, slash: CChar = 47
+    var n = 0, folder = 0, j = 0
+    while path[n] != 0 { other[n] = path[n]; n += 1; if path[n - 1] == slash { folder = n } }
+    while stem[j] != 0 { other[folder + j] = stem[j]; j += 1 }
+    other[folder + j] = 0
+    for _ in 0..<entries[i].pointee.gap {
+        var r = system(CKPT_SYS_mknodat, root, int(buffer), regular, 0)
+        if r == 0 { r = system(CKPT_SYS_unlinkat, root, int(buffer), 0) }
+        guard r == 0 else { refuseEntry(i, r, k) }
+    }
+}
+
+/// FoldersInReading.digest
+private func compareListing(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
+    let folder = system(CKPT_SYS_openat, root, name(i), 0o2200000)
+    guard folder >= 0 else { refuseEntry(i, folder, k) }
+    var crc: UInt32 = 0
+    while true {
+        let n = system(CKPT_SYS_getdents64, folder, int(buffer), 65536)
+        guard n >= 0 else { refuseEntry(i, n, k) }
+        if n == 0 { break }
+        var at = 0
+        while at < n {
+            let name = (buffer + at + 19).assumingMemoryBound(to: CChar.self)
+            var length = 0
+            while name[length] != 0 { length += 1 }
+            crc = ckpt_crc32c_hw(crc, name, length)
+            crc = ckpt_crc32c_hw(crc, buffer + at + 8, 8)
+            at += Int(field(buffer, at + 16, UInt16.self))
+        }
+    }
+    _ = ckpt_close(Int32(truncatingIfNeeded: folder))
+    if entries[i].pointee.listing == 1 << 32 | UInt64(crc) { return }
+    refuse(.lacks) { l in
+        l.put("mount "); l.put(text: bytes(mounts[k].pointee.target)); l.put("/"); l.put(text: bytes(entries[i].pointee.path))
+        l.put(": the program was reading this folder, and this kernel would list it differently; restart it on the release of Linux where it was running")
+    }
 }
 
 /// Pages of zeros stay holes.
