@@ -59,14 +59,7 @@ extension SystemContent {
         guard let users = tree.namespaces[index].owner, !tree.isWhole(users), let first = tree.live.first(where: { $0.pids == pids && $0.slotPid == 1 }) else { return }
         let home = tree.place(of: first)
         for s in sockets where [s.local, s.remote].contains(where: { $0.count > 2 && $0[2] != 0 }) {
-            if UInt32(s.record.mounts) == home {
-                // What it does afterwards needs the /proc that a restart gives it.
-                guard let part = tree.part(home) else { continue }
-                if tree.namespaces[part.namespace].mounts.contains(where: { $0.target == "/proc" && $0.part?.type == "proc" && $0.part?.root == "/" && $0.part?.isLate == false }) { continue }
-                refuse(s, "Unix \(s.name): it was made in a pid namespace within a user namespace of the tree's own, whose first process (pid \(first.pid)) lives in mounts with a /proc of their own, or none",
-                       "use an abstract name there, or start ckrun inside of the namespace")
-                continue
-            }
+            if UInt32(s.record.mounts) == home { continue }
             refuse(s, "Unix \(s.name): it was made in a pid namespace within a user namespace of the tree's own, and its name lies in other mounts than those of the first process there (pid \(first.pid))",
                    "bind it where that process sees it, or start ckrun inside of the namespace")
         }

@@ -105,18 +105,7 @@ import Testing
         feature("namespaces-bwrap", treatments: [.twice], users: Self.privileged, pids: ["ns"])
     }
     @Test func `a sandbox with a root of its own is there again, and a copy of its mounts, with another root than the tree was started in`() {
-        for kind in ["bare", "bare-copy"] { feature("namespaces-bwrap", [kind], treatments: [.twice]) }
-    }
-    @Test func `a named socket of a sandbox that has only a proc of its own is refused by name`() {
-        for user in User.available {
-            scenario("sandbox-named", as: user) { s in
-                try s.start([try s.installation.program("namespaces-bwrap"), "bare-named"])
-                try s.waitUntilReady()
-                try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, "lives in mounts with a /proc of their own, or none")
-                s.go()
-                try s.expect(.exited(0), output: "ok\n")
-            }
-        }
+        for kind in ["bare", "bare-copy", "bare-named"] { feature("namespaces-bwrap", [kind], treatments: [.twice]) }
     }
     @Test(.enabled(if: User.available.contains(.root)), arguments: [[], ["outside"]]) func `mounts of a child are shared with those that they were shared with`(arguments: [String]) {
         scenario("mount-peers-\(arguments.first ?? "slave")", as: .root) { s in

@@ -9,7 +9,7 @@ extension Subject {
     ]
 }
 
-extension OracleTests {
+extension ServerOracleTests {
     @Test(arguments: Subject.eventLoops) func `an event loop goes on byte for byte`(subject: Subject) {
         for user in User.available { #expect(oracle(subject, as: user, count: soak ? 60 : 20) >= 10) }
     }

@@ -20,7 +20,8 @@ extension Subject {
     ]
 }
 
-extension OracleTests {
+/// Beside the other programs: one after the other they would take longer than all other tests together.
+@Suite(.serialized) struct ServerOracleTests {
     @Test(arguments: Subject.servers) func `servers and their clients print and write what they do undisturbed`(subject: Subject) {
         for user in User.available { #expect(oracle(subject, as: user, count: soak ? 60 : 20) >= 10) }
     }

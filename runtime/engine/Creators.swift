@@ -70,16 +70,22 @@ private let childEntry: @convention(c) (UInt64) -> Void = { _ in
 }
 /// As this process: a task of its own calls, in whose network and as whose user only that task is.  Who lives in a user namespace could not come back.
 private func callHere() -> Int {
-    let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, sharesFolder: UInt64 = 0x200, sharesHandlers: UInt64 = 0x800, isTask: UInt64 = 0x10000, waits: UInt64 = 0x4000
+    let sharesFolder: UInt64 = 0x200
+    let tid = runTask(sharesFolder, state.pointee.chunk, 65536, taskEntry)
+    return tid > 0 ? Int(state.pointee.creator_result) : tid
+}
+/// A task of this process, which ends by itself; returns its number, or a negative errno.
+func runTask(_ more: UInt64, _ stack: UInt64, _ size: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+    let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, sharesHandlers: UInt64 = 0x800, isTask: UInt64 = 0x10000, waits: UInt64 = 0x4000
     var a = ckpt_clone_args()
-    a.flags = sharesMemory | sharesFiles | sharesFolder | sharesHandlers | isTask | waits
-    a.stack = state.pointee.chunk; a.stack_size = 65536
-    let tid = ckpt_clone3(&a, taskEntry, 0)
+    a.flags = sharesMemory | sharesFiles | sharesHandlers | isTask | waits | more
+    a.stack = stack; a.stack_size = size
+    let tid = ckpt_clone3(&a, entry, 0)
     guard tid > 0 else { return tid }
     // Its number is free again, and this process has one task, when the kernel does not know it any more.
     let noSuchTask = -3
     while system(CKPT_SYS_tgkill, Int(ckpt_getpid()), tid, 0) != noSuchTask { pause(milliseconds: 1) }
-    return Int(state.pointee.creator_result)
+    return tid
 }
 private let taskEntry: @convention(c) (UInt64) -> Void = { _ in
     perform()

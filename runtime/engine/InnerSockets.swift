@@ -30,8 +30,17 @@ func makeInnerSockets() {
         any = true
     }
     guard any else { return }
-    makeUnixSockets()
-    completeSockets()
+    let inside = state.pointee.entered_users != 0
+    if inside { makeInTask() } else { makeAll() }
+}
+private func makeAll() { makeUnixSockets(); completeSockets() }
+/// Who is in a user namespace can enter other mounts and not come back, and has things to do where it is: a task goes there, and ends.
+private func makeInTask() {
+    let size = UInt64(ENGINE_MAIN_STACK), stack = UInt64(UInt(bitPattern: anonymous(size))), before = state.pointee.entered_mounts
+    let r = runTask(0, stack, size) { _ in makeAll(); ckpt_exit_thread(0) }
+    guard r > 0 else { refuse(r) { $0.put("sockets of a pid namespace: a task to make them") } }
+    state.pointee.entered_mounts = before
+    _ = ckpt_munmap(stack, size)
 }
 func takeReserved(_ mark: Int32, _ fd: Int) -> Int32 {
     let number = -2 - mark, r = system(CKPT_SYS_dup3, fd, Int(number), closeOnExec)

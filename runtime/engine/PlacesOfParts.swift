@@ -22,7 +22,7 @@ func withMounts<R>(_ place: UInt32, _ body: () -> R) -> R {
     if before == 0 { forgetHome() }
     return result
 }
-/// Who is in a user namespace can't come back: the first process of a pid namespace, which makes what it and its children have, and lives there.
+/// Who is in a user namespace can't come back: a task that makes what the first process of a pid namespace and its children have, and ends (InnerSockets).
 private func stay(_ place: UInt32) {
     // Its record, which it has not become yet.
     let n = Int(state.pointee.node), i = n < 0 || nodes[n].pointee.record < 0 ? Int(state.pointee.process) : Int(nodes[n].pointee.record), own = n < 0 ? 0 : UInt32(processes[i].pointee.mounts)
