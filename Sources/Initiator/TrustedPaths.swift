@@ -46,6 +46,7 @@ extension SystemContent {
             guard let part = tree.part(UInt32(s.record.mounts)) else { continue }
             let folder = tables.text(at: s.record.path_folder)
             var names = [(s.local, PathEnd.folder)]
+            if s.record.path_file != 0 { names.append(([0, 0] + tables.text(at: s.record.path_file).nameBytes, .folder)) }
             // A peer in the tree has its name by itself; one outside is there already, and is found as a whole.
             if s.record.peer == ckpt_no_index() { names.append((s.remote, s.record.flags & CKPT_SOCKET_PEER_GONE.rawValue == 0 ? .file : .folder)) }
             for m in tables.messages[Int(s.record.first_message)..<Int(s.record.first_message + s.record.message_count)] where m.sender == ckpt_no_index() && m.source_size > 0 {

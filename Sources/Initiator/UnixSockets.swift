@@ -62,41 +62,6 @@ extension SystemContent {
         s.record.creator_pid = tree.processes.first { $0.pid == c.pid }?.ownPid ?? c.pid; (s.record.creator_uid, s.record.creator_gid) = ownUsers.inside(c.uid, c.gid)
     }
 
-    /// The file of a path name, if it is still there; a relative name counts from a working directory of the tree.
-    private func findFile(_ s: ObservedSocket, _ state: UnixSocketState, _ tree: ObservedTree) {
-        if !tree.parts.isEmpty { return findFileInParts(s, state, tree) }
-        let path = unixName(s.local)
-        let folders = path.hasPrefix("/") ? [""] : tree.live.map(\.cwd)
-        s.record.path_state = CKPT_SOCKET_PATH_GONE.rawValue
-        s.record.path_folder = tables.text(folders.first ?? "")
-        for folder in folders {
-            guard let status = try? Path.status(folder.isEmpty ? path : folder + "/" + path), UInt32(status.st_mode) & FileType.mask == FileType.socket,
-                  UInt32(truncatingIfNeeded: status.inodeNumber) == state.fileInode else { continue }
-            s.record.path_state = CKPT_SOCKET_PATH.rawValue; s.record.path_folder = tables.text(folder)
-            s.record.path_mode = UInt32(status.st_mode) & 0o7777; (s.record.path_uid, s.record.path_gid) = ownUsers.inside(status.st_uid, status.st_gid)
-            return
-        }
-    }
-
-    /// The same where parts of the tree have mounts of their own: first in those of who holds it.
-    private func findFileInParts(_ s: ObservedSocket, _ state: UnixSocketState, _ tree: ObservedTree) {
-        let path = unixName(s.local), isAbsolute = path.hasPrefix("/")
-        let homes = files.all[s.description].holders.map { tree.place(of: tree.processes[$0.process]) }
-        s.record.path_state = CKPT_SOCKET_PATH_GONE.rawValue
-        s.record.mounts = UInt8(homes.first ?? 0)
-        s.record.path_folder = tables.text(isAbsolute ? "" : tree.live.first { tree.place(of: $0) == homes.first ?? 0 }?.cwd ?? "")
-        for place in homes + [0] + tree.parts.map({ UInt32($0.namespace + 1) }) {
-            let view = tree.part(place)?.view ?? tree.surroundings?.view ?? Kernel.processID
-            for folder in isAbsolute ? [""] : tree.live.filter({ tree.place(of: $0) == place }).map(\.cwd) {
-                guard let status = Path.statusInside(isAbsolute ? path : folder + "/" + path, root: "/proc/\(view)/root", follow: true),
-                      UInt32(status.st_mode) & FileType.mask == FileType.socket, UInt32(truncatingIfNeeded: status.inodeNumber) == state.fileInode else { continue }
-                s.record.path_state = CKPT_SOCKET_PATH.rawValue; s.record.path_folder = tables.text(folder); s.record.mounts = UInt8(place)
-                s.record.path_mode = UInt32(status.st_mode) & 0o7777; (s.record.path_uid, s.record.path_gid) = ownUsers.inside(status.st_uid, status.st_gid)
-                return
-            }
-        }
-    }
-
     /// Connections in the queue of a listening socket.  What is already in them can't be seen before they are accepted.
     private func addPending(_ s: ObservedSocket, _ tree: ObservedTree) {
         for inode in survey.unix[UInt32(truncatingIfNeeded: s.inode)]?.waiting ?? [] {

@@ -215,6 +215,7 @@ extension Statefile {
             try check(s.listener == ckpt_no_index() || index(s.listener, sockets), name, at, "its listener is out of range")
             try check(s.description == ckpt_no_index() || index(s.description, descriptions), name, at, "its description is out of range")
             try checkText(s.path_folder, name, at)
+            try checkText(s.path_file, name, at)
             try check(blob(s.local, s.local_size) && blob(s.remote, s.remote_size), name, at, "an address lies outside of the table BYTES")
             try check(s.description == ckpt_no_index() || index(s.description, descriptions), name, at, "its description is out of range")
             try check(blob(s.repair, s.repair_size), name, at, "what repairs it lies outside of the table BYTES")

@@ -68,6 +68,11 @@ extension File {
         }
     }
 
+    /// The file of a Unix socket's path name (SIOCUNIXFILE, O_PATH), wherever it is now; EPERM without CAP_NET_ADMIN, ENOENT: it has none.
+    public func boundFile() throws(SystemError) -> File {
+        let unixFile: UInt = 0x89e0
+        return File(adopting: try retrying("SIOCUNIXFILE") { ioctl(self.number, unixFile, 0) })
+    }
     public func localAddress() throws(SystemError) -> [UInt8] { try address("getsockname") { getsockname(self.number, $0, $1) } }
     /// Empty when it is not connected.
     public func peerAddress() throws(SystemError) -> [UInt8]? {

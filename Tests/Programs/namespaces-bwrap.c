@@ -19,6 +19,7 @@ static void reach(int fd, struct sockaddr_un *at) {
     here = accept(fd, NULL, NULL);
     check(here >= 0 && write(there, "x", 1) == 1 && read(here, &c, 1) == 1 && c == 'x');
 }
+static int peer(int fd) { struct ucred u; socklen_t n = sizeof u; must(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &n)); return u.pid; }
 int main(int argc, char **argv) {
     char self[512], folder[512];
     self[readlink("/proc/self/exe", self, sizeof self - 1)] = 0;
@@ -41,6 +42,13 @@ int main(int argc, char **argv) {
     char host[70];
     struct sockaddr_un named, abstract;
     int sockets[] = { isNamed ? listener("/tmp/name", 0, &named) : -1, listener("ckpt-sandbox", 1, &abstract) };
+    // Connected, with something unread, and one that nobody has accepted yet.
+    int ends[3] = { -1, -1, -1 };
+    char got[8] = "";
+    if (isNamed) {
+        for (int i = 0; i < 3; i += 2) { ends[i] = must(socket(AF_UNIX, SOCK_STREAM, 0)); must(connect(ends[i], (void *)&named, sizeof named)); if (i == 0) ends[1] = must(accept(sockets[0], NULL, NULL)); }
+        must(write(ends[1], "unread", 6));
+    }
     pid_t child = must(fork());
     if (!child && !strcmp(kind, "bare-copy")) must(unshare(CLONE_NEWNS));
     if (!child) { scenario_touch("child"); scenario_await("go"); same(pid, getppid()); mounts_text_is("/tmp/mine", "in the sandbox"); scenario_leave(3); }
@@ -54,7 +62,12 @@ int main(int argc, char **argv) {
     same(14, lseek(memory, 0, SEEK_END)); same(1, write(null, "x", 1));
     mounts_text_is("/tmp/mine", "in the sandbox");
     check(open("/usr/mine", O_CREAT | O_WRONLY, 0600) == -1 && access("/dev/pts/ptmx", F_OK) == 0);
-    if (isNamed) reach(sockets[0], &named);
+    if (isNamed) {
+        for (int i = 0; i < 3; i++) same(pid, peer(ends[i]));
+        same(6, read(ends[0], got, 8)); check(!strcmp(got, "unread"));
+        must(write(ends[2], "w", 1)); int waited = must(accept(sockets[0], NULL, NULL)); same(pid, peer(waited)); same(1, read(waited, got, 1));
+        reach(sockets[0], &named);
+    }
     reach(sockets[1], &abstract);
     scenario_child(child, 3);
     return scenario_end();

@@ -29,6 +29,19 @@ import Testing
 
     @Test func `pairs keep what is unread in both directions, half-closed ends, peers that are gone, and options`() { feature("unix-pairs") }
     @Test func `listening sockets keep path, relative and abstract names, and connections that wait in their order`() { feature("unix-names") }
+    @Test func `sockets are reached where their files were moved to, or were bound from another folder`() {
+        feature("unix-moved")
+        feature("unix-moved", ["far"], treatments: [.twice], users: User.available.filter { $0 == .root })
+    }
+    @Test(.enabled(if: User.available.contains(.ckptuser))) func `a socket with a relative name whose folder a user's ckptctl does not find is refused`() {
+        scenario("unix-moved-far", as: .ckptuser) { s in
+            try s.start([try s.installation.program("unix-moved"), "far"])
+            try s.waitUntilReady()
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, "no process of the tree is in the folder from which its name counts")
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `datagrams keep their sources, also of senders that are gone; a blocked writer goes on`() { feature("unix-datagrams") }
     @Test func `messages of no bytes and the end of packets are kept`() {
         for user in User.available {

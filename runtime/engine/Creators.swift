@@ -74,13 +74,17 @@ private func callHere() -> Int {
     let tid = runTask(sharesFolder, state.pointee.chunk, 65536, taskEntry)
     return tid > 0 ? Int(state.pointee.creator_result) : tid
 }
-/// A task of this process, which ends by itself; returns its number, or a negative errno.
-func runTask(_ more: UInt64, _ stack: UInt64, _ size: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+/// A task of this process, which ends by itself; returns its number, or a negative errno.  `number`: 0: the kernel's choice.
+func runTask(_ more: UInt64, _ stack: UInt64, _ size: UInt64, number: Int32 = 0, _ entry: @convention(c) (UInt64) -> Void) -> Int {
     let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, sharesHandlers: UInt64 = 0x800, isTask: UInt64 = 0x10000, waits: UInt64 = 0x4000
     var a = ckpt_clone_args()
     a.flags = sharesMemory | sharesFiles | sharesHandlers | isTask | waits | more
     a.stack = stack; a.stack_size = size
-    let tid = ckpt_clone3(&a, entry, 0)
+    var wanted = number
+    let tid = withUnsafeMutableBytes(of: &wanted) { w in
+        if number != 0 { a.set_tid = UInt64(UInt(bitPattern: w.baseAddress!)); a.set_tid_size = 1 }
+        return ckpt_clone3(&a, entry, 0)
+    }
     guard tid > 0 else { return tid }
     // Its number is free again, and this process has one task, when the kernel does not know it any more.
     let noSuchTask = -3

@@ -12,9 +12,9 @@ private typealias Record = UnsafeMutablePointer<ckpt_socket_record>
 func makeUnixSockets() {
     let here = ckpt_open(StaticString(".").cString, 0o12000000, 0)      // O_PATH
     for i in 0..<sockets.count where isOurs(i) && !isConnection(i) { makeOne(i) }
-    for i in 0..<sockets.count where isOurs(i) && sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue && !isConnection(i) { bind(i) }
+    for i in 0..<sockets.count where isOurs(i) && freesItsName(i) && !isConnection(i) { bind(i) }
     for i in 0..<sockets.count where isConnection(i) && socketFd(i) == nil && !hasListener(i) { connectPair(i) }
-    for i in 0..<sockets.count where isOurs(i) && !isConnection(i) && sockets[i].pointee.path_state != CKPT_SOCKET_PATH_GONE.rawValue { bind(i) }
+    for i in 0..<sockets.count where isOurs(i) && !isConnection(i) && !freesItsName(i) { bind(i) }
     for i in 0..<sockets.count where isOurs(i) && isListening(i) { connectThrough(i) }
     if here >= 0 { _ = system(CKPT_SYS_fchdir, here); _ = ckpt_close(Int32(here)) }
 }
@@ -51,6 +51,10 @@ private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.descriptio
 
 // MARK: Names
 
+/// Its file was moved to another place, or is gone.
+private func freesItsName(_ i: Int) -> Bool { isMoved(i) || sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue }
+private func isMoved(_ i: Int) -> Bool { sockets[i].pointee.path_file != 0 }
+
 private func isPath(_ i: Int) -> Bool { isPath(sockets[i].pointee.local, sockets[i].pointee.local_size) }
 private func isPath(_ name: UInt32, _ size: UInt32) -> Bool { size > 2 && bytes(name + 2).pointee != 0 }
 
@@ -83,6 +87,22 @@ private func withLocal<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R)
     }
 }
 
+/// Runs `body` with an address that leads to a socket.
+private func withReach<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
+    if !isMoved(i) { return withLocal(i, body) }
+    return at(i) {
+        var a = InlineArray<17, UInt64>(repeating: 0)
+        return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, fileAddress(i, $0.baseAddress!)) }
+    }
+}
+private func fileAddress(_ i: Int, _ out: UnsafeMutableRawPointer) -> Int {
+    let path = relocatedName(bytes(sockets[i].pointee.path_file)), n = length(path)
+    guard n < 108 else { refuse(.lacks) { l in putSocket(i, &l); l.put("its file lies at a path of more than 107 bytes: "); l.put(text: path) } }
+    out.storeBytes(of: UInt16(unix), as: UInt16.self)
+    memcpyBytes(out + 2, UnsafeRawPointer(path), n + 1)
+    return n + 3
+}
+
 private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(i)) } }
 
 /// Binds `fd` to the name of socket `i`.  A file that is there and that nobody listens on is what a dead socket left behind.
@@ -97,7 +117,17 @@ private func bind(_ i: Int, _ fd: Int32) {
             refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
         }
         guard r == 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be bound to its name") } }
-        if isPath(i) { finishFile(i, a + 2) }
+        if isMoved(i) { move(i, from: a + 2) } else if isPath(i) { finishFile(i, a + 2) }
+    }
+}
+private func move(_ i: Int, from: UnsafeMutableRawPointer) {
+    var b = InlineArray<17, UInt64>(repeating: 0)
+    withUnsafeMutableBytes(of: &b) { b in
+        let n = fileAddress(i, b.baseAddress!), file = b.baseAddress! + 2
+        refuseExchangeable(i, Text(file.assumingMemoryBound(to: CChar.self)))
+        removeDead(i, b.baseAddress!, n)
+        _ = made(system(CKPT_SYS_renameat, Int(folderOfPaths), int(from), Int(folderOfPaths), int(file)), i, "its file cannot be moved to where it was")
+        finishFile(i, file)
     }
 }
 private func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
@@ -206,7 +236,7 @@ private func unlinkHere(_ i: Int, remote: Bool) {
 }
 
 /// connect(2) by the client's maker and accept(2); an end that is gone becomes the other's ghost.
-private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
+private func connectEnds(_ listener: Int32, server: Int?, client: Int?, through l: Int? = nil) {
     let one = server ?? client!
     var clientFd = Int32(truncatingIfNeeded: newSocket(client ?? one))
     if let client { adopt(client, Int(clientFd)); clientFd = fd(client); bind(client) }
@@ -214,8 +244,10 @@ private func connectEnds(_ listener: Int32, server: Int?, client: Int?) {
     if server != nil && client == nil { bindGhost(one, clientFd) }
     var a = InlineArray<17, UInt64>(repeating: 0), n: UInt32 = 128
     at(one) { withUnsafeMutableBytes(of: &a) { b in
-        _ = system(CKPT_SYS_getsockname, Int(listener), int(b.baseAddress!), int(&n))
-        goToFolder(one)
+        if let l, isMoved(l) { n = UInt32(fileAddress(l, b.baseAddress!)) } else {
+            _ = system(CKPT_SYS_getsockname, Int(listener), int(b.baseAddress!), int(&n))
+            goToFolder(one)
+        }
         letConnect(clientFd, to: listener, b.baseAddress!, Int(n), as: who, one)
     } }
     let accepted = acceptOurs(listener, clientFd, one)
@@ -280,7 +312,7 @@ private func connectThrough(_ l: Int) {
         let client = peer(i)
         let who = client.map { creator(of: sockets[$0]) } ?? creator(of: sockets[l])
         _ = made(call(as: who, CreatorCall.listen, listener, 0, 1), l, "cannot listen")
-        connectEnds(listener, server: i, client: client)
+        connectEnds(listener, server: i, client: client, through: l)
     }
     // Room for those of the tree, also when others have come.
     let roomy: UInt64 = 4096
@@ -289,7 +321,7 @@ private func connectThrough(_ l: Int) {
         guard let c = peer(i) else { continue }
         makeOne(c)
         bind(c)
-        withLocal(l) { a, n in
+        withReach(l) { a, n in
             _ = system(CKPT_SYS_fcntl, Int(fd(c)), setFlags, doesNotWait)
             _ = made(call(as: creator(of: sockets[i]), CreatorCall.connect, fd(c), UInt64(UInt(bitPattern: a)), UInt64(n)), c, "cannot be connected")
             _ = system(CKPT_SYS_fcntl, Int(fd(c)), setFlags, 0)
@@ -325,7 +357,7 @@ private func sendDatagram(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_recor
         temporary = true
         if m.pointee.source_size > 2 { bindSource(i, m, from) }
     }
-    if s.local_size > 2 && s.path_state != CKPT_SOCKET_PATH_GONE.rawValue { withLocal(i) { a, n in send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n)) } }
+    if s.local_size > 2 && s.path_state != CKPT_SOCKET_PATH_GONE.rawValue { withReach(i) { a, n in send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n)) } }
     else { send(i, m, from, 0, 0) }
     if temporary { _ = ckpt_close(from) }
 }
@@ -366,7 +398,8 @@ private func connectDatagramHere(_ i: Int) {
     withUnsafeMutableBytes(of: &a) { b in
         if system(CKPT_SYS_getpeername, Int(fd(i)), int(b.baseAddress!), int(&now)) == 0 { return }
         let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder, isOutside = peer(i) == nil && !flag(i, CKPT_SOCKET_PEER_GONE)
-        let n = address(i, s.remote, s.remote_size, folder, b.baseAddress!)
+        let moved = peer(i).map(isMoved) ?? false
+        let n = moved ? fileAddress(peer(i)!, b.baseAddress!) : address(i, s.remote, s.remote_size, folder, b.baseAddress!)
         if s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), to: isOutside ? .file : .folder) }
         var ghost = -1
         if flag(i, CKPT_SOCKET_PEER_GONE) {

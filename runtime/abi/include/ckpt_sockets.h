@@ -40,11 +40,12 @@ struct ckpt_socket_record {
     uint32_t path_mode, path_uid, path_gid;             // of the file of a path name
     uint32_t path_folder;           // BYTES: where a relative path name lies
     uint32_t path_state;            // enum ckpt_socket_path
+    uint32_t path_file, reserved;   // BYTES: where its file is, if that was moved after it was bound; 0
     uint64_t ghost;                 // the engine's: 1 + a descriptor that stands for a peer that is gone, or 0
     uint32_t repair, repair_size;   // BYTES: struct ckpt_tcp_repair; size 0: none.  Its last message is then the send queue
 };
 enum ckpt_socket_path { CKPT_SOCKET_NO_PATH = 0, CKPT_SOCKET_PATH = 1, CKPT_SOCKET_PATH_GONE = 2 };    // GONE: bound to a name that does not lead to it any more
-_Static_assert(sizeof(struct ckpt_socket_record) == 128, "socket_record");
+_Static_assert(sizeof(struct ckpt_socket_record) == 136, "socket_record");
 
 // What TCP_REPAIR tells of a connection to the outside of the tree (tcp(7), include/uapi/linux/tcp.h).
 struct ckpt_tcp_repair {
