@@ -167,6 +167,27 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
+    /// Where others are covered, all that is covered becomes alike, also the /proc below that of a restart's pid namespace.
+    @Test(.enabled(if: User.available.contains(.root))) func `a child with shared mounts and a proc of its own is there after one restart in a pid namespace and another`() {
+        scenario("mount-covered-proc", as: .root) { s in
+            let place = s.path("covered"), twice = "mount -t tmpfs lower \"$0\" && mount -t tmpfs upper \"$0\" && "
+            mkdir(place, 0o755)
+            func covered(_ command: String) -> [String] { ["/usr/bin/unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", twice + command, place] }
+            let child = "unshare --user --map-root-user --mount --propagation shared --pid --fork --mount-proc \(try s.installation.program("memory-private")); exit $?"
+            try s.start(covered("exec \"$@\"") + [s.installation.ckrun, "--name", s.tag, "--", "/bin/sh", "-c", child], ckrun: false)
+            try s.waitUntilReady()
+            for generation in 1 ... 2 {
+                s.generation = generation
+                let result = try run(["/usr/bin/nsenter", "--mount", "--target", "\(s.pid)", s.installation.ckptctl, "checkpoint", s.tag, "-o", s.statefile, "--kill"], in: s.folder, environment: s.environment)
+                if result.status != .exited(0) { throw Failure(result.errors) }
+                _ = try s.wait()
+                s.pid = try s.spawn(covered("\"$@\"; exit $?") + [s.statefile, "--pids", "ns"], output: "restart-\(generation).out", errors: "restart-\(generation).err")
+                guard eventually(10, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session; \(s.restartErrors)") }
+            }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a tree that is root in a user namespace of its own is root there again`() { feature("namespaces-user") }
     @Test func `users and groups that a user namespace of the tree shows are the same again`() {
         feature("namespaces-users", users: Self.privileged)

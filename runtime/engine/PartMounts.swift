@@ -145,13 +145,13 @@ func isOfEarlierRestart(_ k: Int) -> Bool {
     return mounts[k].pointee.parent != none && isProc(k) && isProc(Int(mounts[k].pointee.parent))
 }
 /// What stands for it is what stands for the one below.
-func isStandIn(_ k: Int) -> Bool {
+private func isStandIn(_ k: Int) -> Bool {
     guard isOfEarlierRestart(k) else { return false }
     let below = attached(Int(mounts[k].pointee.parent))
     return attached(k) > 0 && below > 0 && mountNumber(attached(k)) == mountNumber(below)
 }
-/// Then the mount has the options of the one above.
-private func hasStandIn(_ k: Int) -> Bool {
+/// Then the mount has the options and the propagation of the one above.
+func hasStandIn(_ k: Int) -> Bool {
     for above in 0..<mounts.count where mounts[above].pointee.parent == UInt32(k) && isStandIn(above) { return true }
     return false
 }

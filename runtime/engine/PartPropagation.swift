@@ -60,7 +60,7 @@ func propagateAll(_ i: Int) {
     var left = true, done = true
     while left && done {
         left = false; done = false
-        for k in 0..<mounts.count where isOf(k, i) && !isLate(k) && !isSet(k) && fdOfMade(k) > 0 && !isStandIn(k) {
+        for k in 0..<mounts.count where isOf(k, i) && !isLate(k) && !isSet(k) && fdOfMade(k) > 0 && !hasStandIn(k) {
             left = true
             guard isReady(k) else { continue }
             let r = propagate(k)
