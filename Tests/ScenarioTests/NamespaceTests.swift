@@ -234,6 +234,17 @@ import Testing
     @Test func `a tree in a time namespace of its own has clocks that go on`() { feature("namespaces-time", ["whole"]) }
     @Test func `what is in a tmpfs that only the tree sees is there again`() { feature("namespaces-memory") }
     @Test(arguments: [[], ["5000", "part"]]) func `folders of a tmpfs that are being read are read on, whatever was removed in them`(arguments: [String]) { feature("namespaces-reading", arguments) }
+    @Test(.enabled(if: User.available.contains(.root) && User.available.contains(.ckptuser)), arguments: [["namespaces-part-mounts"], ["namespaces-reading", "50", "part"], ["namespaces-bwrap", "bare-named"]])
+    func `what a user has in a tmpfs of a user namespace is there again when root restarts it`(program: [String]) {
+        scenario("root-for-\(program[0])", as: .ckptuser) { s in
+            try s.start([try s.installation.program(program[0])] + program.dropFirst())
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.pid = try Children.spawn([s.statefile], environment: s.environment, folder: s.folder, output: s.path("restart-1.out"), errors: s.path("restart-1.err"))
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test func `a folder of a tmpfs that is being read and has lost more names than a restart would make is refused`() {
         scenario("reading-much") { s in
             try s.start([try s.installation.program("namespaces-reading"), "70000", "part"])

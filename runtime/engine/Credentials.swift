@@ -71,6 +71,19 @@ func become(_ user: UInt32, _ group: UInt32) -> Int {
     showOwnFiles()
     return r
 }
+/// Makes a file.  A file system of a user namespace takes none from who has no name there, root neither (EOVERFLOW): then as its owner.
+func asOwner(_ user: UInt32, _ group: UInt32, _ make: () -> Int) -> Int {
+    let r = make(), overflow = -75, setFsuid = 122, setFsgid = 123
+    guard r == overflow else { return r }
+    let ours = (user: currentIds(false)[1], group: currentIds(true)[1])
+    _ = system(setFsgid, Int(group)); _ = system(setFsuid, Int(user))
+    raiseCapabilities()
+    let again = make()
+    _ = system(setFsuid, Int(ours.user)); _ = system(setFsgid, Int(ours.group))
+    raiseCapabilities()
+    showOwnFiles()
+    return again
+}
 private func raiseCapabilities() {
     var now = currentCapabilities()
     now.effective = now.permitted

@@ -29,7 +29,6 @@ private func refuseEntry(_ i: Int?, _ r: Int, _ k: Int) -> Never {
         l.put("mount "); l.put(text: bytes(mounts[k].pointee.target))
         if let i { l.put(": "); l.put(text: bytes(entries[i].pointee.path)) }
         l.put(" cannot be made again: "); putError(r, &l)
-        // A file system of a user namespace takes nothing from who has no name there.
         let overflow = -75
         l.put(r == overflow ? "; restart it as the user whose it is" : "; restart it as root")
     }
@@ -42,16 +41,17 @@ private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k:
     let e = entries[i].pointee, path = name(i), kind = e.mode & 0o170000
     if e.gap != 0 { skipPositions(i, root, buffer, k) }
     if e.link != 0 {
-        let r = system(CKPT_SYS_linkat, root, name(Int(e.link) - 1), root, path, 0)
+        let r = asOwner(e.uid, e.gid) { system(CKPT_SYS_linkat, root, name(Int(e.link) - 1), root, path, 0) }
         guard r == 0 else { refuseEntry(i, r, k) }
         return
     }
-    var r = 0
-    switch kind {
-    case 0o040000: if e.path != 0 && bytes(e.path).pointee != 0 { r = system(CKPT_SYS_mkdirat, root, path, 0o700) }
-    case 0o120000: r = system(CKPT_SYS_symlinkat, int(bytes(e.target)), root, path)
-    case 0o100000: r = write(i, root, path, buffer)
-    default: r = system(CKPT_SYS_mknodat, root, path, Int(kind | 0o600), int(e.rdev))
+    var r = asOwner(e.uid, e.gid) {
+        switch kind {
+        case 0o040000: e.path != 0 && bytes(e.path).pointee != 0 ? system(CKPT_SYS_mkdirat, root, path, 0o700) : 0
+        case 0o120000: system(CKPT_SYS_symlinkat, int(bytes(e.target)), root, path)
+        case 0o100000: write(i, root, path, buffer)
+        default: system(CKPT_SYS_mknodat, root, path, Int(kind | 0o600), int(e.rdev))
+        }
     }
     if r == 0 { r = system(fchownat, root, path, Int(e.uid), Int(e.gid), noFollow) }
     if r == 0 && kind != 0o120000 { r = system(CKPT_SYS_fchmodat, root, path, Int(e.mode & 0o7777)) }
@@ -60,13 +60,13 @@ private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k:
 
 /// In a folder that is being read, the positions of names that were gone.
 private func skipPositions(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
-    let path = bytes(entries[i].pointee.path), other = buffer.assumingMemoryBound(to: CChar.self), stem = StaticString(".ckpt-gone").cString, regular = 0o100600, slash: CChar = 47
+    let e = entries[i].pointee, path = bytes(e.path), other = buffer.assumingMemoryBound(to: CChar.self), stem = StaticString(".ckpt-gone").cString, regular = 0o100600, slash: CChar = 47
     var n = 0, folder = 0, j = 0
     while path[n] != 0 { other[n] = path[n]; n += 1; if path[n - 1] == slash { folder = n } }
     while stem[j] != 0 { other[folder + j] = stem[j]; j += 1 }
     other[folder + j] = 0
-    for _ in 0..<entries[i].pointee.gap {
-        var r = system(CKPT_SYS_mknodat, root, int(buffer), regular, 0)
+    for _ in 0..<e.gap {
+        var r = asOwner(e.uid, e.gid) { system(CKPT_SYS_mknodat, root, int(buffer), regular, 0) }
         if r == 0 { r = system(CKPT_SYS_unlinkat, root, int(buffer), 0) }
         guard r == 0 else { refuseEntry(i, r, k) }
     }

@@ -112,7 +112,8 @@ private func bind(_ i: Int, _ fd: Int32) {
             refuseExchangeable(i, Text((a + 2).assumingMemoryBound(to: CChar.self)))
             removeDead(i, a, n)
         }
-        let r = bind(fd, to: a, n)
+        let s = sockets[i].pointee, isGone = s.path_state == CKPT_SOCKET_PATH_GONE.rawValue
+        let r = asOwner(idHere(isGone ? s.creator_uid : s.path_uid, isGroup: 0), idHere(isGone ? s.creator_gid : s.path_gid, isGroup: 1)) { bind(fd, to: a, n) }
         if r == -98 {
             refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
         }

@@ -67,7 +67,7 @@ func showOwnFiles() { _ = ckpt_prctl(4, 1, 0, 0, 0) }
 /// Makes a file that belongs to that user from the beginning: where the namespace doesn't show who made it, what is his can't be given away.
 func owned(by o: ckpt_object_record, _ make: () -> Int) -> Int {
     let setFsuid = 122, setFsgid = 123, setReuid = 113, setRegid = 114
-    guard state.pointee.own_users != 0, !showsCreator else { return make() }
+    guard state.pointee.own_users != 0, !showsCreator else { return asOwner(o.uid, o.gid, make) }
     _ = system(setFsgid, Int(o.gid)); _ = system(setFsuid, Int(o.uid))
     let r = make()
     // Back to him by no name, since he has none here.
