@@ -11,7 +11,9 @@ extension SystemContent {
         for f in files.all where f.sample.isInotify {
             do throws(SystemError) {
                 try surveyUnread(f)
-                for w in try watches(of: f) where w.seesReaders { noisyInodes.insert(w.inode) }
+                let watches = try watches(of: f)
+                surveyedWatches += watches
+                for w in watches where w.seesReaders { noisyInodes.insert(w.inode) }
             } catch {
                 refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: it can't be looked at: \(error.call): \(error.text)", "run ckptctl as root, or close it before the checkpoint")
             }
@@ -76,10 +78,18 @@ extension SystemContent {
         let look = partLooks[part.namespace] ?? makeWatchLook(Mounts(of: part))
         partLooks[part.namespace] = look
         if let path = watchedPlaces.paths[w.file], w.matches(path, look.mounts) { return path }
-        return look.nearPath(w) ?? look.pathByHandle(w) ?? look.search(for: [w], everywhere: isOnlyThere)[w.file]
+        if let path = look.nearPath(w) ?? look.pathByHandle(w) { return path }
+        // One search for all: everybody waits.
+        let system = PartSystem(namespace: part.namespace, device: w.device)
+        if partSearches[system] == nil { partSearches[system] = look.search(for: surveyedWatches.filter { $0.device == w.device && watchedPaths[$0.file] == nil }, everywhere: isOnlyThere) }
+        if let path = partSearches[system]?[w.file], w.matches(path, look.mounts) { return path }
+        return look.search(for: [w], everywhere: isOnlyThere)[w.file]
     }
     func makeWatchLook(_ mounts: Mounts) -> WatchLook { WatchLook(near: files.all.map(\.sample.link) + live.flatMap { [$0.cwd, $0.exe] }, noisy: noisyInodes, mounts) }
 }
+
+/// A file system as a part of the tree sees it.
+struct PartSystem: Hashable { var namespace: Int, device: UInt64 }
 
 /// Where a watch is set again: 1 + the mount namespace of a part, 0: where the tree was started.
 struct WatchedPath { var path: String, mounts: UInt32 }

@@ -28,6 +28,8 @@ final class SystemContent {
     let watchedPlaces: WatchedPlaces                                    // found before the pause
     lazy var watchLook = makeWatchLook(mounts)
     var partLooks: [Int: WatchLook] = [:]                               // by namespace
+    var surveyedWatches: [InotifyWatch] = []
+    var partSearches: [PartSystem: [InotifyWatch.File: String]] = [:]   // where those that no nearer look finds are
     lazy var mounts = Mounts()
     var place: UInt32 = 0                                               // where paths are looked up (FilePlaces.swift)
     var mappedPlaces: [MappedFile: UInt32] = [:]
