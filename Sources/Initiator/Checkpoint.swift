@@ -140,6 +140,7 @@ final class Operation {
             watchedPlaces.find(for: census.processes)
             let early = reliesOnEarly ? EarlyMappings(of: census.processes, segment) : nil
             newNamespaces = NewNamespaces(like: census.processes.map(\.pid), segment)
+            let numbering = folderNumbering(census)
             phase("call")
             try census.callEverybody()
             phase("stopped")
@@ -148,6 +149,7 @@ final class Operation {
             barrier.whileWaiting = { [weak census] in census?.serveStoppedTasks() }
             phase("record")
             let tree = try observe(census, early, segment)
+            tree.folderNumbering = numbering
             if let preCopy { phase("changed"); takeChanged(tree, preCopy); phase("record") }
             // First: what was typed may still become a signal.
             try recordTerminals(tree, barrier)

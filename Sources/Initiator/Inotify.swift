@@ -54,7 +54,7 @@ extension SystemContent {
     }
     private func refuseWatch(_ w: InotifyWatch, _ f: OpenFile) {
         refusals.add(pid: f.samplePid, fd: f.sample.number, "inotify queue: watch \(w.wd) is on a file whose path can't be found (inode \(w.inode), device \(w.device >> 20):\(w.device & 0xfffff))",
-                     Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root, or remove the watch")
+                     Kernel.userID == 0 ? "remove the watch" : "run ckptctl as root\(noisyInodes.isEmpty ? "" : " (it could only be looked for in folders that the tree watches being read, and be noticed)"), or remove the watch")
     }
 
     private func watchedPath(_ w: InotifyWatch, _ f: OpenFile) -> WatchedPath? {

@@ -120,6 +120,9 @@ extension SystemContent {
         r.first_carried = UInt32(tables.carried.count); r.carried_count = UInt32(m.descriptors.count)
         for d in m.descriptors {
             let seen = try observeDescriptor(Kernel.processID, d.number)
+            if seen.mode & FileType.mask == FileType.directory, seen.position != 0, tree.foldersInReading.remade.contains(Path.deviceWord(seen.device)) {
+                refuse(s, "Unix \(s.name): an unread message carries a folder (\(seen.link)) of a tmpfs of the tree's own, which is read in part", "try again when the message has been read")
+            }
             tables.carried.append(UInt32(files.hold(seen, pid: Kernel.processID)))
             survey.inFlight.append(d)
         }

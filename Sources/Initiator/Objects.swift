@@ -28,6 +28,7 @@ final class SystemContent {
     let watchedPlaces: WatchedPlaces                                    // found before the pause
     lazy var watchLook = makeWatchLook(mounts)
     var partLooks: [Int: WatchLook] = [:]                               // by namespace
+    var mountsOfViews: [Int32: Mounts] = [:], socketsNear: [String: [UInt64: [String]]] = [:]       // UnixSocketFiles.swift
     var surveyedWatches: [InotifyWatch] = []
     var partSearches: [PartSystem: [InotifyWatch.File: String]] = [:]   // where those that no nearer look finds are
     lazy var mounts = Mounts()

@@ -92,7 +92,8 @@ struct ObservedTimer { var id: Int32, signal: Int32, value: UInt64, notify: Int3
 
 final class ObservedTree {
     lazy var loudFiles = LoudFiles(self)                // looked at once, in the pause
-    lazy var foldersInReading = FoldersInReading(self)
+    lazy var foldersInReading = FoldersInReading(self, folderNumbering)
+    var folderNumbering: FolderNumbering?
     lazy var trustedUsers = TrustedUsers(self)
     var processes: [ObservedProcess] = []
     lazy var owners = findOwners()

@@ -9,7 +9,7 @@ import Glibc
 struct TmpfsContents {
     /// What may be in all files of one, and how many files.
     static let limit: UInt64 = 64 << 20, names = 20_000
-    struct Entry { var path: String, place: String, status: stat, target = "", link: Int? = nil, gap: UInt32 = 0, listing: UInt64 = 0 }
+    struct Entry { var path: String, place: String, status: stat, target = "", link: Int? = nil, gap: UInt32 = 0, after: UInt32 = 0, listing: UInt64 = 0 }
     private(set) var entries: [Entry] = []
     private var bytes: UInt64 = 0, views: [File] = []
     private let loud: LoudFiles, reading: FoldersInReading
@@ -35,6 +35,7 @@ struct TmpfsContents {
     private mutating func walk(_ root: String, below prefix: String, _ refuse: (String, String) -> Void) throws(SystemError) {
         var first: [UInt64: Int] = [:], waiting = [(path: "", isHeard: false, gap: UInt32(0))]
         let device = try Path.status(root).deviceNumber
+        reading.remade.insert(Path.deviceWord(device))
         while let (path, isHeard, gap) = waiting.popLast() {
             let place = path.isEmpty ? root : root + "/" + path, s = path.isEmpty ? try Path.status(root) : try Path.statusOfName(place)
             var e = Entry(path: prefix.isEmpty ? path : path.isEmpty ? prefix : prefix + "/" + path, place: place, status: s)
@@ -57,12 +58,15 @@ struct TmpfsContents {
             if kind == 0o040000 {
                 let all = try Path.listing(of: place, unnoticed: true)
                 names = all.filter { $0.name != "." && $0.name != ".." }.map { ($0.name, 0) }
-                if reading.contains(s) {
+                if let readers = reading.readers(of: s) {
+                    let shown = path.isEmpty ? "its root" : path, ordered = reading.inOrder(all, readers)
                     let hasSocket = names.contains { n in (try? Path.statusOfName(place + "/" + n.name)).map { UInt32($0.st_mode) & FileType.mask == FileType.socket } ?? false }
-                    guard !hasSocket, let ordered = reading.inOrder(all) else {
-                        return refuse("\(path.isEmpty ? "its root" : path) is a folder that the tree is reading, and \(hasSocket ? "has a socket's name in it" : "more than \(FoldersInReading.limit) names in it are gone"): a restart could not go on there", "try again when it has been read or closed")
+                    if readers.isHalfWay {
+                        if hasSocket { return refuse("\(shown) is a folder that the tree is reading, and has a socket's name in it: a restart could not go on there", "try again when it has been read or closed") }
+                        if case .failure(let cause) = ordered { return refuse("\(shown) is a folder that the tree is reading, and \(cause.rawValue): a restart could not go on there", "try again when it has been read or closed") }
+                        e.listing = FoldersInReading.digest(all)
                     }
-                    (names, e.listing) = (ordered, FoldersInReading.digest(all))
+                    if !hasSocket, case .success(let o) = ordered { (names, e.after) = (o.names, o.after) }
                 }
             }
             entries.append(e)
@@ -91,36 +95,55 @@ struct LoudFiles {
     func contains(_ s: stat) -> Bool { !places.isEmpty && places.contains(Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)) }
 }
 
-/// Folders of tmpfs that are open and not at their beginning.  A position is a number that the name there was given when it was made; those of names that are
-/// gone are not given again.  So a folder that is made anew gets all of them in the same order, also those that are gone.
-struct FoldersInReading {
-    static let limit: UInt64 = 65_536
-    private struct Place: Hashable { var device: UInt64, inode: UInt64 }
-    private var places: Set<Place> = []
-    private var firstPosition: UInt64?          // nil: positions only count (before Linux 6.6)
-
-    init(_ tree: ObservedTree) {
-        let end: UInt64 = 0x7fff_ffff           // has been read
-        for p in tree.live {
-            for d in p.descriptors where d.mode & FileType.mask == FileType.directory && d.position != 0 && d.position != end { places.insert(Place(device: Path.deviceWord(d.device), inode: d.inode)) }
-        }
-        if !places.isEmpty { firstPosition = Self.probe() }
+/// Folders of tmpfs that are open.  A position is a number that a name was given when it was made; those of names that are gone are not given again.  So a
+/// folder that is made anew gets all of them in the same order, also those that are gone.
+final class FoldersInReading {
+    enum Obstacle: String, Error {
+        case manyGone = "more than 65536 names in it are gone", replaced = "names in it were replaced by others (rename), which changed their order"
+        case unknown = "it is not known how this kernel numbers names, since the sessions' folder is on no tmpfs"
     }
-    func contains(_ s: stat) -> Bool { !places.isEmpty && places.contains(Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)) }
+    struct Readers { var furthest: UInt64, isHalfWay: Bool }
+    private static let limit: UInt64 = 65_536, end: UInt64 = 0x7fff_ffff        // has been read
+    private struct Place: Hashable { var device: UInt64, inode: UInt64 }
+    private enum Numbering { case unknown, counted, from(UInt64, descends: Bool) }       // counted: positions only count (before Linux 6.6)
+    private var places: [Place: Readers] = [:]
+    private var numbering = Numbering.unknown
+    var remade: Set<UInt64> = []        // devices of those whose contents a restart makes again
 
-    /// The names, the last made first, each with how many were made before it and are gone; nil: too many.
-    func inOrder(_ all: [(name: String, next: UInt64)]) -> [(name: String, gap: UInt32)]? {
+    init(_ tree: ObservedTree, _ numbered: @autoclosure () -> FolderNumbering?) {
+        for p in tree.live {
+            for d in p.descriptors where d.mode & FileType.mask == FileType.directory && d.flags & SystemContent.pathOnly == 0 { add(d.device, d.inode, d.position) }
+        }
+        if !places.isEmpty, let n = numbered() { numbering = n.first.map { .from($0, descends: n.descends) } ?? .counted }
+    }
+    private func add(_ device: UInt64, _ inode: UInt64, _ position: UInt64) {
+        let place = Place(device: Path.deviceWord(device), inode: inode), at = position == Self.end ? 0 : position, before = places[place]
+        places[place] = Readers(furthest: max(at, before?.furthest ?? 0), isHalfWay: at != 0 || before?.isHalfWay ?? false)
+    }
+    func readers(of s: stat) -> Readers? { places.isEmpty ? nil : places[Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)] }
+
+    /// The names, the last made first, each with how many were made before it and are gone; and how many after the last.
+    func inOrder(_ all: [(name: String, next: UInt64)], _ readers: Readers) -> Result<(names: [(name: String, gap: UInt32)], after: UInt32), Obstacle> {
         var at: [(name: String, position: UInt64)] = [], position: UInt64 = 0
         for e in all { if e.name != "." && e.name != ".." { at.append((e.name, position)) }; position = e.next }
-        guard var expected = firstPosition else { return at.map { ($0.name, 0) } }
-        at.sort { $0.position < $1.position }
+        var expected: UInt64
+        let isDescending: Bool
+        switch numbering {
+        case .unknown: return .failure(.unknown)
+        case .counted: return .success((at.map { ($0.name, 0) }, 0))
+        case .from(let first, let descends): (expected, isDescending) = (first, descends)
+        }
+        let sorted = at.sorted { $0.position < $1.position }
+        guard at.map(\.position) == (isDescending ? sorted.reversed() : sorted).map(\.position) else { return .failure(.replaced) }
         var ordered: [(name: String, gap: UInt32)] = [], gaps: UInt64 = 0
-        for e in at {
-            guard e.position >= expected, gaps + (e.position - expected) <= Self.limit else { return nil }
+        for e in sorted {
+            guard e.position >= expected, gaps + (e.position - expected) <= Self.limit else { return .failure(.manyGone) }
             ordered.append((e.name, UInt32(e.position - expected)))
             gaps += e.position - expected; expected = e.position + 1
         }
-        return ordered.reversed()
+        let after = readers.furthest >= expected ? readers.furthest + 1 - expected : 0
+        guard gaps + after <= Self.limit else { return .failure(.manyGone) }
+        return .success((ordered.reversed(), UInt32(after)))
     }
 
     static func digest(_ all: [(name: String, next: UInt64)]) -> UInt64 {
@@ -131,27 +154,42 @@ struct FoldersInReading {
         }
         return 1 << 32 | UInt64(crc)
     }
+}
 
-    /// What this kernel gives to the first name, seen where one is made and another stays when it goes.
-    private static func probe() -> UInt64? {
-        (try? Path.withTemporaryFolder(in: "/dev/shm", probe(in:))) ?? nil
+/// How this kernel numbers the names of a folder of tmpfs: seen where one is made and another stays when it goes.  In the sessions' folder, which nobody else
+/// looks into.
+struct FolderNumbering {
+    let first: UInt64?          // what the first name gets; nil: positions only count
+    let descends: Bool          // the last made is listed first
+    init?(in sessions: String) {
+        guard let found = try? Path.withTemporaryFolder(in: sessions, Self.look) else { return nil }
+        (first, descends) = (found.first, found.descends)
     }
-    private static func probe(in folder: String) -> UInt64? {
+    private init(first: UInt64?, descends: Bool) { self.first = first; self.descends = descends }
+    private static func look(_ folder: String) -> FolderNumbering? {
         let names = ["/first", "/second"].map { folder + $0 }
         defer { for n in names { Path.remove(n) } }
+        guard Path.fileSystem(of: folder) == Path.tmpfs else { return nil }
         func positions() -> [String: UInt64] {
             var found: [String: UInt64] = [:], position: UInt64 = 0
             for e in (try? Path.listing(of: folder, unnoticed: true)) ?? [] { found[e.name] = position; position = e.next }
             return found
         }
         for n in names { _ = try? File(n, flags: O_CREAT | O_WRONLY, mode: 0o600) }
-        let before = positions()
+        let before = positions(), order = ((try? Path.listing(of: folder, unnoticed: true)) ?? []).map(\.name).filter { $0 != "." && $0 != ".." }
         Path.remove(names[0])
-        return before["second"] != nil && positions()["second"] == before["second"] ? before["first"] : nil
+        guard let second = before["second"], let first = before["first"] else { return nil }
+        return FolderNumbering(first: positions()["second"] == second ? first : nil, descends: order.first == "second")
     }
 }
 
 extension Operation {
+    /// Before the call, if somebody has mounts of his own.
+    func folderNumbering(_ census: Census) -> FolderNumbering? {
+        let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
+        return census.processes.contains { Namespace.number($0.pid, "mnt") != outer } ? FolderNumbering(in: Path.folder(of: segment.path)) : nil
+    }
+
     /// While everybody stands still.
     func saveMounts(_ tree: ObservedTree, _ content: SystemContent, _ draft: Draft) throws(CheckpointFailure) {
         for n in tree.namespaces.indices {
@@ -184,7 +222,7 @@ extension Operation {
             (r.uid, r.gid) = ownUsers.inside(s.st_uid, s.st_gid)
             r.path = tables.text(e.path); r.target = tables.text(e.target)
             r.link = e.link.map { UInt32(before + $0) + 1 } ?? 0
-            r.rdev = UInt64(s.st_rdev); r.gap = e.gap; r.listing = e.listing
+            r.rdev = UInt64(s.st_rdev); r.gap = e.gap; r.after = e.after; r.listing = e.listing
             if i < m.offsets.count && m.offsets[i] != 0 { r.size = UInt64(s.st_size); r.content = m.offsets[i] }
             r.accessed = ckpt_timespec(sec: Int64(s.st_atim.tv_sec), nsec: Int64(s.st_atim.tv_nsec))
             r.modified = ckpt_timespec(sec: Int64(s.st_mtim.tv_sec), nsec: Int64(s.st_mtim.tv_nsec))

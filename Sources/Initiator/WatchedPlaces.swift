@@ -102,6 +102,7 @@ struct WatchLook {
 struct Mounts {
     private let list: [Mount], root: String
     init() { list = (try? Mount.all(of: "self")) ?? []; root = "" }
+    init(of view: Int32) { list = (try? Mount.all(of: "\(view)")) ?? []; root = "/proc/\(view)/root" }
     init(of part: PartMounts) { list = part.mounts; root = "/proc/\(part.view)/root" }
     var isPart: Bool { !root.isEmpty }
     /// Where a path of theirs lies for us, and the other way round.

@@ -186,7 +186,7 @@ extension Path {
         let r = words.withUnsafeMutableBytes { buffer in path.systemName.withUnsafeBufferPointer { ckpt_syscall(137, Int(bitPattern: $0.baseAddress!), Int(bitPattern: buffer.baseAddress!), 0, 0, 0, 0) } }
         return r == 0 ? words[0] : 0
     }
-    public static let hugetlbfs: UInt64 = 0x958458f6
+    public static let hugetlbfs: UInt64 = 0x958458f6, tmpfs: UInt64 = 0x01021994
     /// Names a file that was opened with O_TMPFILE (linkat(2) on /proc/self/fd).
     public static func linkOpenFile(_ file: File, to path: String) throws(SystemError) {
         try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path.systemName, AT_SYMLINK_FOLLOW) }

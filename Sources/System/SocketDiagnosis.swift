@@ -9,6 +9,7 @@ public struct UnixSocketState: Sendable {
     public var peer: UInt32?                    // 0: it is closed
     public var name: [UInt8] = []               // without the family; the first byte of an abstract one is 0
     public var fileInode: UInt32?               // of the file of a path name
+    public var fileDevice: UInt64 = 0           // its file system's, as in mountinfo
     public var waiting: [UInt32] = []           // listening: the clients whose connections are not accepted yet, oldest first; 0: gone
     public var shutdown: UInt8 = 0              // 1: reading, 2: writing
     public var backlog = 0                      // listening
@@ -62,7 +63,7 @@ public enum UnixDiagnosis {
             func word(_ i: Int) -> UInt32 { value.loadUnaligned(fromByteOffset: i * 4, as: UInt32.self) }
             switch kind {
             case 0: s.name = Array(value)
-            case 1 where value.count >= 8: s.fileInode = word(0)
+            case 1 where value.count >= 8: s.fileInode = word(0); s.fileDevice = UInt64(word(1))
             case 2 where value.count >= 4: s.peer = word(0)
             case 3: s.waiting = (0..<value.count / 4).map { word($0) }
             case 4 where value.count >= 8: if s.isListening { s.backlog = Int(word(1)) }

@@ -44,5 +44,8 @@ while not os.path.exists("enough"):
             sys.exit("the counter is %d, and %d was acknowledged" % (value, acknowledged))
         acknowledged = value
         breaks += 1
+        with open("breaks.new", "w") as f:
+            f.write(str(breaks))
+        os.rename("breaks.new", "breaks")
 print("counted", "enough" if acknowledged > 100 else acknowledged, "in spite of", breaks, "breaks")
 stream[0].sendall(b"SHUTDOWN NOSAVE\r\n")

@@ -38,6 +38,14 @@ int main(int argc, char **argv) {
     char start[400]; must(getcwd(start, sizeof start) != NULL);
     must(chdir(scenario_path(far ? "a/b/c" : "a")));
     int r = bound("relative", SOCK_STREAM, NULL), m = bound("short", SOCK_STREAM, "longer");
+    // By names with folders in them; a symbolic link, a folder and another socket take names that were left.
+    int up = bound(far ? "../c/up" : "../a/up", SOCK_STREAM, NULL), dot = bound("./dot", SOCK_STREAM, NULL);
+    int link = bound("link", SOCK_STREAM, "linked"); must(symlink("linked", "link"));
+    int taken = bound("taken", SOCK_STREAM, "moved"); must(mkdir("taken", 0700));
+    // A server that another has replaced, with a client still; two that have changed places.
+    int old = bound("server", SOCK_STREAM, NULL), kept = client("server", SOCK_STREAM), still = must(accept(old, NULL, NULL)), now = bound("server.new", SOCK_STREAM, "server");
+    close(old);
+    int x = bound("x", SOCK_STREAM, NULL), y = bound("y", SOCK_STREAM, NULL); must(rename("x", "z")); must(rename("y", "x")); must(rename("z", "y"));
     must(chdir(start)); must(chdir(scenario_path(".")));
     scenario_wait();
     same(-1, access(temporary, F_OK));
@@ -48,6 +56,11 @@ int main(int argc, char **argv) {
     must(write(waiting, "w", 1)); int w = must(accept(l[0], NULL, NULL)); same(1, read(w, got, 9));
     for (int i = 0; i < 2; i++) served(l[i], path[i]);
     served(r, far ? "a/b/c/relative" : "a/relative"); served(m, far ? "a/b/c/longer" : "a/longer");
+    must(chdir(far ? "a/b/c" : "a"));
+    served(up, "up"); served(dot, "dot"); served(link, "linked"); served(link, "link"); served(taken, "moved"); served(now, "server"); served(x, "y"); served(y, "x");
+    named(up, 0, far ? "../c/up" : "../a/up"); named(taken, 0, "taken"); named(now, 0, "server.new"); named(still, 0, "server"); named(x, 0, "x");
+    must(stat("taken", &st)); check(S_ISDIR(st.st_mode)); must(lstat("link", &st)); check(S_ISLNK(st.st_mode));
+    must(write(kept, "k", 1)); same(1, read(still, got, 9));
     same(6, read(d, got, 9)); must(write(sender, "after", 5)); same(5, read(d, got, 9));
     must(write(client(gram, SOCK_DGRAM), "new", 3)); same(3, read(d, got, 9));
     return scenario_end();

@@ -245,12 +245,12 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
-    @Test func `a folder of a tmpfs that is being read and has lost more names than a restart would make is refused`() {
-        scenario("reading-much") { s in
-            try s.start([try s.installation.program("namespaces-reading"), "70000", "part"])
+    @Test(arguments: [("70000", "is a folder that the tree is reading, and more than 65536 names in it are gone"), ("replaced", "is a folder that the tree is reading, and names in it were replaced by others")])
+    func `a folder of a tmpfs that is being read and that a restart would list otherwise is refused`(kind: String, words: String) {
+        scenario("reading-\(kind)") { s in
+            try s.start([try s.installation.program("namespaces-reading"), kind, "part"])
             try s.waitUntilReady()
-            let result = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
-            if result.status != .exited(77) || !result.errors.contains("is a folder that the tree is reading, and more than 65536 names in it are gone") { throw Failure("\(result.status) \(result.errors)") }
+            try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("never.ckpt")], 77, words)
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

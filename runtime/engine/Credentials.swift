@@ -76,13 +76,19 @@ func asOwner(_ user: UInt32, _ group: UInt32, _ make: () -> Int) -> Int {
     let r = make(), overflow = -75, setFsuid = 122, setFsgid = 123
     guard r == overflow else { return r }
     let ours = (user: currentIds(false)[1], group: currentIds(true)[1])
-    _ = system(setFsgid, Int(group)); _ = system(setFsuid, Int(user))
-    raiseCapabilities()
+    takeFileIds(user, group)
     let again = make()
     _ = system(setFsuid, Int(ours.user)); _ = system(setFsgid, Int(ours.group))
     raiseCapabilities()
     showOwnFiles()
     return again
+}
+/// What this task makes belongs to them; its capabilities stay.
+func takeFileIds(_ user: UInt32, _ group: UInt32) {
+    let setFsuid = 122, setFsgid = 123
+    if currentIds(false)[1] == user && currentIds(true)[1] == group { return }
+    _ = system(setFsgid, Int(group)); _ = system(setFsuid, Int(user))
+    raiseCapabilities()
 }
 private func raiseCapabilities() {
     var now = currentCapabilities()

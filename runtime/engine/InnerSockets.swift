@@ -38,7 +38,7 @@ private func makeAll() { makeUnixSockets(); completeSockets() }
 private func makeInTask() {
     let size = UInt64(ENGINE_MAIN_STACK), stack = UInt64(UInt(bitPattern: anonymous(size))), before = state.pointee.entered_mounts
     // The numbers of those whom it stands for are free.
-    let r = runTask(0, stack, size, number: highestNumber(in: here) + 1) { _ in makeAll(); ckpt_exit_thread(0) }
+    let r = runTask(0, stack, size, number: unusedNumber(in: here)) { _ in makeAll(); ckpt_exit_thread(0) }
     guard r > 0 else { refuse(r) { $0.put("sockets of a pid namespace: a task to make them") } }
     state.pointee.entered_mounts = before
     _ = ckpt_munmap(stack, size)

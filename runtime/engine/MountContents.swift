@@ -14,6 +14,7 @@ func fill(mount k: Int) {
 func fill(mount k: Int, root: Int) {
     let buffer = anonymous(65536)
     for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) { make(i, root, buffer, k) }
+    for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) && entries[i].pointee.after != 0 { skipPositions(entries[i].pointee.after, inFolder: i, root, buffer, k) }
     for i in 0..<entries.count where entries[i].pointee.mount == UInt32(k) && entries[i].pointee.listing != 0 { compareListing(i, root, buffer, k) }
     // A folder's times change with what is put into it, and when it is read.
     var i = entries.count - 1
@@ -39,7 +40,7 @@ private func name(_ i: Int) -> Int { bytes(entries[i].pointee.path).pointee == 0
 
 private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
     let e = entries[i].pointee, path = name(i), kind = e.mode & 0o170000
-    if e.gap != 0 { skipPositions(i, root, buffer, k) }
+    if e.gap != 0 { skipPositions(e.gap, before: i, root, buffer, k) }
     if e.link != 0 {
         let r = asOwner(e.uid, e.gid) { system(CKPT_SYS_linkat, root, name(Int(e.link) - 1), root, path, 0) }
         guard r == 0 else { refuseEntry(i, r, k) }
@@ -58,17 +59,30 @@ private func make(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k:
     guard r == 0 else { refuseEntry(i, r, k) }
 }
 
-/// In a folder that is being read, the positions of names that were gone.
-private func skipPositions(_ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
-    let e = entries[i].pointee, path = bytes(e.path), other = buffer.assumingMemoryBound(to: CChar.self), stem = StaticString(".ckpt-gone").cString, regular = 0o100600, slash: CChar = 47
-    var n = 0, folder = 0, j = 0
-    while path[n] != 0 { other[n] = path[n]; n += 1; if path[n - 1] == slash { folder = n } }
-    while stem[j] != 0 { other[folder + j] = stem[j]; j += 1 }
-    other[folder + j] = 0
-    for _ in 0..<e.gap {
+/// In a folder that is open, the positions of names that were gone.
+private func skipPositions(_ count: UInt32, before i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
+    let path = bytes(entries[i].pointee.path), slash: CChar = 47
+    var n = 0, folder = 0
+    while path[n] != 0 { n += 1; if path[n - 1] == slash { folder = n } }
+    skipPositions(count, path, folder, i, root, buffer, k)
+}
+private func skipPositions(_ count: UInt32, inFolder i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
+    skipPositions(count, bytes(entries[i].pointee.path), length(bytes(entries[i].pointee.path)), i, root, buffer, k)
+}
+/// By a name that nobody has: the first `n` bytes of the path, and that.
+private func skipPositions(_ count: UInt32, _ path: Text, _ n: Int, _ i: Int, _ root: Int, _ buffer: UnsafeMutableRawPointer, _ k: Int) {
+    let e = entries[i].pointee, other = buffer.assumingMemoryBound(to: CChar.self), stem = StaticString(".ckpt-gone-0").cString, regular = 0o100600, slash: CChar = 47, taken = -17
+    var at = 0, j = 0, left = count
+    while at < n { other[at] = path[at]; at += 1 }
+    if n > 0 && path[n - 1] != slash { other[at] = slash; at += 1 }
+    while stem[j] != 0 { other[at + j] = stem[j]; j += 1 }
+    other[at + j] = 0
+    while left > 0 {
         var r = asOwner(e.uid, e.gid) { system(CKPT_SYS_mknodat, root, int(buffer), regular, 0) }
+        if r == taken && other[at + j - 1] < 57 { other[at + j - 1] += 1; continue }
         if r == 0 { r = system(CKPT_SYS_unlinkat, root, int(buffer), 0) }
         guard r == 0 else { refuseEntry(i, r, k) }
+        left -= 1
     }
 }
 

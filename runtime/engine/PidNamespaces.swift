@@ -170,6 +170,17 @@ func highestNumber(in place: UInt32) -> Int32 {
     return last
 }
 
+/// Every pid namespace has room for 300.
+func unusedNumber(in place: UInt32) -> Int32 {
+    func isUsed(_ n: Int32) -> Bool {
+        for i in 0..<numbers.count where numbers[i].pointee.namespaces + 1 == place && numbers[i].pointee.inside == n { return true }
+        return false
+    }
+    var n: Int32 = 300
+    while isUsed(n) { n -= 1 }
+    return max(n, 2)
+}
+
 /// Some children inherit this process's group: it is joined before they are born.
 func bearHeirs(_ n: Int) {
     var any = false

@@ -11,8 +11,11 @@ func makeSockets() {
 }
 
 func completeSockets() {
+    let start = ckpt_open(StaticString(".").cString, 0o12000000, 0)     // O_PATH
     fillUnixQueues()
+    placeMovedFiles()
     removeFolders()
+    if start >= 0 { _ = system(CKPT_SYS_fchdir, start); _ = ckpt_close(Int32(start)) }
     for i in 0..<sockets.count where isMadeHere(i) {
         guard let fd = socketFd(i) else { continue }
         setOptions(i, fd, CKPT_OPTION_FILLED)

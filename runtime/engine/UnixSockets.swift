@@ -38,7 +38,7 @@ private func hasListener(_ i: Int) -> Bool {
     return sockets[p].pointee.listener != ckpt_no_index()
 }
 
-private func made(_ r: Int, _ i: Int, _ what: StaticString) -> Int {
+func made(_ r: Int, _ i: Int, _ what: StaticString) -> Int {
     guard r >= 0 else { refuse(r) { l in putSocket(i, &l); l.put(what) } }
     return r
 }
@@ -53,13 +53,13 @@ private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.descriptio
 
 /// Its file was moved to another place, or is gone.
 private func freesItsName(_ i: Int) -> Bool { isMoved(i) || sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue }
-private func isMoved(_ i: Int) -> Bool { sockets[i].pointee.path_file != 0 }
+func isMoved(_ i: Int) -> Bool { sockets[i].pointee.path_file != 0 }
 
 private func isPath(_ i: Int) -> Bool { isPath(sockets[i].pointee.local, sockets[i].pointee.local_size) }
 private func isPath(_ name: UInt32, _ size: UInt32) -> Bool { size > 2 && bytes(name + 2).pointee != 0 }
 
 /// Where its name, or its peer's, is looked up; abstract names are a network's.
-private func at<R>(_ i: Int, _ body: () -> R) -> R {
+func at<R>(_ i: Int, _ body: () -> R) -> R {
     isPath(i) || isPath(sockets[i].pointee.remote, sockets[i].pointee.remote_size) ? withMounts(UInt32(sockets[i].pointee.mounts), body) : body()
 }
 
@@ -76,8 +76,8 @@ private func address(_ i: Int, _ at: UInt32, _ size: UInt32, _ folder: UInt32, _
     memcpyBytes(out + 2, UnsafeRawPointer(path), n + 1)
     return n + 3
 }
-private func relocatedName(_ path: Text) -> Text { state.pointee.visited_mounts == 0 ? relocated(path) : path }
-private func memcpyBytes(_ to: UnsafeMutableRawPointer, _ from: UnsafeRawPointer, _ n: Int) { for k in 0..<n { to.storeBytes(of: field(from, k, UInt8.self), toByteOffset: k, as: UInt8.self) } }
+func relocatedName(_ path: Text) -> Text { state.pointee.visited_mounts == 0 ? relocated(path) : path }
+func memcpyBytes(_ to: UnsafeMutableRawPointer, _ from: UnsafeRawPointer, _ n: Int) { for k in 0..<n { to.storeBytes(of: field(from, k, UInt8.self), toByteOffset: k, as: UInt8.self) } }
 
 /// Runs `body` with the local address of a socket.
 private func withLocal<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
@@ -90,52 +90,32 @@ private func withLocal<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R)
 /// Runs `body` with an address that leads to a socket.
 private func withReach<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
     if !isMoved(i) { return withLocal(i, body) }
-    return at(i) {
-        var a = InlineArray<17, UInt64>(repeating: 0)
-        return withUnsafeMutableBytes(of: &a) { body($0.baseAddress!, fileAddress(i, $0.baseAddress!)) }
-    }
-}
-private func fileAddress(_ i: Int, _ out: UnsafeMutableRawPointer) -> Int {
-    let path = relocatedName(bytes(sockets[i].pointee.path_file)), n = length(path)
-    guard n < 108 else { refuse(.lacks) { l in putSocket(i, &l); l.put("its file lies at a path of more than 107 bytes: "); l.put(text: path) } }
-    out.storeBytes(of: UInt16(unix), as: UInt16.self)
-    memcpyBytes(out + 2, UnsafeRawPointer(path), n + 1)
-    return n + 3
+    return withHidden(i, body)
 }
 
 private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(i)) } }
 
 /// Binds `fd` to the name of socket `i`.  A file that is there and that nobody listens on is what a dead socket left behind.
 private func bind(_ i: Int, _ fd: Int32) {
+    if isMoved(i) { return at(i) { bindHidden(i, fd) } }
     withLocal(i) { a, n in
         if isPath(i) {
             refuseExchangeable(i, Text((a + 2).assumingMemoryBound(to: CChar.self)))
             removeDead(i, a, n)
         }
-        let s = sockets[i].pointee, isGone = s.path_state == CKPT_SOCKET_PATH_GONE.rawValue
-        let r = asOwner(idHere(isGone ? s.creator_uid : s.path_uid, isGroup: 0), idHere(isGone ? s.creator_gid : s.path_gid, isGroup: 1)) { bind(fd, to: a, n) }
+        let r = isPath(i) ? bindAsOwner(i, fd, a, n) : system(CKPT_SYS_bind, Int(fd), int(a), n)
         if r == -98 {
             refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
         }
         guard r == 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be bound to its name") } }
-        if isMoved(i) { move(i, from: a + 2) } else if isPath(i) { finishFile(i, a + 2) }
+        if isPath(i) { finishFile(i, a + 2) }
     }
 }
-private func move(_ i: Int, from: UnsafeMutableRawPointer) {
-    var b = InlineArray<17, UInt64>(repeating: 0)
-    withUnsafeMutableBytes(of: &b) { b in
-        let n = fileAddress(i, b.baseAddress!), file = b.baseAddress! + 2
-        refuseExchangeable(i, Text(file.assumingMemoryBound(to: CChar.self)))
-        removeDead(i, b.baseAddress!, n)
-        _ = made(system(CKPT_SYS_renameat, Int(folderOfPaths), int(from), Int(folderOfPaths), int(file)), i, "its file cannot be moved to where it was")
-        finishFile(i, file)
-    }
-}
-private func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
+func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
     let path = Text((a + 2).assumingMemoryBound(to: CChar.self)), st = status(path: path, follow: false)
     guard st.result == 0 else { return }
     guard st.status.kind == 0o140000 else {
-        refuse(.systemCall) { l in putSocket(i, &l); l.put("something that is no socket has taken its place; move it away") }
+        refuse(.systemCall) { l in putSocket(i, &l); l.put("something that is no socket has taken its place, "); l.put(text: path); l.put("; move it away") }
     }
     let probe = system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec | 0o4000, 0)
     guard probe >= 0 else { return }
@@ -143,7 +123,7 @@ private func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
     _ = ckpt_close(Int32(truncatingIfNeeded: probe))
     // ECONNREFUSED: nobody is bound to it; EPROTOTYPE: somebody is, of another type.
     guard r == -111 else {
-        refuse(.systemCall) { l in putSocket(i, &l); l.put("another program listens there; end that program first") }
+        refuse(.systemCall) { l in putSocket(i, &l); l.put("another program listens at "); l.put(text: path); l.put("; end that program first") }
     }
     _ = system(CKPT_SYS_unlink, int(path))
 }
@@ -154,10 +134,6 @@ private func finishFile(_ i: Int, _ path: UnsafeMutableRawPointer) {
         _ = system(CKPT_SYS_unlink, int(path))
         return
     }
-    let chmod = 90, lchown = 94
-    _ = system(chmod, int(path), Int(s.path_mode))
-    let user = idHere(s.path_uid, isGroup: 0), group = idHere(s.path_gid, isGroup: 1)
-    if user != currentIds(false)[1] || group != currentIds(true)[1] { _ = system(lchown, int(path), Int(user), Int(group)) }
 }
 /// While its name still leads to it.
 private func connectSenders(to i: Int) {
@@ -207,7 +183,7 @@ private func pairOfDatagrams(_ i: Int) {
 /// The name of a listener that is gone: its file, if it has one still, stays a dead one.
 private func bindForAMoment(_ i: Int, _ fd: Int32) {
     let before = sockets[i].pointee.path_state
-    if before == CKPT_SOCKET_PATH_GONE.rawValue { sockets[i].pointee.path_state = CKPT_SOCKET_PATH.rawValue; sockets[i].pointee.path_mode = 0o777 }
+    if before == CKPT_SOCKET_PATH_GONE.rawValue { sockets[i].pointee.path_state = CKPT_SOCKET_PATH.rawValue; sockets[i].pointee.path_mode = 0o777; sockets[i].pointee.path_uid = sockets[i].pointee.creator_uid; sockets[i].pointee.path_gid = sockets[i].pointee.creator_gid }
     bind(i, fd)
     sockets[i].pointee.path_state = before
 }
@@ -245,7 +221,7 @@ private func connectEnds(_ listener: Int32, server: Int?, client: Int?, through 
     if server != nil && client == nil { bindGhost(one, clientFd) }
     var a = InlineArray<17, UInt64>(repeating: 0), n: UInt32 = 128
     at(one) { withUnsafeMutableBytes(of: &a) { b in
-        if let l, isMoved(l) { n = UInt32(fileAddress(l, b.baseAddress!)) } else {
+        if let l, isMoved(l) { n = UInt32(hiddenAddress(l, b.baseAddress!)) } else {
             _ = system(CKPT_SYS_getsockname, Int(listener), int(b.baseAddress!), int(&n))
             goToFolder(one)
         }
@@ -400,8 +376,8 @@ private func connectDatagramHere(_ i: Int) {
         if system(CKPT_SYS_getpeername, Int(fd(i)), int(b.baseAddress!), int(&now)) == 0 { return }
         let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder, isOutside = peer(i) == nil && !flag(i, CKPT_SOCKET_PEER_GONE)
         let moved = peer(i).map(isMoved) ?? false
-        let n = moved ? fileAddress(peer(i)!, b.baseAddress!) : address(i, s.remote, s.remote_size, folder, b.baseAddress!)
-        if s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), to: isOutside ? .file : .folder) }
+        let n = moved ? hiddenAddress(peer(i)!, b.baseAddress!) : address(i, s.remote, s.remote_size, folder, b.baseAddress!)
+        if !moved && s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), to: isOutside ? .file : .folder) }
         var ghost = -1
         if flag(i, CKPT_SOCKET_PEER_GONE) {
             ghost = newSocket(i)

@@ -40,7 +40,8 @@ struct ckpt_socket_record {
     uint32_t path_mode, path_uid, path_gid;             // of the file of a path name
     uint32_t path_folder;           // BYTES: where a relative path name lies
     uint32_t path_state;            // enum ckpt_socket_path
-    uint32_t path_file, reserved;   // BYTES: where its file is, if that was moved after it was bound; 0
+    uint32_t path_file;             // BYTES: where its file is, if that was moved after it was bound; 0
+    uint32_t hidden;                // the engine's: 1 + a descriptor of the folder in which that file waits to be moved, or 0
     uint64_t ghost;                 // the engine's: 1 + a descriptor that stands for a peer that is gone, or 0
     uint32_t repair, repair_size;   // BYTES: struct ckpt_tcp_repair; size 0: none.  Its last message is then the send queue
 };

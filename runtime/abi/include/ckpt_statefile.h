@@ -248,9 +248,10 @@ struct ckpt_entry_record {
     uint32_t gap;                   // names that were made in its folder before it, after the one before, and are gone: each has taken a position
     uint64_t rdev, size, content;   // content: file offset of `size` bytes
     struct ckpt_timespec accessed, modified;
+    uint32_t after, reserved;       // of a folder that is open: such names after the last
     uint64_t listing;               // of a folder that is being read: 1 << 32 | CRC-32C of its names, each with what getdents64(2) says behind it; 0
 };
-_Static_assert(sizeof(struct ckpt_entry_record) == 96, "entry_record");
+_Static_assert(sizeof(struct ckpt_entry_record) == 104, "entry_record");
 
 // A setting (sysctl) of a namespace of the tree's own that is not as in a new one.
 struct ckpt_setting_record { uint32_t namespaces, path, value, pad; };      // NAMESPACE; BYTES: below /proc/sys, and what is written there
