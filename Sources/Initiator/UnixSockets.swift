@@ -78,14 +78,23 @@ extension SystemContent {
             r.family = s.record.family; r.type = s.record.type; r.protocol = s.record.protocol; r.state = CKPT_SOCKET_PENDING.rawValue
             r.peer = UInt32(c.index); r.listener = UInt32(s.index)
             (r.local, r.local_size) = (s.record.local, s.record.local_size); r.mounts = s.record.mounts
-            if let h = files.all[c.description].holders.first {
-                let p = tree.processes[h.process]
+            if let maker = oldest(of: files.all[c.description].holders.map(\.process), tree) {
+                let p = tree.processes[maker]
                 r.creator_pid = p.ownPid
                 r.creator_uid = p.effectiveUser ?? 0; r.creator_gid = UInt32(p.status.numbers("Gid").dropFirst().first ?? 0)
             }
             c.record.peer = UInt32(survey.all.count + survey.pending.count)
             c.record.state = CKPT_SOCKET_CONNECTED.rawValue
             survey.pending.append(r)
+        }
+    }
+
+    /// Nobody is told who has connected before the connection is accepted.  Children inherit what their parent has made.
+    private func oldest(of holders: [Int], _ tree: ObservedTree) -> Int? {
+        holders.first { p in
+            var next = tree.processes[p].parent, left = tree.processes.count
+            while let n = next, left > 0 { if holders.contains(n) { return false }; next = tree.processes[n].parent; left -= 1 }
+            return true
         }
     }
 
