@@ -71,9 +71,16 @@ private func bindInside(_ fd: Int32, _ address: UnsafeMutableRawPointer, _ size:
 
 // MARK: files that were moved
 
+/// Of a name that nobody could take before.
 private func folderName(_ i: Int) -> UnsafeMutablePointer<CChar> {
+    let s = state, size = 8
+    if s.pointee.hidden_word == 0 {
+        var word: UInt64 = 0
+        _ = withUnsafeMutableBytes(of: &word) { system(CKPT_SYS_getrandom, int($0.baseAddress!), size, 0) }
+        s.pointee.hidden_word = word | 1
+    }
     var l = Line()
-    l.put(".ckpt-"); l.put(decimal: UInt64(ckpt_getpid())); l.put("-"); l.put(decimal: UInt64(i))
+    l.put(".ckpt-"); l.put(decimal: s.pointee.hidden_word); l.put("-"); l.put(decimal: UInt64(i))
     l.copy(to: engine_path(), capacity: 64)
     return engine_path()
 }

@@ -299,7 +299,7 @@ private func verifySockets(_ file: UInt64) {
     for i in 0..<sockets.count {
         let s = sockets[i].pointee
         guard isIndex(s.object, objects.count), isIndex(s.peer, sockets.count), isIndex(s.listener, sockets.count) else { bad("SOCKET", i, "its object, peer or listener") }
-        guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder), isText(s.path_file) else { bad("SOCKET", i, "its description or folder") }
+        guard isIndex(s.description, descriptions.count), s.description != none || s.state == CKPT_SOCKET_PENDING.rawValue || s.object == none, isText(s.path_folder), isText(s.path_file), s.hidden == 0 else { bad("SOCKET", i, "its description or folder") }
         guard isNetwork(s.network), isNetwork(s.peer_network) else { bad("SOCKET", i, "its network") }
         guard s.creator_pids == 0 || (Int(s.creator_pids) <= namespaces.count && isPid(Int(s.creator_pids) - 1)) else { bad("SOCKET", i, "the pid namespace of its creator") }
         guard s.mounts == 0 || (Int(s.mounts) <= namespaces.count && isPartMounts(Int(s.mounts) - 1)) else { bad("SOCKET", i, "the mounts in which it has its name") }

@@ -128,6 +128,7 @@ struct engine_state {
     // what a short-lived child does so that the kernel takes down its pid (Creators.swift)
     uint32_t creator_call; int32_t creator_fd[2]; int64_t creator_result;
     uint64_t creator_address, creator_length; uint32_t creator_uid, creator_gid, creator_network;
+    uint64_t hidden_word;               // random: names of folders in which files of sockets wait
     int64_t  creator_number, creator_arguments[5];
     uint32_t ipc, ipc_namespace;        // enum engine_ipc; whether the tree gets an IPC namespace of its own
     uint32_t ipc_place;                 // 1 + NAMESPACE: that of a part, whose IPC is being made (SystemV.swift)
