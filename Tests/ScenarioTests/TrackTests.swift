@@ -105,11 +105,13 @@ extension Scenario {
                 // A checkpoint that is made again begins anew.
                 let isTracked = eventually(5) { Children.pids(tagged: s.tag).contains { (try? run(["/bin/grep", "-q", " uw ", "/proc/\($0)/smaps"], in: s.folder))?.status == .exited(0) } }
                 if !isTracked && !s.hasEnded { throw Failure("nothing is tracked: \(s.errors)") }
+                // Those who see the others end may say so.
+                let said = s.errors
                 kill(s.pid, SIGKILL)
                 Children.kill(tagged: s.tag)
                 _ = try s.wait()
                 Children.reapStrays()
-                if s.errors != "" { throw Failure(s.errors) }
+                if said != "" { throw Failure(said) }
                 s.generation = 1
                 let names = ["job.ckpt", "job.ckpt.1", "job.ckpt.2"].filter { access(s.path($0), F_OK) == 0 }
                 if names.count < 2 { throw Failure("no two statefiles: \(s.errors)") }
