@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
     must(chdir(start)); must(chdir(scenario_path(".")));
     scenario_wait();
     same(-1, access(temporary, F_OK));
-    struct stat st; must(stat(path[0], &st)); same(0640, st.st_mode & 07777);
+    struct stat st; must(stat(path[0], &st)); same(0640, st.st_mode & 07777); same(geteuid(), st.st_uid); same(getegid(), st.st_gid);
     for (int i = 0; i < 2; i++) named(l[i], 0, temporary);
     named(s, 0, temporary); named(c, 1, temporary); named(r, 0, "relative"); named(m, 0, "short"); named(d, 0, temporary); named(sender, 1, temporary);
     must(write(c, "up", 2)); same(2, read(s, got, 9));

@@ -33,6 +33,16 @@ import Testing
         feature("unix-moved")
         feature("unix-moved", ["far"], treatments: [.twice], users: User.available.filter { $0 == .root })
     }
+    @Test(.enabled(if: User.available == [.root, .ckptuser]), arguments: ["unix-names", "unix-moved"]) func `files of a user's sockets are the user's when root restarts them`(program: String) {
+        scenario("root-\(program)", as: .ckptuser) { s in
+            try s.start([try s.installation.program(program)])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.pid = try Children.spawn([s.statefile], environment: s.environment, folder: s.folder, output: s.path("restart-1.out"), errors: s.path("restart-1.err"))
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
     @Test(.enabled(if: User.available.contains(.ckptuser))) func `a socket with a relative name whose folder a user's ckptctl does not find is refused`() {
         scenario("unix-moved-far", as: .ckptuser) { s in
             try s.start([try s.installation.program("unix-moved"), "far"])

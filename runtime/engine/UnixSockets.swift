@@ -108,7 +108,7 @@ private func bind(_ i: Int, _ fd: Int32) {
             refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
         }
         guard r == 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be bound to its name") } }
-        if isPath(i) { finishFile(i, a + 2) }
+        if isPath(i) { removeGone(i, a + 2) }
     }
 }
 func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
@@ -127,13 +127,10 @@ func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
     }
     _ = system(CKPT_SYS_unlink, int(path))
 }
-private func finishFile(_ i: Int, _ path: UnsafeMutableRawPointer) {
-    let s = sockets[i].pointee
-    if s.path_state == CKPT_SOCKET_PATH_GONE.rawValue {
-        if s.type == datagram { connectSenders(to: i) }
-        _ = system(CKPT_SYS_unlink, int(path))
-        return
-    }
+private func removeGone(_ i: Int, _ path: UnsafeMutableRawPointer) {
+    guard sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue else { return }
+    if sockets[i].pointee.type == datagram { connectSenders(to: i) }
+    _ = system(CKPT_SYS_unlink, int(path))
 }
 /// While its name still leads to it.
 private func connectSenders(to i: Int) {
