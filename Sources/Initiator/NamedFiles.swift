@@ -80,24 +80,28 @@ extension SystemContent {
         return append(record(CKPT_OBJECT_DELETED_FOLDER, s, String(link.dropLast(deletedMark.count))), key)
     }
 
-    /// Another name of a file that lost the one it was opened by.  Looked for where programs put such links: its folder, the folders in it and beside it.
+    /// Another name of a file that lost the one it was opened by.
     func otherName(of path: String, inode: UInt64, device: UInt64?) -> String? {
-        var left = 20_000
-        func search(_ folder: String, _ folders: inout [String]) -> String? {
+        filesNear(path)[inode]?.first { p in (try? Path.statusOfName(p)).map { $0.inodeNumber == inode && (device == nil || $0.deviceNumber == device) } ?? false }
+    }
+
+    /// By inode, what lies where programs put other names of a file: in its folder, in those beside it, and in those in it.  Looked at once.
+    func filesNear(_ path: String) -> [UInt64: [String]] {
+        let folder = Path.folder(of: path)
+        if let known = nearFiles[folder] { return known }
+        var left = 20_000, found: [UInt64: [String]] = [:], near: [String] = [], deeper: [String] = []
+        func read(_ folder: String, _ folders: inout [String]) {
             let entries = Path.entries(in: folder, limit: left)
             left -= entries.count
             for e in entries {
                 let full = folder == "/" ? "/" + e.name : "\(folder)/\(e.name)"
-                if e.isFolder { folders.append(full) }
-                else if e.inode == inode, let s = try? Path.statusOfName(full), s.inodeNumber == inode, device == nil || s.deviceNumber == device { return full }
+                if e.isFolder { folders.append(full) } else { found[e.inode, default: []].append(full) }
             }
-            return nil
         }
-        let folder = Path.folder(of: path)
-        var near: [String] = [], unused: [String] = []
-        if let found = search(folder, &near) { return found }
-        if folder != "/", let found = search(Path.folder(of: folder), &near) { return found }
-        for other in near where left > 0 && other != folder { if let found = search(other, &unused) { return found } }
-        return nil
+        read(folder, &near)
+        if folder != "/" { read(Path.folder(of: folder), &near) }
+        for other in near where left > 0 && other != folder { read(other, &deeper) }
+        nearFiles[folder] = found
+        return found
     }
 }

@@ -28,7 +28,8 @@ final class SystemContent {
     let watchedPlaces: WatchedPlaces                                    // found before the pause
     lazy var watchLook = makeWatchLook(mounts)
     var partLooks: [Int: WatchLook] = [:]                               // by namespace
-    var mountsOfViews: [Int32: Mounts] = [:], socketsNear: [String: [UInt64: [String]]] = [:]       // UnixSocketFiles.swift
+    var mountsOfViews: [Int32: Mounts] = [:], nearFiles: [String: [UInt64: [String]]] = [:]      // by process; by folder
+    lazy var livesElsewhere = tree.live.first.map { $0.namespace("mnt") != Namespace.number(Kernel.processID, "mnt") } ?? false
     var surveyedWatches: [InotifyWatch] = []
     var partSearches: [PartSystem: [InotifyWatch.File: String]] = [:]   // where those that no nearer look finds are
     lazy var mounts = Mounts()

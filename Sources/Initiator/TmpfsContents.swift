@@ -123,9 +123,8 @@ final class FoldersInReading {
     func readers(of s: stat) -> Readers? { places.isEmpty ? nil : places[Place(device: Path.deviceWord(s.deviceNumber), inode: s.inodeNumber)] }
 
     /// The names, the last made first, each with how many were made before it and are gone; and how many after the last.
-    func inOrder(_ all: [(name: String, next: UInt64)], _ readers: Readers) -> Result<(names: [(name: String, gap: UInt32)], after: UInt32), Obstacle> {
-        var at: [(name: String, position: UInt64)] = [], position: UInt64 = 0
-        for e in all { if e.name != "." && e.name != ".." { at.append((e.name, position)) }; position = e.next }
+    func inOrder(_ all: [(name: String, position: UInt64, next: UInt64)], _ readers: Readers) -> Result<(names: [(name: String, gap: UInt32)], after: UInt32), Obstacle> {
+        let at = all.filter { $0.name != "." && $0.name != ".." }
         var expected: UInt64
         let isDescending: Bool
         switch numbering {
@@ -146,7 +145,7 @@ final class FoldersInReading {
         return .success((ordered.reversed(), UInt32(after)))
     }
 
-    static func digest(_ all: [(name: String, next: UInt64)]) -> UInt64 {
+    static func digest(_ all: [(name: String, position: UInt64, next: UInt64)]) -> UInt64 {
         var crc: UInt32 = 0
         for e in all {
             e.name.nameBytes.withUnsafeBytes { crc = ckpt_crc32c_hw(crc, $0.baseAddress!, $0.count) }
@@ -170,16 +169,12 @@ struct FolderNumbering {
         let names = ["/first", "/second"].map { folder + $0 }
         defer { for n in names { Path.remove(n) } }
         guard Path.fileSystem(of: folder) == Path.tmpfs else { return nil }
-        func positions() -> [String: UInt64] {
-            var found: [String: UInt64] = [:], position: UInt64 = 0
-            for e in (try? Path.listing(of: folder, unnoticed: true)) ?? [] { found[e.name] = position; position = e.next }
-            return found
-        }
+        func listed() -> [(name: String, position: UInt64, next: UInt64)] { ((try? Path.listing(of: folder, unnoticed: true)) ?? []).filter { $0.name == "first" || $0.name == "second" } }
         for n in names { _ = try? File(n, flags: O_CREAT | O_WRONLY, mode: 0o600) }
-        let before = positions(), order = ((try? Path.listing(of: folder, unnoticed: true)) ?? []).map(\.name).filter { $0 != "." && $0 != ".." }
+        let before = listed()
         Path.remove(names[0])
-        guard let second = before["second"], let first = before["first"] else { return nil }
-        return FolderNumbering(first: positions()["second"] == second ? first : nil, descends: order.first == "second")
+        guard let first = before.first(where: { $0.name == "first" }), let second = before.first(where: { $0.name == "second" }) else { return nil }
+        return FolderNumbering(first: listed().first?.position == second.position ? first.position : nil, descends: before[0].name == "second")
     }
 }
 

@@ -33,8 +33,8 @@ extension SystemContent {
         func folders(_ p: (ObservedProcess) -> Bool) -> [String] { isAbsolute ? [""] : tree.live.filter(p).map(\.cwd) }
         if tree.parts.isEmpty {
             // A whole tree's own mounts, of which we may see nothing.
-            let view = tree.live.first?.view ?? Kernel.processID, isElsewhere = Namespace.number(view, "mnt") != Namespace.number(Kernel.processID, "mnt")
-            return [Place(number: 0, root: isElsewhere ? "/proc/\(view)/root" : "", folders: folders { _ in true }, mounts: mountsOf(view))]
+            let view = tree.live.first?.view ?? Kernel.processID
+            return [Place(number: 0, root: livesElsewhere ? "/proc/\(view)/root" : "", folders: folders { _ in true }, mounts: mountsOf(view))]
         }
         let homes = files.all[s.description].holders.map { tree.place(of: tree.processes[$0.process]) }
         var seen: Set<UInt32> = []
@@ -86,26 +86,8 @@ extension SystemContent {
         }
     }
 
-    /// Its folder, the folders in it and beside it; each is looked at once for all.
     private func near(_ path: String, _ place: Place, _ state: UnixSocketState) -> String? {
         guard let inode = state.fileInode else { return nil }
-        let folder = Path.folder(of: path), key = place.root + folder
-        if socketsNear[key] == nil { socketsNear[key] = Self.filesNear(place.root + folder) }
-        return socketsNear[key]![UInt64(inode)]?.lazy.map { String($0.dropFirst(place.root.count)) }.first { self.status(of: $0, place, state) != nil }
-    }
-    private static func filesNear(_ folder: String) -> [UInt64: [String]] {
-        var left = 20_000, found: [UInt64: [String]] = [:], near: [String] = [], deeper: [String] = []
-        func read(_ folder: String, _ folders: inout [String]) {
-            let entries = Path.entries(in: folder, limit: left)
-            left -= entries.count
-            for e in entries {
-                let full = folder == "/" ? "/" + e.name : "\(folder)/\(e.name)"
-                if e.isFolder { folders.append(full) } else { found[e.inode, default: []].append(full) }
-            }
-        }
-        read(folder, &near)
-        if folder != "/" { read(Path.folder(of: folder), &near) }
-        for other in near where left > 0 && other != folder { read(other, &deeper) }
-        return found
+        return filesNear(place.root + path)[UInt64(inode)]?.lazy.map { String($0.dropFirst(place.root.count)) }.first { self.status(of: $0, place, state) != nil }
     }
 }

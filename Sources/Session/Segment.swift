@@ -30,7 +30,7 @@ public final class Segment: @unchecked Sendable {
     public let identity: FileIdentity
     public let pointer: UnsafeMutablePointer<ckpt_session>
     private let mapping: SharedMapping
-    private var file: File?
+    private var file: File?             // only while there is something to allocate: a user may have more sessions than a process may have files open
 
     /// Tools map a page more than there is, which nobody touches: so a tool is never taken for a member.
     private static let mappedSize = Int(ckpt_session_size()) + 4096
@@ -40,7 +40,6 @@ public final class Segment: @unchecked Sendable {
         self.path = path
         do throws(SystemError) {
             let file = try File(path, flags: 2), status = try file.status()
-            self.file = file
             identity = FileIdentity(device: status.deviceNumber, inode: status.inodeNumber)
             guard UInt64(status.st_size) >= ckpt_session_size() else { throw SystemError("size", errno: 0) }
             mapping = try SharedMapping(file, size: Self.mappedSize)
@@ -49,9 +48,6 @@ public final class Segment: @unchecked Sendable {
         guard pointer.pointee.magic == ckpt_session_magic() else { throw .notASession }
         guard pointer.pointee.abi_version == UInt32(CKPT_ABI_VERSION) else { throw .version(pointer.pointee.abi_version) }
     }
-
-    /// The mapping is enough to read what it says: a user may have more sessions than a process may have files open.
-    func letFileGo() { file = nil }
 
     /// Room for `count` bytes from `offset` (posix_fallocate(3)).  ENOENT: another file has the name by now.
     public func allocate(at offset: UInt64, count: UInt64) throws(SystemError) {

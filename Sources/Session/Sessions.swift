@@ -16,11 +16,7 @@ public enum Sessions {
         var segments: [Segment] = []
         for folder in SessionFolder.all {
             for name in try names(in: folder) where name.count == 16 {
-                do throws(Segment.Rejection) {
-                    let segment = try Segment(path: folder + "/" + name)
-                    segment.letFileGo()
-                    segments.append(segment)
-                } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
+                do throws(Segment.Rejection) { segments.append(try Segment(path: folder + "/" + name)) } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
             }
         }
         return segments

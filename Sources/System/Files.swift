@@ -116,14 +116,14 @@ public enum Path {
     public static func names(in directory: String, unnoticed: Bool = false) throws(SystemError) -> [String] {
         try listing(of: directory, unnoticed: unnoticed).map(\.name).filter { $0 != "." && $0 != ".." }
     }
-    /// As readdir(3) tells it, each with the position behind it (d_off).
-    public static func listing(of directory: String, unnoticed: Bool) throws(SystemError) -> [(name: String, next: UInt64)] {
+    /// As readdir(3) tells it, each with its position and the one behind it (d_off).
+    public static func listing(of directory: String, unnoticed: Bool) throws(SystemError) -> [(name: String, position: UInt64, next: UInt64)] {
         let quiet = unnoticed ? Glibc.open(Path.seen(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC | 0o1000000) : -1
         guard let d = quiet >= 0 ? fdopendir(quiet) : opendir(Path.seen(directory)) else { throw SystemError("open \(directory)", errno: errno) }
         defer { closedir(d) }
-        var all: [(name: String, next: UInt64)] = []
+        var all: [(name: String, position: UInt64, next: UInt64)] = []
         while let entry = readdir(d) {
-            all.append((withUnsafeBytes(of: &entry.pointee.d_name) { String(name: $0.prefix { $0 != 0 }) }, UInt64(bitPattern: Int64(entry.pointee.d_off))))
+            all.append((withUnsafeBytes(of: &entry.pointee.d_name) { String(name: $0.prefix { $0 != 0 }) }, all.last?.next ?? 0, UInt64(bitPattern: Int64(entry.pointee.d_off))))
         }
         return all
     }

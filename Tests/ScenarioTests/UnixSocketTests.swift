@@ -33,6 +33,28 @@ import Testing
         feature("unix-moved")
         feature("unix-moved", ["far"], treatments: [.twice], users: User.available.filter { $0 == .root })
     }
+    @Test(arguments: [("os.link('s', 't')", "its file has other names (hard links)"), ("os.mkdir('d' * 100); os.rename('s', 'd' * 100 + '/s')", "a path of more than 107 bytes")])
+    func `a socket whose file a restart could not put back is refused`(then: String, words: String) {
+        for user in User.available {
+            scenario("unix-elsewhere", as: user) { s in
+                try s.start(["/usr/bin/python3", "-c", "import socket, os, time; s = socket.socket(socket.AF_UNIX); s.bind(os.getcwd() + '/s'); s.listen(1); \(then); open('ready', 'w'); time.sleep(100)"])
+                try s.waitUntilReady()
+                try s.expectRefusal(["checkpoint", s.tag, "-o", s.path("x.ckpt")], 77, words)
+                kill(s.pid, SIGKILL)
+                _ = try s.wait()
+            }
+        }
+    }
+    @Test(.enabled(if: User.available == [.root, .ckptuser])) func `a moved socket is refused by a restart that may not change its root folder`() {
+        scenario("unix-moved-new", as: .ckptuser) { s in
+            try s.start([try s.installation.program("unix-moved")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let result = try run(["/usr/bin/setpriv", "--reuid", "ckptuser", "--regid", "ckptuser", "--init-groups", "--", s.statefile, "--pids", "new"], in: s.folder, environment: s.environment)
+            if result.status != .exited(69) || !result.errors.contains("CAP_SYS_CHROOT") { throw Failure("\(result)") }
+            if let left = try FileManager.default.contentsOfDirectory(atPath: s.folder).first(where: { $0.hasPrefix(".ckpt-") }) { throw Failure("it has left \(left)") }
+        }
+    }
     @Test(.enabled(if: User.available == [.root, .ckptuser]), arguments: ["unix-names", "unix-moved"]) func `files of a user's sockets are the user's when root restarts them`(program: String) {
         scenario("root-\(program)", as: .ckptuser) { s in
             try s.start([try s.installation.program(program)])

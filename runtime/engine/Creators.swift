@@ -24,9 +24,13 @@ func call(as who: Creator, _ call: UInt32, _ a: Int32, _ address: UInt64 = 0, _ 
     // The number is somebody else's here: the dead child's own number is shown, which is nobody's.
     if r == -17 || r == -22 || r == -1 { r = bear(0) }
     guard r > 0 else { return r }
-    var wait = -4
-    while wait == -4 { wait = system(CKPT_SYS_wait4, r, 0, 0x40000000, 0) }
+    awaitChild(r)
     return Int(s.pointee.creator_result)
+}
+/// One that sends no signal when it ends (__WALL).
+func awaitChild(_ child: Int) {
+    let all = 0x4000_0000, interrupted = -4
+    while system(CKPT_SYS_wait4, child, 0, all, 0) == interrupted { }
 }
 
 /// socket(2) in a network of the tree's: 1 + NAMESPACE of a part's, 0: where we are.  Only a child can go there, and be of no use afterwards.

@@ -7,7 +7,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let socketName = StaticString(".socket"), noFolder: Int32 = -1
+private let socketName = StaticString(".socket")
 
 /// bind(2); 0 or a negative errno.
 func bindAsOwner(_ i: Int, _ fd: Int32, _ address: UnsafeMutableRawPointer, _ size: Int, in folder: Int32 = -1) -> Int {
@@ -16,14 +16,13 @@ func bindAsOwner(_ i: Int, _ fd: Int32, _ address: UnsafeMutableRawPointer, _ si
     s.pointee.creator_address = UInt64(UInt(bitPattern: address)); s.pointee.creator_length = UInt64(size)
     s.pointee.creator_uid = idHere(isGone ? r.creator_uid : r.path_uid, isGroup: 0); s.pointee.creator_gid = idHere(isGone ? r.creator_gid : r.path_gid, isGroup: 1)
     s.pointee.creator_number = Int64(isGone ? 0o777 : r.path_mode); s.pointee.creator_result = -5
-    let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, waits: UInt64 = 0x4000, all = 0x4000_0000
+    let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, waits: UInt64 = 0x4000
     var a = ckpt_clone_args()
     a.flags = sharesMemory | sharesFiles | waits
     a.stack = s.pointee.chunk; a.stack_size = 65536
     let child = ckpt_clone3(&a, ownerEntry, 0)
     guard child > 0 else { return child }
-    var wait = -4
-    while wait == -4 { wait = system(CKPT_SYS_wait4, child, 0, all, 0) }
+    awaitChild(child)
     showOwnFiles()
     return Int(s.pointee.creator_result)
 }
