@@ -38,6 +38,7 @@ final class PreCopy {
     }
     final class Member: @unchecked Sendable {
         let pid: Int32, startTime: UInt64, tracking: WriteTracking, map: PageMap
+        var tracked: [PageRange] = []       // as registered: whole mappings
         var stretches: [Stretch] = []
         var contents: PageBuffer?           // of what is late, stretch by stretch
         init(_ p: ObservedProcess, _ tracking: WriteTracking) throws(SystemError) { pid = p.view; startTime = p.startTime; self.tracking = tracking; map = try PageMap(of: p.view) }
@@ -70,8 +71,12 @@ extension Operation {
     /// All of this while the tree runs, but for a moment here and there.
     func copyEarly(_ draft: Draft, _ lock: SessionLock) throws(CheckpointFailure) -> PreCopy {
         let copy = PreCopy()
-        try stopForAMoment(copy, lock) { (tree, barrier) throws(CheckpointFailure) in try beginTracking(tree, barrier, copy) }
-        for m in copy.members.values { choose(m, draft) }
+        var before: [Int32: [ProcMapping]] = [:]
+        try stopForAMoment(copy, lock, before: { before = mappings(of: $0) }) { (tree, barrier) throws(CheckpointFailure) in
+            try beginTracking(tree, barrier, copy)
+            for (pid, m) in copy.members { track(m, before[pid] ?? []) }
+        }
+        for m in copy.members.values { place(m, draft) }
         let file = try draft.forWriters(direct: options.direct)
         if !draft.isPacked { do throws(SystemError) { try draft.file.truncate(to: draft.end) } catch { throw unwritable(error) } }
         for round in 0..<rounds {
@@ -87,11 +92,12 @@ extension Operation {
         return copy
     }
 
-    private func stopForAMoment(_ copy: PreCopy, _ lock: SessionLock, _ body: (ObservedTree, Barrier) throws(CheckpointFailure) -> Void) throws(CheckpointFailure) {
+    private func stopForAMoment(_ copy: PreCopy, _ lock: SessionLock, before: (Census) -> Void = { _ in }, _ body: (ObservedTree, Barrier) throws(CheckpointFailure) -> Void) throws(CheckpointFailure) {
         let barrier = try Barrier(segment, lock, log), census = Census(segment, barrier, patience: options.patience, log)
         do throws(CheckpointFailure) {
             try census.findMembers()
             watchedPlaces.find(for: census.processes)
+            before(census)
             try census.callEverybody()
             try barrier.enter(CKPT_PHASE_STOPPED)
             census.seeWhoWasContinued()
@@ -139,11 +145,30 @@ extension Operation {
         return maps.contains("[io_uring]") || maps.contains("/[aio]") || names.contains { (try? Path.link("/proc/\(p.view)/fd/\($0)"))?.contains("[io_uring]") ?? false }
     }
 
-    private func choose(_ member: PreCopy.Member, _ draft: Draft) {
-        for m in (try? ProcMapping.all(of: member.pid, withFlags: true)) ?? [] where m.isTrackable(atLeast: smallest) && !m.flags.contains("uw") {
-            guard member.tracking.add(m.start, m.end), member.tracking.clear(m.start, m.end) else { continue }
-            member.stretches.append(PreCopy.Stretch(member.pid, m.start, m.end, draft))
+    /// As they are before the call: what smaps shows costs a walk over all pages.
+    private func mappings(of census: Census) -> [Int32: [ProcMapping]] {
+        var found: [Int32: [ProcMapping]] = [:]
+        for p in census.processes {
+            guard let stat = ProcStat(pid: p.pid) else { continue }
+            let view = Proc.view(of: stat)
+            found[view] = try? ProcMapping.all(of: view, withFlags: true)
         }
+        return found
+    }
+
+    /// Only whole mappings, and so only while nobody can change them: the kernel splits one of which a part is registered, and mremap(2) over both parts fails.
+    private func track(_ member: PreCopy.Member, _ before: [ProcMapping]) {
+        var at = 0
+        for m in (try? ProcMapping.all(of: member.pid, withFlags: false)) ?? [] {
+            while at < before.count && before[at].end <= m.start { at += 1 }
+            let known = before[at...].prefix { $0.start < m.end }, holds = known.reduce(0) { $0 + $1.anonymousBytes }
+            guard holds >= smallest, m.isTrackable(atLeast: 0), known.allSatisfy({ $0.isTrackable(atLeast: 0) && !$0.flags.contains("uw") }) else { continue }
+            if member.tracking.add(m.start, m.end) { member.tracked.append((m.start, m.end)) }
+        }
+    }
+
+    private func place(_ member: PreCopy.Member, _ draft: Draft) {
+        for r in member.tracked where member.tracking.clear(r.start, r.end) { member.stretches.append(PreCopy.Stretch(member.pid, r.start, r.end, draft)) }
     }
 
     /// What has been written since the last time, or ever, counts as unwritten from now on.

@@ -38,6 +38,19 @@ import Testing
         }
     }
 
+    @Test func `a program that remaps its memory while it is read finds no mapping split`() {
+        scenario("early-remapped") { s in
+            try s.start([try s.installation.program("behaviour-remapped")])
+            try s.waitUntilReady()
+            for _ in 0 ..< 20 {
+                try s.checkpoint(options: ["--pre-copy"])
+                unlink(s.statefile)
+            }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(arguments: ["opened", "copied", "memory"]) func `an initiator that dies while it reads early leaves no trace`(phase: String) {
         scenario("early-dead-\(phase)") { s in
             try s.start([try s.installation.program("behaviour-heartbeat"), "32"])
