@@ -72,6 +72,7 @@ final class Draft: @unchecked Sendable {
         }
     }
     var isStream: Bool { stream != nil }
+    var isInMemory: Bool { stream == nil && Path.fileSystem(of: "/proc/self/fd/\(file.number)") == Path.tmpfs }
     /// Some of it has gone out.
     var hasBegun: Bool { stream?.hasBegun ?? false }
     var end: UInt64 { free.withLock { ($0 + 4095) & ~4095 } }

@@ -7,6 +7,7 @@ import CkptSystem
 extension Operation {
     func saveMemory(_ tree: ObservedTree, _ plan: MemoryPlan, _ draft: Draft, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
         ckpt_store64(&segment.pointer.pointee.file_tail, plan.memoryEnd)
+        ckpt_store(&segment.pointer.pointee.file_use, (draft.isInMemory && !options.direct ? CKPT_FILE_FREE : CKPT_FILE_LOCKED).rawValue)
         segment.pointer.pointee.has_subreaper = tree.live.contains { segment.process($0.slot).pointee.child_subreaper != 0 } ? 1 : 0
         for p in tree.live {
             // With nobody to be released, memory can be written where it is; a full descriptor table has no room for the channel, a snapshot has.

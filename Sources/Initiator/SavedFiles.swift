@@ -105,8 +105,7 @@ extension SystemContent {
 
 /// shm_open(3) and sem_open(3) make files there.
 func isSharedMemory(_ path: String) -> Bool {
-    let memory: UInt64 = 0x01021994         // TMPFS_MAGIC
-    return path.hasPrefix("/dev/shm/") && Path.fileSystem(of: "/dev/shm") == memory
+    path.hasPrefix("/dev/shm/") && Path.fileSystem(of: "/dev/shm") == Path.tmpfs
 }
 
 extension SystemContent {

@@ -23,8 +23,11 @@ struct PageWriter {
     private(set) var chunkOffset: UInt64 = 0        // where the chunk being filled goes
     private(set) var firstChunk: UInt64 = 0
     private(set) var runs = 0                       // in the chunk being filled
+    private var window: Window?
 
-    init(_ crew: UnsafeMutablePointer<ckpt_crew>, _ space: UnsafeMutablePointer<ckpt_workspace>) {
+    /// `window`: where there is room for one, or 0.
+    init(_ crew: UnsafeMutablePointer<ckpt_crew>, _ space: UnsafeMutablePointer<ckpt_workspace>, window: UInt64) {
+        self.window = window != 0 ? Window(at: window) : nil
         session = crew.pointee.session; process = crew.pointee.process
         self.space = space
         statefile = Descriptor(crew.pointee.statefile); pagemap = Descriptor(crew.pointee.pagemap)
@@ -32,7 +35,7 @@ struct PageWriter {
     }
     /// Goes on with the chain that another writer has begun.
     init(_ crew: UnsafeMutablePointer<ckpt_crew>, continuing writer: UnsafeMutablePointer<ckpt_writer>) {
-        self.init(crew, ckpt_writer_workspace(writer))
+        self.init(crew, ckpt_writer_workspace(writer), window: 0)
         firstChunk = writer.pointee.first_chunk; chunkOffset = writer.pointee.chunk_offset; runs = Int(writer.pointee.runs)
     }
 
@@ -50,8 +53,9 @@ struct PageWriter {
             }
             if i == count { return }
             let mine = part(of: list[i], piece - before)
+            if isSnapshot && overlapsOthers(crew, mine) { continue }
             try writeRange(mine)
-            if isSnapshot && !overlapsOthers(crew, mine) { letGo(mine) }
+            if isSnapshot { letGo(mine) }
         }
     }
 
@@ -64,8 +68,11 @@ struct PageWriter {
         _ = ckpt_madvise(piece.start, piece.end - piece.start, dontNeed)
     }
 
-    /// What is not as expected is found when the snapshot is proven; until then nobody may lose their stack.
-    private func overlapsOthers(_ crew: UnsafeMutablePointer<ckpt_crew>, _ piece: ckpt_range) -> Bool { piece.start < crew.pointee.others_end && crew.pointee.others < piece.end }
+    /// What is not as expected is found when the snapshot is proven, and all begins again; until then nobody may lose their stack.
+    private func overlapsOthers(_ crew: UnsafeMutablePointer<ckpt_crew>, _ piece: ckpt_range) -> Bool {
+        let isReadThere = piece.copy == 0 && (piece.kind == CKPT_RANGE_ANONYMOUS.rawValue || piece.kind == CKPT_RANGE_FILE.rawValue)
+        return isReadThere && piece.start < crew.pointee.others_end && crew.pointee.others < piece.end
+    }
 
     /// `object` of a private range: 1 + its protection when it can't be read as it is.
     private mutating func writeRange(_ range: ckpt_range) throws(WriteError) {
@@ -266,7 +273,7 @@ struct PageWriter {
 
     /// Even parked tasks change memory: the kernel writes a task's CPU into its rseq area, and whoever waits wakes now and then.
     /// So the checksum is taken before and after, until what was written is what it says.  In a snapshot only its own rseq area changes.
-    private func putSteady(_ from: UInt64, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
+    private mutating func putSteady(_ from: UInt64, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
         let pages = UnsafeRawPointer(bitPattern: UInt(from))!
         if isSnapshot && !holdsRseq(from, UInt64(count)) { return try putOnce(pages, count, at: offset) }
         var crc = ckpt_crc32c_hw(0, pages, count), tries = 0
@@ -281,16 +288,26 @@ struct PageWriter {
     }
 
     /// In steps that stay in a core's cache between the checksum and the copy: the copy, for which the file is locked, is then the shorter.
-    private func putOnce(_ pages: UnsafeRawPointer, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
+    private mutating func putOnce(_ pages: UnsafeRawPointer, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
         let step = 256 << 10
         var crc: UInt32 = 0, done = 0
         while done < count {
             let n = min(step, count - done)
             crc = ckpt_crc32c_hw(crc, pages + done, n)
-            try put(UInt64(UInt(bitPattern: pages + done)), n, at: offset + UInt64(done))
+            try putBesideOthers(pages + done, n, at: offset + UInt64(done), run: offset, count)
             done += n
         }
         return crc
+    }
+
+    /// `run`, `whole`: what it is a part of.  A writer that is killed while the file counts as taken leaves the others their windows.
+    private mutating func putBesideOthers(_ pages: UnsafeRawPointer, _ count: Int, at offset: UInt64, run: UInt64, _ whole: Int) throws(WriteError) {
+        if window != nil, !ckpt_cas(&session.pointee.file_use, CKPT_FILE_FREE.rawValue, CKPT_FILE_TAKEN.rawValue) {
+            if window!.open(statefile, at: run, whole), window!.copy(pages, count, at: offset) { return }
+            return try put(UInt64(UInt(bitPattern: pages)), count, at: offset)
+        }
+        defer { if window != nil { ckpt_store(&session.pointee.file_use, CKPT_FILE_FREE.rawValue) } }
+        try put(UInt64(UInt(bitPattern: pages)), count, at: offset)
     }
 
     private func holdsRseq(_ from: UInt64, _ count: UInt64) -> Bool {

@@ -36,7 +36,7 @@ func writeRanges(_ session: UnsafeMutablePointer<ckpt_session>, _ process: Unsaf
                          others: 0, others_end: 0)
     return try withUnsafeMutablePointer(to: &crew) { (crew) throws(WriteError) in
         var others = startWriters(crew, wanted(crew))
-        var own = PageWriter(crew, ckpt_own_workspace())
+        var own = PageWriter(crew, ckpt_own_workspace(), window: others.window(0))
         do throws(WriteError) { try own.write(crew) } catch { fail(crew, error) }
         awaitWriters(others)
         defer { others.unmap() }
@@ -70,11 +70,14 @@ private func wanted(_ crew: UnsafeMutablePointer<ckpt_crew>) -> Int {
     return Int(min(min(UInt64(crew.pointee.process.pointee.writers), UInt64(CKPT_MAX_WRITERS)), total))
 }
 
+/// What they have of memory, in one block: the others' stacks and workspaces, then a window for each, if they have any.
 private struct Writers {
-    var block: UInt64 = 0, count = 0, size: UInt64 = 0
+    var block: UInt64 = 0, windows: UInt64 = 0, count = 0, size: UInt64 = 0
     func writer(_ i: Int) -> UnsafeMutablePointer<ckpt_writer> {
         UnsafeMutableRawPointer(bitPattern: UInt(block + UInt64(i) * writerSize))!.assumingMemoryBound(to: ckpt_writer.self)
     }
+    /// 0 is the first writer's.
+    func window(_ i: Int) -> UInt64 { windows == 0 ? 0 : windows + UInt64(i) * Window.size }
     mutating func unmap() { if block != 0 { _ = ckpt_munmap(block, size); block = 0 } }
 }
 private let writerSize = (UInt64(MemoryLayout<ckpt_writer>.size) + 4095) & ~4095
@@ -82,16 +85,21 @@ private let writerSize = (UInt64(MemoryLayout<ckpt_writer>.size) + 4095) & ~4095
 /// Starts all writers but the first, which is the caller.  Without memory or processes for more there are fewer.
 private func startWriters(_ crew: UnsafeMutablePointer<ckpt_crew>, _ wanted: Int) -> Writers {
     var others = Writers()
-    if wanted < 2 { return others }
-    others.size = UInt64(wanted - 1) * writerSize
+    let hasWindows = wanted > 0 && crew.pointee.is_snapshot != 0 && ckpt_load(&crew.pointee.session.pointee.file_use) != CKPT_FILE_LOCKED.rawValue
+    let stacks = UInt64(max(wanted - 1, 0)) * writerSize
+    others.size = stacks + (hasWindows ? UInt64(wanted) * Window.size : 0)
+    if others.size == 0 { return others }
     // For snapshots of snapshots it is shared nowhere: private memory, taken away before anybody goes on.
-    let block = ckpt_mmap(0, others.size, Mapping.read | Mapping.write, Mapping.private | Mapping.anonymous, -1, 0)
+    let nothing: Int32 = 0
+    let block = ckpt_mmap(0, others.size, nothing, Mapping.private | Mapping.anonymous, -1, 0)
     if block < 0 && block > -4096 { return others }
     others.block = UInt64(UInt(bitPattern: block))
+    if hasWindows { others.windows = others.block + stacks }
     crew.pointee.others = others.block; crew.pointee.others_end = others.block + others.size
+    if stacks > 0 && ckpt_mprotect(others.block, stacks, Mapping.read | Mapping.write) != 0 { return others }
     while others.count < wanted - 1 {
         let w = others.writer(others.count)
-        w.pointee.crew = crew
+        w.pointee.crew = crew; w.pointee.window = others.window(others.count + 1)
         let sharedMemory: UInt64 = 0x100, sharedFiles: UInt64 = 0x400, sharedFolder: UInt64 = 0x200
         var a = ckpt_clone_args()
         a.flags = sharedMemory | sharedFiles | sharedFolder
@@ -108,7 +116,7 @@ private let writerEntry: @convention(c) (UInt64) -> Void = { argument in
     let w = UnsafeMutableRawPointer(bitPattern: UInt(argument))!.assumingMemoryBound(to: ckpt_writer.self), crew = w.pointee.crew!
     let deathSignal: Int32 = 1, kill = 9
     _ = ckpt_prctl(deathSignal, kill, 0, 0, 0)
-    var writer = PageWriter(crew, ckpt_writer_workspace(w))
+    var writer = PageWriter(crew, ckpt_writer_workspace(w), window: w.pointee.window)
     do throws(WriteError) { try writer.write(crew) } catch { fail(crew, error) }
     w.pointee.first_chunk = writer.firstChunk; w.pointee.chunk_offset = writer.chunkOffset; w.pointee.runs = UInt32(writer.runs)
     ckpt_exit_group(0)

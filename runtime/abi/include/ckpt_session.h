@@ -246,6 +246,12 @@ struct ckpt_noted { uint64_t ids[CKPT_SESSION_NOTED]; uint32_t more, pad; };    
 struct ckpt_ipc_note { uint64_t object; uint32_t what, changed; };      // object: atomic; the number of the IPC namespace, 0: unknown, then 1 + id; 0: free
 CKPT_INLINE uint64_t ckpt_note_of(uint32_t pids, int32_t id) { return (uint64_t)pids << 32 | (uint32_t)id; }
 
+// How snapshots write to the statefile.
+enum ckpt_file_use {
+    CKPT_FILE_LOCKED = 0,       // one after another: write(2)
+    CKPT_FILE_FREE = 1,         // by write(2), or through a mapping where another is at that; nobody is
+    CKPT_FILE_TAKEN = 2,        // somebody is
+};
 struct ckpt_session {
     uint64_t magic;
     uint32_t abi_version, header_size;
@@ -287,7 +293,8 @@ struct ckpt_session {
     uint32_t namespaces[8];         // numbers of those that it was started in (enum ckpt_namespace_kind); 0: unknown
     uint32_t ipc_unseen;            // atomic: 1 << kind: members have asked for more System V IPC of a kind than there is room for
     uint32_t ipc_next;              // atomic: where a place is looked for when all are taken
-    uint32_t loading, pad8;         // atomic, restart --lazy: not all of the memory is there
+    uint32_t loading;               // atomic, restart --lazy: not all of the memory is there
+    uint32_t file_use;              // atomic: enum ckpt_file_use
     struct ckpt_noted dispatching;  // tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler
     struct ckpt_noted confined;     // processes that have restricted themselves by Landlock: what they execute is, too
     struct ckpt_noted emptied;      // sockets, by inode, with messages of no bytes that a checkpoint has looked at: the kernel shows those once

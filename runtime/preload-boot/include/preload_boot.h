@@ -40,6 +40,7 @@ struct ckpt_writer {
     uint8_t stack[CKPT_STACK_SIZE];
     struct ckpt_workspace space;
     uint64_t first_chunk, chunk_offset;     // its chain of runs, whose last chunk is still in `space`
+    uint64_t window;                        // address of its window in the statefile; 0: none
     uint32_t runs;
     int32_t pid;
     struct ckpt_crew *_Nullable crew;
@@ -55,7 +56,7 @@ struct ckpt_crew {
     uint32_t is_shared, is_snapshot, is_stream;     // is_stream: `statefile` takes messages (Channel)
     uint32_t failed;                // 0, 1: being written, 2: written
     uint32_t code; int32_t error; uint64_t detail;
-    uint64_t others, others_end;    // the other writers' memory: where a snapshot misses a mapping that was expected, it may lie in a range
+    uint64_t others, others_end;    // the other writers' memory, and windows: where a snapshot misses a mapping that was expected, it may lie in a range
 };
 struct ckpt_buffers {
     // The leader leaves the application's stack for `leader_stack`; the snapshot runs on `writer_stack`, so that the frames in which the leader is
