@@ -112,7 +112,7 @@ final class Operation {
     private var phaseName = ""
 
     let watchedPlaces: WatchedPlaces
-    private let reliesOnEarly: Bool
+    let reliesOnEarly: Bool
 
     init(_ segment: Segment, _ options: CheckpointOptions, _ log: Logger, _ watchedPlaces: WatchedPlaces, reliesOnEarly: Bool) {
         self.watchedPlaces = watchedPlaces
@@ -138,7 +138,7 @@ final class Operation {
             phase("find")
             try census.findMembers()
             watchedPlaces.find(for: census.processes)
-            let early = reliesOnEarly ? EarlyMappings(of: census.processes, segment) : nil
+            let early = reliesOnEarly ? preCopy?.mappings ?? EarlyMappings(of: census.processes, segment) : nil
             newNamespaces = NewNamespaces(like: census.processes.map(\.pid), segment)
             let numbering = folderNumbering(census)
             phase("call")

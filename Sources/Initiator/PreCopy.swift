@@ -46,6 +46,7 @@ final class PreCopy {
     var members: [Int32: Member] = [:]
     var base: KnownRuns?                    // what a delta is taken since, by pid as in `members`
     var report = EarlyReport()
+    var mappings: EarlyMappings?        // from before the last pages were protected
 
     func member(_ p: ObservedProcess) -> Member? { members[p.view].flatMap { $0.startTime == p.startTime ? $0 : nil } }
     func stretch(_ p: ObservedProcess, _ m: ProcMapping) -> Stretch? { member(p)?.stretches.first { $0.isLive && $0.start == m.start && $0.end == m.end } }
@@ -65,7 +66,7 @@ private struct Part {
     let member: PreCopy.Member, stretch: PreCopy.Stretch
     var ranges: [PageRange] = [], bytes: UInt64 = 0
 }
-private let piece: UInt64 = 8 << 20, smallest: UInt64 = 1 << 20, worthARound: UInt64 = 4 << 20, rounds = 4
+private let piece: UInt64 = 8 << 20, smallest: UInt64 = 1 << 20, worthARound: UInt64 = 4 << 20, rounds = 3
 
 extension Operation {
     /// All of this while the tree runs, but for a moment here and there.
@@ -83,14 +84,20 @@ extension Operation {
             // What has been written during the one before is less, and takes less time.
             let written = protect(copy)
             if round > 0 && written.reduce(0, { $0 + $1.bytes }) < worthARound { break }
-            try stopForAMoment(copy, lock) { tree, _ in for p in tree.live where hasOwnTransfers(p) { copy.drop(p) } }
+            try stopForAMoment(copy, lock) { tree, _ in dropTransfers(tree, copy) }
             try copyPages(copy, draft, file, written)
             if round == 0 && !draft.isPacked { try takeSums(copy, file) }
         }
+        // Then what takes long before the call, and what has been written during that.
+        var last: [Part] = []
+        try stopForAMoment(copy, lock, before: { if reliesOnEarly { copy.mappings = EarlyMappings(of: $0.processes, segment) }; last = protect(copy) }) { tree, _ in dropTransfers(tree, copy) }
+        try copyPages(copy, draft, file, last)
         prepareRoom(copy)
         options.onPhase("copied")
         return copy
     }
+
+    private func dropTransfers(_ tree: ObservedTree, _ copy: PreCopy) { for p in tree.live where hasOwnTransfers(p) { copy.drop(p) } }
 
     private func stopForAMoment(_ copy: PreCopy, _ lock: SessionLock, before: (Census) -> Void = { _ in }, _ body: (ObservedTree, Barrier) throws(CheckpointFailure) -> Void) throws(CheckpointFailure) {
         let barrier = try Barrier(segment, lock, log), census = Census(segment, barrier, patience: options.patience, log)
