@@ -185,14 +185,16 @@ final class Operation {
                 barrier.release(except: census.stoppedTasks)
                 report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
-                do throws(CheckpointFailure) { try awaitSnapshots(tree, plan, barrier, server) } catch {
-                    if error.mappingsChanged { reapSnapshots(tree, barrier) }
-                    throw error
-                }
             }
-            try rehearseEvents(content)
-            phase("commit")
-            try commit(tree, content, plan, draft, try packed(intake, tree, draft))
+            do throws(CheckpointFailure) {
+                if options.afterwards == .run { try awaitSnapshots(tree, plan, barrier, server) }
+                try rehearseEvents(content)
+                phase("commit")
+                try commit(tree, content, plan, draft, try packed(intake, tree, draft))
+            } catch {
+                if options.afterwards == .run { let failure = failureOfATask(error); endSnapshots(tree, barrier); throw failure }
+                throw error
+            }
             finish(tree, content, census, barrier)
         } catch {
             tracker?.drop()

@@ -40,7 +40,7 @@ extension Operation {
 
             var segments = [Segment64(type: 4, flags: 4, offset: block.core_notes_offset, address: 0, fileSize: UInt64(notes.count), memorySize: 0, align: 4),
                             Segment64(type: 4, flags: 4, offset: block.tables_offset, address: 0, fileSize: UInt64(tables.count), memorySize: 0, align: 4)]
-            segments += try coreSegments(tree.root, content.tables, image, draft)
+            segments += try coreSegments(tree.root, tree.processes[tree.root].view, content.tables, image, draft)
             let headers = Headers.encode(segments)
             block.core_phoff = draft.claim(UInt64(headers.count)); block.core_phnum = UInt32(segments.count)
             try draft.put(headers, at: block.core_phoff)
@@ -66,8 +66,8 @@ extension Operation {
     /// PT_LOADs of the main process.  A private file mapping is the file's except for its own pages, so each run of those is a segment of its own
     /// and a debugger finds the rest in the file.
     /// The first page of each mapped ELF file is stored as well, as the kernel does: unwinders find the build-id there.
-    private func coreSegments(_ root: Int, _ tables: Tables, _ image: MemoryImage, _ draft: Draft) throws(SystemError) -> [Segment64] {
-        let r = tables.processes[root]
+    private func coreSegments(_ root: Int, _ view: Int32, _ tables: Tables, _ image: MemoryImage, _ draft: Draft) throws(SystemError) -> [Segment64] {
+        let r = tables.processes[root], memory = try? File("/proc/\(view)/mem")
         var segments: [Segment64] = []
         func add(_ v: ckpt_vma_record, _ start: UInt64, _ end: UInt64, _ offset: UInt64?) {
             let flags = (v.protection & 1) << 2 | (v.protection & 2) | (v.protection & 4) >> 2
@@ -89,7 +89,7 @@ extension Operation {
             case CKPT_VMA_SESSION, CKPT_VMA_VVAR: continue
             case CKPT_VMA_FILE:
                 let stored = image.stretches(v)
-                if v.object_offset == 0, stored.isEmpty, let page = elfPage(tables.objects[Int(v.object)], tables) {
+                if v.object_offset == 0, stored.isEmpty, let page = elfPage(v, tables.objects[Int(v.object)], memory) {
                     // One segment with a short p_filesz, as in the kernel's cores: split in two, elfutils does not see the module.
                     let offset = draft.claim(4096)
                     try draft.put(page, at: offset)
@@ -105,8 +105,9 @@ extension Operation {
         return segments
     }
 
-    private func elfPage(_ o: ckpt_object_record, _ tables: Tables) -> [UInt8]? {
-        guard o.kind == CKPT_OBJECT_REGULAR.rawValue, let file = try? File(tables.text(at: o.path)), let page = try? file.read(at: 0, count: 4096),
+    /// From where it is mapped: to open the file would move its time of access, tell those who watch it, and break a lease.
+    private func elfPage(_ v: ckpt_vma_record, _ o: ckpt_object_record, _ memory: File?) -> [UInt8]? {
+        guard o.kind == CKPT_OBJECT_REGULAR.rawValue, v.protection & 1 != 0, let page = try? memory?.read(at: v.start, count: 4096),
               page.count == 4096, page.starts(with: [0x7f, 0x45, 0x4c, 0x46]) else { return nil }
         return page
     }

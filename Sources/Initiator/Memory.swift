@@ -120,6 +120,12 @@ extension Operation {
         return children.split(separator: " ").compactMap { Int32($0) }.first { ProcStatus(pid: $0)?.namespacePids.last == own }
     }
 
+    /// Of a checkpoint that failed after the release: nobody wants what they write.
+    func endSnapshots(_ tree: ObservedTree, _ barrier: Barrier) {
+        for p in tree.live { if let snapshot = snapshotPid(p), snapshot != p.pid, let stat = ProcStat(pid: snapshot), stat.parent == p.pid, !stat.isZombie { Kernel.kill(pid: snapshot, 9) } }
+        reapSnapshots(tree, barrier)
+    }
+
     /// A finished snapshot is a zombie child of its process, which takes it away in its handler: one more SIGCKPT, outside of any phase.
     func reapSnapshots(_ tree: ObservedTree, _ barrier: Barrier) {
         barrier.idle()

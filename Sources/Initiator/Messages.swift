@@ -11,6 +11,7 @@ extension SystemContent {
     /// Reads the queue of a Unix socket into MESSAGE records.
     func readUnixQueue(_ s: ObservedSocket, _ tree: ObservedTree) {
         s.record.first_message = UInt32(tables.messages.count)
+        defer { s.record.message_count = UInt32(tables.messages.count) - s.record.first_message }
         // Without a connection there is nothing, and to ask is an error.
         if s.isListening || (s.isStream && s.remote.isEmpty) { return }
         // A receive that finds nothing takes a pending error along; one of packets takes it before them.
@@ -23,9 +24,10 @@ extension SystemContent {
             let isInFlight = s.holders.isEmpty, hasMessages = s.type == SocketType.datagram || (s.type == SocketType.seqpacket && !(isInFlight && readable > 0))
             if hasMessages {
                 if !isShownTwice(s) { try stepThroughMessages(s, tree, showsCredentials) }
-                s.record.message_count = UInt32(tables.messages.count) - s.record.first_message
                 return
             }
+            // A look moves the place where the program's own next one begins, if it steps through the queue itself.
+            if readable > 0, (s.file.intOption(SocketLevel.socket, peekOffset) ?? -1) >= 0 { return try stepThrough(s, tree) }
             guard let first = try s.file.peek(capacity: max(readable, 4096)) else { return }
             // Most queues are seen at one look, without changing an option.
             if first.bytes.count == readable && readable > 0 && !showsCredentials { try addWhole(s, first, tree) } else { try stepThrough(s, tree) }
@@ -33,7 +35,6 @@ extension SystemContent {
             let cause = error.errno == 92 ? "its queue can't be looked at" : "its queue can't be read: \(error.call): \(error.text)"
             refuse(s, "Unix \(s.name): \(cause)", "read it empty before the checkpoint")
         }
-        s.record.message_count = UInt32(tables.messages.count) - s.record.first_message
     }
 
     /// A read of a stream ends with the descriptors that it meets: what lies before them is a message of its own.

@@ -60,13 +60,40 @@ import Testing
         scenario("stream-broken") { s in
             try s.start([try s.installation.program("behaviour-heartbeat"), "64"])
             try s.waitUntilReady()
+            let alone = Children.pids(tagged: s.tag).count
             for (reader, kill) in [("head -c 20000000 > /dev/null", "--kill"), ("true", "--kill"), ("head -c 20000000 > /dev/null", "")] {
                 let result = try shell(s, "$CKPTCTL checkpoint $JOB -o - \(kill) \(options) | \(reader)")
                 if result.status != .exited(71) || !result.errors.contains("stdout: whoever read the statefile has gone before its end") { throw Failure("\(reader): \(result.status) \(result.errors)") }
                 if s.hasEnded { throw Failure("it has ended") }
+                if Children.pids(tagged: s.tag).count != alone { throw Failure("a snapshot is still there") }
             }
             try s.checkpoint(kill: true)
             try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `the snapshot of a checkpoint whose initiator was killed is gone after the next one, and does not touch it`() {
+        scenario("stream-abandoned") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat"), "64"])
+            try s.waitUntilReady()
+            let alone = Set(Children.pids(tagged: s.tag))
+            // Nobody reads: the snapshot waits in the middle.
+            mkfifo(s.path("sent"), 0o600)
+            let reader = try s.spawn(["/bin/sh", "-c", "exec sleep 100 < sent"], output: "reader.out", errors: "reader.err")
+            defer { kill(reader, SIGKILL); _ = Children.wait(reader, limit: 5) }
+            let initiator = try s.spawn(["/bin/sh", "-c", "exec \(s.installation.ckptctl) checkpoint \(s.tag) -o - > sent"], output: "initiator.out", errors: "initiator.err")
+            var snapshot: pid_t = 0
+            _ = eventually(20) { snapshot = Children.pids(tagged: s.tag).first { !alone.contains($0) && ![reader, initiator].contains($0) } ?? 0; return snapshot != 0 }
+            kill(snapshot, SIGSTOP)
+            kill(initiator, SIGKILL)
+            _ = Children.wait(initiator, limit: 5)
+            if snapshot == 0 || kill(snapshot, 0) != 0 { throw Failure("no snapshot: \(read(s.path("initiator.err")))") }
+            try s.checkpoint()
+            if kill(snapshot, 0) == 0 { throw Failure("the snapshot is still there") }
+            let verified = try s.ckptctl(["verify", s.statefile])
+            if verified.status != .exited(0) { throw Failure(verified.errors) }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

@@ -50,7 +50,7 @@ func followPhases(_ part: UnsafeMutablePointer<Part>, _ process: UnsafeMutablePo
         case CKPT_PHASE_RELEASE, CKPT_PHASE_ABORT, CKPT_PHASE_IDLE:
             if let process { putBackTerminals(session, process); letGo(process, CKPT_HELD_TERMINALS) }
             awaitHolders(session, leads: process != nil)
-            if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(process); closeTracking() }
+            if let process, now != CKPT_PHASE_RELEASE { dropSnapshot(); closeTracking() }
             undoOptions(session)
             requeueSignals(session, slot)
             return now

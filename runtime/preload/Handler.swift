@@ -103,6 +103,7 @@ private let leaderBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = { 
         ckpt_fail(part.pointee.session, CKPT_ERROR_APPLICATION.rawValue, 0, UInt64(UInt32(bitPattern: refused)))
         awaitEnd(part.pointee.session, part.pointee.generation)
     } else if let process = claimProcess(part) {
+        dropSnapshot()          // of a checkpoint that was given up
         recordProcess(process)
         arrive(part, CKPT_PHASE_CALL)
         last = followPhases(part, process)

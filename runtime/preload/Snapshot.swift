@@ -59,10 +59,10 @@ private func awaitDetached(_ session: UnsafeMutablePointer<ckpt_session>, _ proc
     }
 }
 
-/// After an abort: nobody wants what the snapshot writes.
-func dropSnapshot(_ process: UnsafeMutablePointer<ckpt_process>) {
+/// After an abort, and before the next checkpoint: nobody wants what the snapshot writes.
+func dropSnapshot() {
     let runtime = ckpt_runtime()
-    if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != process.pointee.pid { return }
+    if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != ckpt_getpid() { return }
     let kill = 9, clone = Int(Int32(bitPattern: 0x8000_0000))
     _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(runtime.pointee.snapshot_pid), kill, 0, 0, 0, 0)
     _ = ckpt_syscall(Int(CKPT_SYS_wait4), Int(runtime.pointee.snapshot_pid), 0, clone, 0, 0, 0)
@@ -180,7 +180,7 @@ private func raiseFileSizeLimit() {
 
 /// Writes the shared ranges, lets go of what is shared, tells the leader, then writes the private ranges.
 private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>, isSnapshot: Bool) {
-    let list = ranges(session, process), count = Int(process.pointee.ranges_count)
+    let list = ranges(session, process), count = Int(process.pointee.ranges_count), own = generation(ckpt_load(ckpt_phase_word(session)))
     do throws(WriteError) {
         var channel: Channel?
         defer { channel?.close() }
@@ -193,14 +193,20 @@ private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ proce
             awaitOtherClones(session)
             if channel == nil { channel = try connect(session) }
         }
-        process.pointee.runs = try writeRanges(session, process, channel!, shared: false, isSnapshot: isSnapshot)
+        let runs = try writeRanges(session, process, channel!, shared: false, isSnapshot: isSnapshot)
+        if isAbandoned(session, own) { return }
+        process.pointee.runs = runs
     } catch {
+        if isAbandoned(session, own) { return }
         ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail)
         finish(session, process, CKPT_SNAPSHOT_FAILED)
         return
     }
     finish(session, process, CKPT_SNAPSHOT_DONE)
 }
+
+/// The initiator has gone, or another is there: what is in the segment is no longer ours.
+func isAbandoned(_ session: UnsafeMutablePointer<ckpt_session>, _ own: UInt32) -> Bool { generation(ckpt_load(ckpt_phase_word(session))) != own || initiatorIsGone(session) }
 
 /// Leaders that have not cloned yet keep the tree waiting, and need the CPUs first.
 private func awaitOtherClones(_ session: UnsafeMutablePointer<ckpt_session>) {
