@@ -7,6 +7,14 @@ import CkptSystem
 import Glibc
 
 extension SystemContent {
+    /// What is no socket has its name now: it is bound where that is not in the way.
+    private func noteTakenName(_ s: ObservedSocket, _ path: String, _ isAbsolute: Bool, _ place: Place) {
+        let full = isAbsolute ? path : (place.folders.first ?? "") + "/" + path
+        guard let taken = place.root.isEmpty ? try? Path.statusOfName(full) : Path.statusInside(full, root: place.root, follow: false), UInt32(taken.st_mode) & FileType.mask != FileType.socket else { return }
+        if full.utf8.count > 107 { return refuse(s, "Unix \(s.name): its file was removed, and another has its name, a path of more than 107 bytes: \(full)", "move that away") }
+        s.record.path_file = tables.text(full)
+    }
+
     /// In whose mounts, from which folders.
     private struct Place { var number: UInt32, root: String, folders: [String], mounts: Mounts }
 
@@ -17,6 +25,7 @@ extension SystemContent {
         s.record.path_folder = tables.text(places[0].folders.first ?? "")
         // Root is told by the kernel.
         let file = try? s.file.boundFile(), isRemoved = (try? file?.status())?.st_nlink == 0
+        defer { if s.record.path_state == CKPT_SOCKET_PATH_GONE.rawValue { noteTakenName(s, path, isAbsolute, places[0]) } }
         if isRemoved { return }
         for place in places {
             for folder in place.folders {

@@ -33,6 +33,10 @@ import Testing
         feature("unix-moved")
         feature("unix-moved", ["far"], treatments: [.twice], users: User.available.filter { $0 == .root })
     }
+    @Test(arguments: ["free", "socket", "file", "folder"]) func `sockets whose files were removed keep their connections, and what has their names`(then: String) {
+        feature("unix-removed", [then])
+    }
+
     @Test(arguments: [("os.link('s', 't')", "its file has other names (hard links)"), ("os.mkdir('d' * 100); os.rename('s', 'd' * 100 + '/s')", "a path of more than 107 bytes")])
     func `a socket whose file a restart could not put back is refused`(then: String, words: String) {
         for user in User.available {

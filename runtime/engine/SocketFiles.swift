@@ -149,6 +149,7 @@ func placeMovedFiles() {
     for i in 0..<sockets.count where sockets[i].pointee.hidden != 0 { at(i) { place(i) } }
 }
 private func place(_ i: Int) {
+    if sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue { return removeHidden(i) }
     withFolder(i) { folder, name, address, size in
         removeDead(i, address, size)
         let noReplace = 1, notThere = -22, hidden = Int(sockets[i].pointee.hidden) - 1, renameat2 = 316

@@ -12,10 +12,14 @@ private typealias Record = UnsafeMutablePointer<ckpt_socket_record>
 func makeUnixSockets() {
     let here = ckpt_open(StaticString(".").cString, 0o12000000, 0)      // O_PATH
     for i in 0..<sockets.count where isOurs(i) && !isConnection(i) { makeOne(i) }
-    for i in 0..<sockets.count where isOurs(i) && freesItsName(i) && !isConnection(i) { bind(i) }
+    for i in 0..<sockets.count where isOurs(i) && freesItsName(i) && !isConnection(i) {
+        bind(i)
+        // Its connections need the name once more.
+        if isListening(i) && !isMoved(i) { connectThrough(i); unlinkGone(i, remote: false) }
+    }
     for i in 0..<sockets.count where isConnection(i) && socketFd(i) == nil && !hasListener(i) { connectPair(i) }
     for i in 0..<sockets.count where isOurs(i) && !isConnection(i) && !freesItsName(i) { bind(i) }
-    for i in 0..<sockets.count where isOurs(i) && isListening(i) { connectThrough(i) }
+    for i in 0..<sockets.count where isOurs(i) && isListening(i) && (isMoved(i) || !freesItsName(i)) { connectThrough(i) }
     if here >= 0 { _ = system(CKPT_SYS_fchdir, here); _ = ckpt_close(Int32(here)) }
 }
 
@@ -51,7 +55,7 @@ private func fd(_ i: Int) -> Int32 { descriptionFd[sockets[i].pointee.descriptio
 
 // MARK: Names
 
-/// Its file was moved to another place, or is gone.
+/// Its file was moved to another place, or is gone.  Of one that is gone and whose name another file has, that is the place.
 private func freesItsName(_ i: Int) -> Bool { isMoved(i) || sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue }
 func isMoved(_ i: Int) -> Bool { sockets[i].pointee.path_file != 0 }
 
@@ -128,7 +132,7 @@ func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
     _ = system(CKPT_SYS_unlink, int(path))
 }
 private func removeGone(_ i: Int, _ path: UnsafeMutableRawPointer) {
-    guard sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue else { return }
+    guard sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue, !isListening(i) else { return }
     if sockets[i].pointee.type == datagram { connectSenders(to: i) }
     _ = system(CKPT_SYS_unlink, int(path))
 }
@@ -160,7 +164,7 @@ private func connectPair(_ i: Int) {
     if let server {
         bindForAMoment(server, listener)
         _ = made(call(as: who, CreatorCall.listen, listener, 0, 1), server, "cannot listen")
-        connectEnds(listener, server: server, client: client)
+        connectEnds(listener, server: server, client: client, through: server)
     } else {
         // The server's end is closed: its name is what is left of it.
         bindRemote(i, listener)
@@ -199,7 +203,7 @@ private func bindRemoteHere(_ i: Int, _ fd: Int32) {
 private func unlinkGone(_ i: Int, remote: Bool) { at(i) { unlinkHere(i, remote: remote) } }
 private func unlinkHere(_ i: Int, remote: Bool) {
     let s = sockets[i].pointee
-    if !remote && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || !isPath(i)) { return }
+    if !remote && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || !isPath(i) || isMoved(i)) { return }
     let at = remote ? s.remote : s.local, size = remote ? s.remote_size : s.local_size
     guard isPath(at, size) else { return }
     var a = InlineArray<17, UInt64>(repeating: 0)
@@ -331,7 +335,7 @@ private func sendDatagram(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_recor
         temporary = true
         if m.pointee.source_size > 2 { bindSource(i, m, from) }
     }
-    if s.local_size > 2 && s.path_state != CKPT_SOCKET_PATH_GONE.rawValue { withReach(i) { a, n in send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n)) } }
+    if s.local_size > 2 && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || isMoved(i)) { withReach(i) { a, n in send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n)) } }
     else { send(i, m, from, 0, 0) }
     if temporary { _ = ckpt_close(from) }
 }
