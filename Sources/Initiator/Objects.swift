@@ -70,12 +70,20 @@ extension SystemContent {
         }
         var o = record(kind, s, path)
         if mapped {
-            let id = Executable.buildID(path)
+            let id = buildID(path, inode, pid)
             if !id.isEmpty { o.build_id = tables.blob(id); o.build_id_size = UInt32(id.count) }
         }
         let index = append(o, key)
         mark(index, mapped: mapped)
         return index
+    }
+
+    /// From where the file's beginning is mapped: opening it would show to those who watch it, and break a lease.
+    private func buildID(_ path: String, _ inode: UInt64, _ pid: Int32) -> [UInt8] {
+        if let p = tree.processes.first(where: { $0.pid == pid }), let m = p.mappings.first(where: { $0.inode == inode && $0.offset == 0 && $0.name == path && $0.protection & 1 != 0 }),
+           let memory = try? File("/proc/\(p.view)/mem"), let id = Executable.buildID({ at, count in
+               at + UInt64(count) <= m.end - m.start ? (try? memory.read(at: m.start + at, count: count)) : nil }) { return id }
+        return Executable.buildID(path)
     }
 
     private func mark(_ index: UInt32, mapped: Bool) {

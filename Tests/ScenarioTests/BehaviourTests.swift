@@ -31,6 +31,38 @@ import Testing
     @Test func `a smallest alternate stack is not overrun`() { feature("behaviour-altstack") }
     @Test func `stopped tasks are checkpointed as stopped and come back stopped`() { feature("behaviour-stopped") }
 
+    @Test func `a program's own looks into a queue go on where they were`() {
+        for user in User.available {
+            scenario("behaviour-peek", as: user) { s in
+                try s.start([try s.installation.program("behaviour-peek")])
+                try s.waitUntilReady()
+                try s.checkpoint()
+                s.touch("on")
+                guard eventually(10, { access(s.path("second"), F_OK) == 0 }) else { throw Failure("\(s.output)") }
+                try s.checkpoint()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+
+    @Test(arguments: [[], ["--compress", "lz4"], ["--face", "core"]]) func `files that are mapped are not opened, so that no time moves and no lease breaks`(options: [String]) {
+        scenario("behaviour-unread") { s in
+            let program = s.path("program")
+            try FileManager.default.copyItem(atPath: try s.installation.program("behaviour-heartbeat"), toPath: program)
+            try s.start([program])
+            try s.waitUntilReady()
+            // A time of access that is older than the last change moves at the next one.
+            _ = try run(["/usr/bin/touch", "-a", "-d", "2001-01-01", program], in: s.folder)
+            func accessed() -> Int { var st = stat(); stat(program, &st); return st.st_atim.tv_sec }
+            let before = accessed()
+            try s.checkpoint(options: options)
+            if accessed() != before || before > 1_000_000_000 { throw Failure("\(before), then \(accessed())") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(.enabled(if: getuid() == 0)) func `programs that gave their user away and left the session so are not ended by a checkpoint`() {
         scenario("behaviour-dropped") { s in
             try s.start([try s.installation.program("behaviour-dropped")])
