@@ -24,6 +24,10 @@ import Testing
     }
 
     @Test func `no interruptible call returns EINTR under two hundred checkpoints`() { undisturbed("behaviour-eintr", checkpoints: 200) }
+    @Test func `no blocked transfer is cut short by checkpoints, but by signals that the program handles`() {
+        undisturbed("behaviour-short", checkpoints: 60)
+        feature("behaviour-short", treatments: [.twice])
+    }
     @Test func `programs that block and override every signal are checkpointed and keep their view`() { undisturbed("behaviour-signals", checkpoints: 30) }
     @Test func `a checkpoint may arrive at a handler's entry and at its sigreturn`() { undisturbed("behaviour-handlers", checkpoints: 60) }
     @Test func `system and popen in flight are not disturbed`() { undisturbed("behaviour-system", checkpoints: 20) }

@@ -10,17 +10,36 @@ func send(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ from: Int3
     defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: content)), size + 4096) }
     if m.pointee.content_size > 0 { readStatefile(content, m.pointee.content_size, at: m.pointee.content) }
     let control = content + Int(size)
-    var vector = ckpt_iovec(), header = ckpt_msghdr(), done: UInt64 = 0
+    var vector = ckpt_iovec(), header = ckpt_msghdr(), done: UInt64 = 0, room: Int32 = 0
+    defer { if room > 0 { setRoom(from, room) } }
     header.name = address; header.namelen = length
     repeat {
         vector = ckpt_iovec(base: UInt64(UInt(bitPattern: content)) + done, length: m.pointee.content_size - done)
         header.iov = UInt64(UInt(bitPattern: withUnsafeMutablePointer(to: &vector) { $0 })); header.iovlen = 1
         header.control = UInt64(UInt(bitPattern: control)); header.controllen = done == 0 ? UInt64(fillControl(i, m, control)) : 0
         if header.controllen == 0 { header.control = 0 }
-        let r = sendOnce(m, from, &header)
+        var r = sendOnce(m, from, &header)
+        if r == -11 && room == 0 { room = makeRoom(from); r = sendOnce(m, from, &header) }
         guard r >= 0 else { refuseQueue(i, r) }
         done += UInt64(r)
     } while done < m.pointee.content_size
+}
+
+// A sender is let in as long as its buffer is not full, so that the last piece may reach beyond the end; how the bytes were cut into pieces nobody knows, and cut
+// otherwise they may take more.  (EAGAIN, and room for twice as much is everybody's to ask for.)
+private let sendBuffer = 7, socketLevel = 1
+/// Of a buffer; as getsockopt(2) says it, which is twice what setsockopt(2) takes.
+private func makeRoom(_ fd: Int32) -> Int32 {
+    let getOption = 55
+    var before: Int32 = 0, size: UInt32 = 4
+    guard system(getOption, Int(fd), socketLevel, sendBuffer, int(&before), int(&size)) == 0 else { return 0 }
+    setRoom(fd, before < Int32.max / 4 ? before * 4 : before)
+    return before
+}
+private func setRoom(_ fd: Int32, _ size: Int32) {
+    var half = size / 2
+    let force = 32
+    if system(CKPT_SYS_setsockopt, Int(fd), socketLevel, force, int(&half), 4) < 0 { _ = system(CKPT_SYS_setsockopt, Int(fd), socketLevel, sendBuffer, int(&half), 4) }
 }
 
 /// Credentials are those of a process with that pid; what it says of itself it may say.

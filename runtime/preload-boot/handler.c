@@ -30,6 +30,27 @@ __asm__(".pushsection .text.__restore_rt,\"ax\",@progbits\n\tnop\n"
 extern const char __restore_rt[] __attribute__((visibility("hidden")));
 uint64_t ckpt_restorer_address(void) { return (uint64_t)__restore_rt; }
 
+// A transfer that a checkpoint has cut short goes on here: rbx has its struct ckpt_continued, the other registers the rest of it.  Nothing is on the stack, of which
+// there may be little; rcx and r11 are the kernel's in any system call.  An unwinder sees a frame like a signal's: the address is where the call returned to.
+struct ckpt_continued ckpt_continued_[CKPT_CONTINUED_CALLS];
+__asm__(".pushsection .text.ckpt_go_on,\"ax\",@progbits\n"
+        ".globl ckpt_went_on\n.hidden ckpt_went_on\n.type ckpt_go_on,@function\n"
+        "\t.cfi_startproc\n\t.cfi_signal_frame\n\t.cfi_def_cfa %rsp, 0\n"
+        "\t.cfi_escape 0x10, 16, 2, 0x73, 8\n"           // DW_CFA_expression: rip at rbx + 8
+        "\t.cfi_escape 0x10, 3, 2, 0x73, 32\n"           // rbx at rbx + 32
+        "\tnop\nckpt_go_on:\n\tsyscall\n"
+        "ckpt_went_on:\n"
+        "\tmovq 16(%rbx), %rcx\n\tsubq %rcx, %rsi\n\taddq %rcx, %rdx\n"
+        "\ttestq %rax, %rax\n\tjle 1f\n\taddq %rax, %rcx\n"
+        "1:\tmovq %rcx, %rax\n"
+        "\tmovq 40(%rbx), %r10\n\tmovq 48(%rbx), %r8\n\tmovq 56(%rbx), %r9\n"
+        "\tmovq 8(%rbx), %rcx\n\tmovq %rbx, %r11\n\tmovq 32(%rbx), %rbx\n"
+        "\t.cfi_register %rip, %rcx\n\t.cfi_restore %rbx\n"
+        "\tmovl $0, (%r11)\n\tjmp *%rcx\n"
+        "\t.cfi_endproc\n.size ckpt_go_on, .-ckpt_go_on\n.popsection\n");
+extern const char ckpt_went_on[] __attribute__((visibility("hidden")));
+uint64_t ckpt_went_on_address(void) { return (uint64_t)ckpt_went_on; }
+
 __attribute__((naked)) uint32_t ckpt_call_on_stack(uint32_t (*fn)(void *), void *argument, void *top) {
     __asm__ volatile(
         "pushq %rbp\n\t"

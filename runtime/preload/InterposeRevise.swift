@@ -12,9 +12,13 @@ func reviseInterruptedCall(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
     if Int64(bitPattern: context.pointee.mc.rax) == -EINTR {
         // The kernel leaves the return address in rcx.  Otherwise a handler of the application has run in between.
         if context.pointee.mc.rcx != rip { return }
-        if interpose_is_own_call(rip) { reviseWrapped(context) } else { reviseForeign(context, rip) }
+        if rip == ckpt_went_on_address() { continueAgain(context, 0) }
+        else if interpose_is_own_call(rip) { reviseWrapped(context) } else { reviseForeign(context, rip) }
     } else if context.pointee.mc.rax < 512 && context.pointee.mc.rcx == rip &+ 2 {
         reviseRestarted(context, rip)
+    } else if Int64(bitPattern: context.pointee.mc.rax) > 0 && context.pointee.mc.rcx == rip {
+        if rip == ckpt_went_on_address() { continueAgain(context, context.pointee.mc.rax) }
+        else if let number = numberLoaded(before: rip, context.pointee.mc) { continueShort(context, number) }
     }
 }
 
@@ -45,7 +49,7 @@ private func load(_ call: Call, _ context: UnsafeMutablePointer<ckpt_ucontext>) 
     context.pointee.mc.r9 = UInt64(bitPattern: interpose_argument(call, 5).pointee)
 }
 /// Back to the instruction.  A handler that runs before it is reached finds the mark and lets the call return EINTR.
-private func enterAgain(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UInt64) {
+func enterAgain(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UInt64) {
     context.pointee.mc.rax = number
     context.pointee.mc.rip &-= 2
     context.pointee.mc.rcx = interrupted

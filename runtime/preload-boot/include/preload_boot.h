@@ -58,6 +58,15 @@ struct ckpt_crew {
     uint32_t code; int32_t error; uint64_t detail;
     uint64_t others, others_end;    // the other writers' memory, and windows: where a snapshot misses a mapping that was expected, it may lie in a range
 };
+// A call that goes on behind a checkpoint with what is left of it (InterposeContinue).  Its task has the address in rbx meanwhile.
+struct ckpt_continued {
+    uint32_t taken, pad;            // atomic
+    uint64_t rip, count, number;    // where it returns to; what has been transferred; the call
+    uint64_t rbx, r10, r8, r9;      // the application's
+};
+enum { CKPT_CONTINUED_CALLS = 64 };
+_Static_assert(offsetof(struct ckpt_continued, rip) == 8 && offsetof(struct ckpt_continued, count) == 16 && offsetof(struct ckpt_continued, rbx) == 32 &&
+               offsetof(struct ckpt_continued, r9) == 56, "known to the instructions behind ckpt_went_on");
 struct ckpt_buffers {
     // The leader leaves the application's stack for `leader_stack`; the snapshot runs on `writer_stack`, so that the frames in which the leader is
     // parked stay as they are in the memory that is being written.
@@ -69,6 +78,8 @@ struct ckpt_buffers {
     uint8_t end[0] __attribute__((aligned(4096)));
 };
 #pragma GCC visibility push(hidden)
+extern struct ckpt_continued ckpt_continued_[CKPT_CONTINUED_CALLS];
+uint64_t ckpt_went_on_address(void);
 extern struct ckpt_runtime ckpt_runtime_;
 extern struct ckpt_buffers ckpt_buffers_;
 extern char __ehdr_start[], _end[];     // where this library lies (ld)
@@ -97,6 +108,7 @@ CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(struct ckpt_workspace *_Nonnu
 CKPT_INLINE uint8_t *_Nonnull ckpt_base_buffer(struct ckpt_workspace *_Nonnull w) { return w->base; }
 CKPT_INLINE int32_t *_Nonnull ckpt_base_file(uint32_t i) { return &ckpt_buffers_.bases[i]; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_base_count(void) { return &ckpt_buffers_.base_count; }
+CKPT_INLINE struct ckpt_continued *_Nonnull ckpt_continued(int i) { return &ckpt_continued_[i]; }
 CKPT_INLINE struct ckpt_workspace *_Nonnull ckpt_writer_workspace(struct ckpt_writer *_Nonnull w) { return &w->space; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_led_word(void) { return &ckpt_runtime_.led; }
 CKPT_INLINE uint64_t *_Nonnull ckpt_stack_owner_word(void) { return &ckpt_runtime_.stack_owner; }
