@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <termios.h>
 enum { N = 700000, KINDS = 3 };
 static int ends[KINDS][2];
 static volatile int over;
@@ -38,11 +39,16 @@ static void ring(int s) { rang = s; }
 static void alarmed(void) {
     static char b[1000000]; int p[2]; must(pipe(p)); struct sigaction a = { .sa_handler = ring }; sigaction(SIGALRM, &a, NULL);
     while (!scenario_exists("go")) {
-        rang = 0; struct itimerval t = { { 0, 0 }, { 0, 80000 } }; setitimer(ITIMER_REAL, &t, NULL);
+        rang = 0; struct itimerval t = { { 0, 80000 }, { 0, 80000 } }; setitimer(ITIMER_REAL, &t, NULL);
         same(65536, write(p[1], b, sizeof b)); same(SIGALRM, rang);
         for (long left = 65536; left;) left -= must(read(p[0], b, left));
     }
     _exit(scenario_bad);
+}
+static void *drain(void *p) {
+    int m = must(posix_openpt(O_RDWR | O_NOCTTY)); must(grantpt(m)); must(unlockpt(m)); int t = must(open(ptsname(m), O_RDWR | O_NOCTTY));
+    while (!over) same(0, tcdrain(t));
+    return p;
 }
 static volatile int cleaned;
 static void clean(void *p) { (void)p; cleaned++; }
@@ -50,7 +56,8 @@ static void *stuck(void *p) { static char b[1000000]; pthread_cleanup_push(clean
 int main(void) {
     pid_t child = must(fork()); if (!child) alarmed();
     must(pipe(ends[0])); must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[1])); must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[2]));
-    pthread_t t[KINDS][2];
+    pthread_t t[KINDS][2], drains;
+    pthread_create(&drains, NULL, drain, NULL);
     for (long k = 0; k < KINDS; k++) { pthread_create(&t[k][0], NULL, writer, (void *)k); pthread_create(&t[k][1], NULL, reader, (void *)k); }
     scenario_touch("ready");
     for (int rounds = 0; !scenario_exists("go"); rounds++) {
@@ -60,6 +67,7 @@ int main(void) {
     }
     over = 1;
     for (int k = 0; k < KINDS; k++) for (int i = 0; i < 2; i++) pthread_join(t[k][i], NULL);
+    pthread_join(drains, NULL);
     scenario_child(child, 0);
     return scenario_end();
 }

@@ -125,6 +125,7 @@ private func repeatable(_ number: UInt64, _ context: UnsafeMutablePointer<ckpt_u
     case 23, 270: return m.r8 == 0                              // select, pselect6
     case 34, 130, 69, 70, 65: return true                       // pause, rt_sigsuspend, msgsnd, msgrcv, semop
     case 128: return m.rdx == 0                                 // rt_sigtimedwait
+    case 16: return m.rsi == 0x5409 && m.rdx != 0               // ioctl: tcdrain
     case 220: return m.r10 == 0                                 // semtimedop
     case 230: return m.rsi & 1 == 1                             // clock_nanosleep until
     default: return false
