@@ -7,47 +7,41 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let socketName = StaticString(".socket")
+// No folder of a socket's name is called so.
+private let socketName = StaticString(".ckpt-socket-that-is-to-be-moved"), insideName = StaticString("/.ckpt-socket-that-is-to-be-moved")
 
-/// bind(2); 0 or a negative errno.
-func bindAsOwner(_ i: Int, _ fd: Int32, _ address: UnsafeMutableRawPointer, _ size: Int, in folder: Int32 = -1) -> Int {
-    let s = state, r = sockets[i].pointee, isGone = r.path_state == CKPT_SOCKET_PATH_GONE.rawValue
-    s.pointee.creator_fd.0 = fd; s.pointee.creator_fd.1 = folder
-    s.pointee.creator_address = UInt64(UInt(bitPattern: address)); s.pointee.creator_length = UInt64(size)
-    s.pointee.creator_uid = idHere(isGone ? r.creator_uid : r.path_uid, isGroup: 0); s.pointee.creator_gid = idHere(isGone ? r.creator_gid : r.path_gid, isGroup: 1)
-    s.pointee.creator_number = Int64(isGone ? 0o777 : r.path_mode); s.pointee.creator_result = -5
-    let sharesMemory: UInt64 = 0x100, sharesFiles: UInt64 = 0x400, waits: UInt64 = 0x4000
-    var a = ckpt_clone_args()
-    a.flags = sharesMemory | sharesFiles | waits
-    a.stack = s.pointee.chunk; a.stack_size = 65536
-    let child = ckpt_clone3(&a, ownerEntry, 0)
-    guard child > 0 else { return child }
-    awaitChild(child)
-    showOwnFiles()
-    return Int(s.pointee.creator_result)
-}
-
-private let ownerEntry: @convention(c) (UInt64) -> Void = { _ in
-    let s = state, fd = Int(s.pointee.creator_fd.0), folder = s.pointee.creator_fd.1, address = UnsafeMutableRawPointer(bitPattern: UInt(s.pointee.creator_address))!
+/// bind(2) in the owner's child; 0 or a negative errno.  In `folder`: that is its root.
+func bindHere(_ fd: Int32, _ address: UnsafeMutableRawPointer, _ size: Int, _ o: FileOwner, in folder: Int32) -> Int {
     // The file gets the mode of the socket's inode (unix_bind_bsd in the kernel), which keeps its own.
-    let before = status(fd: Int32(fd)).mode
+    let before = status(fd: fd).mode
     _ = system(CKPT_SYS_umask, 0)
-    _ = system(CKPT_SYS_fchmod, fd, Int(s.pointee.creator_number) & 0o7777)
+    _ = system(CKPT_SYS_fchmod, Int(fd), Int(o.mode) & 0o7777)
     var r = 0
     if folder >= 0 { r = system(CKPT_SYS_fchdir, Int(folder)); if r == 0 { r = system(CKPT_SYS_chroot, int(StaticString(".").cString)) } }
+    if r == 0 && o.isAlone { r = leaveRights(o.user, o.group) } else { takeFileIds(o.user, o.group) }
     if r == 0 {
-        takeFileIds(s.pointee.creator_uid, s.pointee.creator_gid)
-        r = folder >= 0 ? bindInside(Int32(fd), address, Int(s.pointee.creator_length)) : bind(Int32(fd), to: address, Int(s.pointee.creator_length))
-        if r == 0 && folder < 0 { giveGroup(address + 2, s.pointee.creator_uid, s.pointee.creator_gid) }
+        r = folder >= 0 ? bindInside(fd, address, size) : bind(fd, to: address, size, as: o)
+        if r == 0 { finish(folder >= 0 ? int(insideName.cString) : int(address + 2), o) }
     }
-    _ = system(CKPT_SYS_fchmod, fd, Int(before) & 0o7777)
-    s.pointee.creator_result = Int64(r)
-    ckpt_exit_group(0)
+    _ = system(CKPT_SYS_fchmod, Int(fd), Int(before) & 0o7777)
+    return r
 }
-/// Of a user without privileges, who may give what is his to another group of his.
-private func giveGroup(_ path: UnsafeMutableRawPointer, _ user: UInt32, _ group: UInt32) {
-    let lchown = 94, mayGive: UInt64 = 1
-    if effectiveCapabilities() & mayGive == 0 && currentIds(false)[1] == user && currentIds(true)[1] != group { _ = system(lchown, int(path), -1, Int(group)) }
+/// A folder with the setgid bit, or with an ACL for what is made in it, gives a file another group or mode than it had.
+private func finish(_ path: Int, _ o: FileOwner) {
+    let itself = 0o12400000, empty = 0x1000, nothing = int(StaticString("").cString), fchownat = 260, fchmodat2 = 452, notThere = -38, chmod = 90
+    let file = system(CKPT_SYS_openat, -100, path, itself)
+    guard file >= 0 else { return }
+    let st = status(fd: Int32(truncatingIfNeeded: file)), mode = Int(o.mode) & 0o7777
+    if st.kind == 0o140000 && st.uid == o.user {
+        if st.gid != o.group { _ = system(fchownat, file, nothing, -1, Int(o.group), empty) }
+        if Int(status(fd: Int32(truncatingIfNeeded: file)).mode) & 0o7777 != mode && system(fchmodat2, file, nothing, mode, empty) == notThere {
+            var l = Line()
+            l.put("/proc/self/fd/"); l.put(signed: Int64(file))
+            l.copy(to: engine_path(), capacity: 64)
+            _ = system(chmod, int(engine_path()), mode)
+        }
+    }
+    _ = ckpt_close(Int32(truncatingIfNeeded: file))
 }
 
 /// In the folder that is the root now: the name's folders are made for it, and go.
@@ -63,7 +57,7 @@ private func bindInside(_ fd: Int32, _ address: UnsafeMutableRawPointer, _ size:
     }
     forEachFolder({ _ = system(CKPT_SYS_mkdir, $0, 0o700) }, backwards: false)
     var r = system(CKPT_SYS_bind, Int(fd), int(address), size)
-    if r == 0 { r = system(CKPT_SYS_renameat, -100, int(path), -100, int(StaticString("/.socket").cString)) }
+    if r == 0 { r = system(CKPT_SYS_renameat, -100, int(path), -100, int(insideName.cString)) }
     forEachFolder({ _ = system(CKPT_SYS_rmdir, $0) }, backwards: true)
     return r
 }
@@ -93,25 +87,26 @@ private func fileAddress(_ i: Int, _ out: UnsafeMutableRawPointer) -> Int {
     return n + 3
 }
 /// Runs `body` with the folder of its file, and the file's name.
-private func withFolder(_ i: Int, _ body: (_ folder: Int, _ name: UnsafeMutablePointer<CChar>, _ address: UnsafeMutableRawPointer, _ size: Int) -> Void) {
+private func withFolder(_ i: Int, _ body: (_ folder: Int, _ name: UnsafeMutablePointer<CChar>, _ address: UnsafeMutableRawPointer, _ size: Int, _ owner: FileOwner) -> Void) {
     var b = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &b) { b in
         let size = fileAddress(i, b.baseAddress!), path = (b.baseAddress! + 2).assumingMemoryBound(to: CChar.self), slash: CChar = 47
         refuseExchangeable(i, Text(path))
+        let o = owner(fileOwner(i), of: i, at: Text(path))
         var end = length(Text(path))
         while end > 0 && path[end - 1] != slash { end -= 1 }
         let first = path[end]
         path[end] = 0
-        let folder = ckpt_open(Text(path), 0o2200000, 0)
+        let folder = o.isAlone ? call(as: o, OwnerCall.open, path) : Int(ckpt_open(Text(path), 0o2200000, 0))
         path[end] = first
-        _ = made(folder, i, "the folder of its file cannot be opened")
-        body(folder, path + end, b.baseAddress!, size)
+        if folder < 0 { refuseName(i, folder, o, "the folder of its file cannot be opened") }
+        body(folder, path + end, b.baseAddress!, size, o)
         _ = ckpt_close(Int32(truncatingIfNeeded: folder))
     }
 }
 
 func bindHidden(_ i: Int, _ fd: Int32) {
-    withFolder(i) { folder, _, _, _ in
+    withFolder(i) { folder, _, _, _, _ in
         _ = made(system(CKPT_SYS_mkdirat, folder, int(folderName(i)), 0o700), i, "a folder beside its file cannot be made")
         let noFollow = 0o400000, r = system(CKPT_SYS_openat, folder, int(folderName(i)), 0o2200000 | noFollow)
         let hidden = lift(Int32(truncatingIfNeeded: made(r, i, "a folder beside its file cannot be opened")), "folder")
@@ -124,7 +119,7 @@ func bindHidden(_ i: Int, _ fd: Int32) {
         let size = Int(sockets[i].pointee.local_size), notPermitted = -1
         memcpyBytes(a.baseAddress!, UnsafeRawPointer(bytes(sockets[i].pointee.local)), size)
         a.baseAddress!.storeBytes(of: 0, toByteOffset: size, as: UInt8.self)
-        let r = bindAsOwner(i, fd, a.baseAddress!, size, in: Int32(sockets[i].pointee.hidden) - 1)
+        let r = call(as: fileOwner(i), OwnerCall.bind, a.baseAddress!, size, fd: fd, in: Int32(sockets[i].pointee.hidden) - 1)
         guard r != notPermitted else { refuse(.lacks) { l in putSocket(i, &l); l.put("its file was moved after it was bound, which only who may change his root folder can do again (CAP_SYS_CHROOT); restart it with --pids ns, or as root") } }
         _ = made(r, i, "cannot be bound to its name")
     }
@@ -134,8 +129,8 @@ func bindHidden(_ i: Int, _ fd: Int32) {
 func hiddenAddress(_ i: Int, _ out: UnsafeMutableRawPointer) -> Int {
     _ = system(CKPT_SYS_fchdir, Int(sockets[i].pointee.hidden) - 1)
     out.storeBytes(of: UInt16(1), as: UInt16.self)
-    memcpyBytes(out + 2, UnsafeRawPointer(socketName.cString), 8)
-    return 10
+    memcpyBytes(out + 2, UnsafeRawPointer(socketName.cString), socketName.utf8CodeUnitCount + 1)
+    return socketName.utf8CodeUnitCount + 3
 }
 func withHidden<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R) -> R {
     at(i) {
@@ -150,8 +145,8 @@ func placeMovedFiles() {
 }
 private func place(_ i: Int) {
     if sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue { return removeHidden(i) }
-    withFolder(i) { folder, name, address, size in
-        removeDead(i, address, size)
+    withFolder(i) { folder, name, address, size, owner in
+        removeDead(i, address, size, owner)
         let noReplace = 1, notThere = -22, hidden = Int(sockets[i].pointee.hidden) - 1, renameat2 = 316
         var r = system(renameat2, hidden, int(socketName.cString), folder, int(name), noReplace)
         if r == notThere { r = system(CKPT_SYS_linkat, hidden, int(socketName.cString), folder, int(name), 0) }

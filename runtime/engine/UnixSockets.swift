@@ -99,42 +99,24 @@ private func withReach<R>(_ i: Int, _ body: (UnsafeMutableRawPointer, Int) -> R)
 
 private func bind(_ i: Int) { if sockets[i].pointee.local_size > 2 { bind(i, fd(i)) } }
 
-/// Binds `fd` to the name of socket `i`.  A file that is there and that nobody listens on is what a dead socket left behind.
+/// Binds `fd` to the name of socket `i`.
 private func bind(_ i: Int, _ fd: Int32) {
     if isMoved(i) { return at(i) { bindHidden(i, fd) } }
     withLocal(i) { a, n in
+        let path = Text((a + 2).assumingMemoryBound(to: CChar.self)), o = isPath(i) ? owner(fileOwner(i), of: i, at: path) : creatorHere(i)
         if isPath(i) {
-            refuseExchangeable(i, Text((a + 2).assumingMemoryBound(to: CChar.self)))
-            removeDead(i, a, n)
+            refuseExchangeable(i, path)
+            removeDead(i, a, n, o)
         }
-        let r = isPath(i) ? bindAsOwner(i, fd, a, n) : system(CKPT_SYS_bind, Int(fd), int(a), n)
-        if r == -98 {
-            refuse(.systemCall) { l in putSocket(i, &l); l.put("its name is in use by another program; end that program first") }
-        }
-        guard r == 0 else { refuse(r) { l in putSocket(i, &l); l.put("cannot be bound to its name") } }
+        let r = isPath(i) ? call(as: o, OwnerCall.bind, a, n, fd: fd) : system(CKPT_SYS_bind, Int(fd), int(a), n)
+        if r != 0 { refuseName(i, r, o, "cannot be bound to its name") }
         if isPath(i) { removeGone(i, a + 2) }
     }
-}
-func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int) {
-    let path = Text((a + 2).assumingMemoryBound(to: CChar.self)), st = status(path: path, follow: false)
-    guard st.result == 0 else { return }
-    guard st.status.kind == 0o140000 else {
-        refuse(.systemCall) { l in putSocket(i, &l); l.put("something that is no socket has taken its place, "); l.put(text: path); l.put("; move it away") }
-    }
-    let probe = system(CKPT_SYS_socket, 1, Int(sockets[i].pointee.type) | closeOnExec | 0o4000, 0)
-    guard probe >= 0 else { return }
-    let r = system(CKPT_SYS_connect, probe, int(a), n)
-    _ = ckpt_close(Int32(truncatingIfNeeded: probe))
-    // ECONNREFUSED: nobody is bound to it; EPROTOTYPE: somebody is, of another type.
-    guard r == -111 else {
-        refuse(.systemCall) { l in putSocket(i, &l); l.put("another program listens at "); l.put(text: path); l.put("; end that program first") }
-    }
-    _ = system(CKPT_SYS_unlink, int(path))
 }
 private func removeGone(_ i: Int, _ path: UnsafeMutableRawPointer) {
     guard sockets[i].pointee.path_state == CKPT_SOCKET_PATH_GONE.rawValue, !isListening(i) else { return }
     if sockets[i].pointee.type == datagram { connectSenders(to: i) }
-    _ = system(CKPT_SYS_unlink, int(path))
+    removeName(i, path, fileOwner(i))
 }
 /// While its name still leads to it.
 private func connectSenders(to i: Int) {
@@ -193,12 +175,17 @@ private func bindRemoteHere(_ i: Int, _ fd: Int32) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         let n = address(i, sockets[i].pointee.remote, sockets[i].pointee.remote_size, sockets[i].pointee.path_folder, b.baseAddress!)
-        if isPath(sockets[i].pointee.remote, sockets[i].pointee.remote_size) {
-            refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)))
-            removeDead(i, b.baseAddress!, n)
-        }
-        _ = made(bind(fd, to: b.baseAddress!, n), i, "its peer's name cannot be taken for a moment")
+        bindForAMoment(i, fd, b.baseAddress!, n, isPath: isPath(sockets[i].pointee.remote, sockets[i].pointee.remote_size), creatorHere(i), "its peer's name cannot be taken for a moment")
     }
+}
+/// To the name of somebody who is not in the tree any more.
+private func bindForAMoment(_ i: Int, _ fd: Int32, _ a: UnsafeMutableRawPointer, _ n: Int, isPath: Bool, _ whose: FileOwner, _ what: StaticString) {
+    guard isPath else { _ = made(bind(fd, to: a, n), i, what); return }
+    let path = Text((a + 2).assumingMemoryBound(to: CChar.self)), o = owner(whose, of: i, at: path)
+    refuseExchangeable(i, path)
+    removeDead(i, a, n, o)
+    let r = o.isAlone ? call(as: o, OwnerCall.bind, a, n, fd: fd) : bind(fd, to: a, n)
+    if r != 0 { refuseName(i, r, o, what) }
 }
 private func unlinkGone(_ i: Int, remote: Bool) { at(i) { unlinkHere(i, remote: remote) } }
 private func unlinkHere(_ i: Int, remote: Bool) {
@@ -209,7 +196,7 @@ private func unlinkHere(_ i: Int, remote: Bool) {
     var a = InlineArray<17, UInt64>(repeating: 0)
     withUnsafeMutableBytes(of: &a) { b in
         _ = address(i, at, size, s.path_folder, b.baseAddress!)
-        _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2))
+        removeName(i, b.baseAddress! + 2, remote ? creatorHere(i) : fileOwner(i))
     }
 }
 
@@ -346,12 +333,9 @@ private func bindSourceHere(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_rec
     withUnsafeMutableBytes(of: &a) { b in
         let n = address(i, m.pointee.source, m.pointee.source_size, sockets[i].pointee.path_folder, b.baseAddress!), isPath = bytes(m.pointee.source + 2).pointee != 0
         let there = isPath && status(path: Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), follow: false).result == 0
-        if isPath {
-            refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)))
-            removeDead(i, b.baseAddress!, n)
-        }
-        _ = made(bind(fd, to: b.baseAddress!, n), i, "the name of a sender that is gone cannot be taken for a moment")
-        if isPath && !there { _ = system(CKPT_SYS_unlink, int(b.baseAddress! + 2)) }
+        let known = m.pointee.flags & CKPT_MESSAGE_CREDENTIALS.rawValue != 0, sender = known ? ownerHere(m.pointee.uid, m.pointee.gid) : creatorHere(i)
+        bindForAMoment(i, fd, b.baseAddress!, n, isPath: isPath, sender, "the name of a sender that is gone cannot be taken for a moment")
+        if isPath && !there { removeName(i, b.baseAddress! + 2, sender) }
     }
 }
 
