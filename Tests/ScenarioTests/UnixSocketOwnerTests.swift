@@ -1,4 +1,4 @@
-// Root's restart does for the names of sockets what their owners could do, and nothing to what others have.
+// Root's restart does for the names of sockets what their owners could do, and nothing to what others have; a restart that is given up leaves no folders.
 import Foundation
 import Glibc
 import Testing
@@ -74,6 +74,26 @@ extension UnixSocketTests {
             s.pid = try Children.spawn([s.statefile], environment: s.environment, folder: s.folder, output: s.path("restart-1.out"), errors: s.path("restart-1.err"))
             s.go()
             try s.expect(.exited(0))
+        }
+    }
+
+    @Test func `a restart that is ended while files wait to be moved leaves no folders`() {
+        for user in User.available {
+            scenario("unix-given-up", as: user) { s in
+                let count = 300
+                try s.start(["/usr/bin/python3", "-c", "import socket, os, time; d = os.getcwd(); os.mkdir('d'); all = [socket.socket(socket.AF_UNIX) for _ in range(\(count))]\nfor i, s in enumerate(all): s.bind(d + '/d/t'); s.listen(1); os.rename('d/t', 'd/%d' % i)\nopen('ready', 'w'); time.sleep(100)"])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                func hidden() -> [String] { ((try? FileManager.default.contentsOfDirectory(atPath: s.path("d"))) ?? []).filter { $0.hasPrefix(".ckpt-") } }
+                for _ in 0 ..< 3 {
+                    try s.restart(["--pids", "ns"])
+                    let seen = eventually(10) { !hidden().isEmpty }
+                    kill(s.pid, SIGTERM)
+                    _ = try s.wait(limit: 20)
+                    if !seen { throw Failure("there were none") }
+                    if !hidden().isEmpty { throw Failure("\(hidden().count) are left") }
+                }
+            }
         }
     }
 }

@@ -77,6 +77,7 @@ private func stopStopped() {
 /// Kills all that this attempt has made.
 func killTree() {
     abortStage()
+    awaitNames()
     endServer()
     // In a namespace of ours the pids are others than ours: its first process takes all with it.
     if state.pointee.init_pid > 0 { _ = system(CKPT_SYS_kill, Int(state.pointee.init_pid), 9) }

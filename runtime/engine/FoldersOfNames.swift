@@ -57,3 +57,30 @@ func removeFolders() {
     }
     state.pointee.folders_used = 0
 }
+
+// MARK: a restart that is given up
+
+/// From here on there may be folders that nobody knows but this process.
+func holdNames() {
+    if state.pointee.names_held == 0 { state.pointee.names_held = 1; _ = ckpt_add(&board.pointee.names_held, 1) }
+    giveUpIfAborted()
+}
+func leaveNames() {
+    if state.pointee.names_held != 0 { state.pointee.names_held = 0; _ = ckpt_add(&board.pointee.names_held, UInt32.max) }
+}
+/// Who gives the restart up waits for that (awaitNames).
+func giveUpIfAborted() {
+    guard state.pointee.names_held != 0, ckpt_load(&board.pointee.stage) == ENGINE_STAGE_ABORT.rawValue else { return }
+    removeAllNames()
+    abortBuilder()
+}
+func removeAllNames() {
+    removeHiddenFiles()
+    removeFolders()
+    leaveNames()
+}
+/// In the engine, before it kills them.
+func awaitNames() {
+    var patience = 0
+    while ckpt_load(&board.pointee.names_held) != 0 && patience < 500 && !isEnded(state.pointee.init_pid) { patience += 1; pauseBriefly() }
+}

@@ -51,16 +51,22 @@ private let firstNodeEntry: @convention(c) (UInt64) -> Void = { n in
     runNode(Int(n))
 }
 
+/// A child that has ended, and that nobody has waited for.
+func isEnded(_ child: Int32) -> Bool {
+    guard child > 0 else { return false }
+    var info = InlineArray<16, UInt64>(repeating: 0)
+    // waitid(P_PID, WNOHANG | WEXITED | WNOWAIT)
+    let r = withUnsafeMutableBytes(of: &info) { system(CKPT_SYS_waitid, 1, Int(child), int($0.baseAddress!), 0x1000005, 0) }
+    return r != 0 || info[0] & 0xffff_ffff != 0
+}
+
 /// The engine waits outside until process 1 says that the tree is complete.
 private func waitForInit() {
     let s = state
     while ckpt_load(&board.pointee.ready) == 0 {
         if ckpt_load(&board.pointee.stage) == ENGINE_STAGE_ABORT.rawValue { endFailed() }
         if interrupted() { refuse(.temporary) { $0.put("interrupted by a signal; nothing was restarted") } }
-        var info = InlineArray<16, UInt64>(repeating: 0)
-        // waitid(P_PID, WNOHANG | WEXITED | WNOWAIT)
-        let r = withUnsafeMutableBytes(of: &info) { system(CKPT_SYS_waitid, 1, Int(s.pointee.init_pid), int($0.baseAddress!), 0x1000005, 0) }
-        if r != 0 || info[0] & 0xffff_ffff != 0 { endFailed() }
+        if isEnded(s.pointee.init_pid) { endFailed() }
         var limit = ckpt_timespec(sec: 0, nsec: 50_000_000)
         _ = ckpt_futex_wait(&board.pointee.ready, 0, &limit)
     }

@@ -33,7 +33,7 @@ func makeInnerSockets() {
     let inside = state.pointee.entered_users != 0
     if inside { makeInTask() } else { makeAll() }
 }
-private func makeAll() { makeUnixSockets(); completeSockets() }
+private func makeAll() { holdNames(); makeUnixSockets(); completeSockets() }
 /// Who is in a user namespace can enter other mounts and not come back, and has things to do where it is: a task goes there, and ends.
 private func makeInTask() {
     let size = UInt64(ENGINE_MAIN_STACK), stack = UInt64(UInt(bitPattern: anonymous(size))), before = state.pointee.entered_mounts

@@ -55,8 +55,7 @@ private func publish(_ code: Exit, _ line: borrowing Line, taken: Bool) -> Never
         board.pointee.pid_taken = taken ? 1 : 0
         ckpt_store(&board.pointee.failure, 2)
     }
-    removeHiddenFiles()
-    removeFolders()
+    removeAllNames()
     abortStage()
     if state.pointee.is_engine != 0 { endFailed() }
     ckpt_exit_group(code.rawValue)

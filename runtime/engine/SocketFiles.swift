@@ -106,6 +106,7 @@ private func withFolder(_ i: Int, _ body: (_ folder: Int, _ name: UnsafeMutableP
 }
 
 func bindHidden(_ i: Int, _ fd: Int32) {
+    giveUpIfAborted()
     withFolder(i) { folder, _, _, _, _ in
         _ = made(system(CKPT_SYS_mkdirat, folder, int(folderName(i)), 0o700), i, "a folder beside its file cannot be made")
         let noFollow = 0o400000, r = system(CKPT_SYS_openat, folder, int(folderName(i)), 0o2200000 | noFollow)

@@ -7,14 +7,17 @@ import Freestanding
 func makeSockets() {
     forgetSockets()
     reserveInnerSockets()
+    holdNames()
     makeUnixSockets()
 }
 
 func completeSockets() {
     let start = ckpt_open(StaticString(".").cString, 0o12000000, 0)     // O_PATH
+    giveUpIfAborted()
     fillUnixQueues()
     placeMovedFiles()
     removeFolders()
+    leaveNames()
     if start >= 0 { _ = system(CKPT_SYS_fchdir, start); _ = ckpt_close(Int32(start)) }
     for i in 0..<sockets.count where isMadeHere(i) {
         guard let fd = socketFd(i) else { continue }

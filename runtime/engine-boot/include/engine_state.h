@@ -151,6 +151,7 @@ struct engine_state {
     uint64_t images, seen, arrays_size; // uint64_t per VMA: where the keeper holds it, 0: nowhere; struct engine_seen per object
     // folders that are made for a moment: their paths, each with its NUL
     uint32_t folders_used; char folders[ENGINE_FOLDER_TEXT];
+    uint32_t names_held;                // this process has folders that are not to stay (engine_board)
 };
 
 // Shared by every process of one restart.  After it: int32_t pids[nodes], uint32_t leader_gone[processes], int32_t tids[tasks].
@@ -163,6 +164,7 @@ struct engine_board {
     int32_t  exit_code;
     uint32_t terminal_wanted;           // ns: the init process gives the terminal to the main process's group
     uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
+    uint32_t names_held;                // how many processes have folders beside files of sockets, which they remove before they are killed
     uint32_t group_warned;              // a control group that could not be entered was told
     uint32_t text_length;
     int32_t  init_pid;                  // ns: the first process, as the engine sees it
