@@ -64,6 +64,36 @@ extension UnixSocketTests {
         }
     }
 
+    @Test(.enabled(if: User.available == [.root, .ckptuser])) func `a user's socket is not connected to what only root may write to`() {
+        scenario("unix-led", as: .ckptuser) { s in
+            let folder = s.path("d"), victim = s.path("victim"), user = getpwnam("ckptuser")!.pointee
+            mkdir(folder, 0o755); chown(folder, user.pw_uid, user.pw_gid)
+            mkdir(victim, 0o755)
+            func serve(_ path: String, _ mode: String) throws -> pid_t {
+                let pid = try Children.spawn(["/usr/bin/python3", "-c", "import socket, os, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('\(path)'); os.chmod('\(path)', \(mode)); time.sleep(100)"], environment: [:], folder: "/", output: s.path("server"), errors: s.path("server"))
+                var st = stat()
+                if !eventually(10, { lstat(path, &st) == 0 && "0o" + String(st.st_mode & 0o7777, radix: 8) == mode }) { throw Failure("no server at \(path)") }
+                return pid
+            }
+            func end(_ server: pid_t) { kill(server, SIGKILL); _ = Children.wait(server, limit: 10) }
+            func restart() throws { s.pid = try Children.spawn([s.statefile, "--files", "truncate"], environment: s.environment, folder: s.folder, output: s.path("restart-1.out"), errors: s.path("restart-1.err")) }
+            var server = try serve(folder + "/out", "0o666")
+            defer { end(server) }
+            try s.start(["/usr/bin/python3", "-c", "import socket, os, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect('\(folder)/out'); open('ready', 'w')\nwhile not os.path.exists('go'): time.sleep(0.01)\ns.send(b'x'); print('ok')"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.go()
+            try restart()
+            try s.expect(.exited(0))
+            end(server)
+            server = try serve(victim + "/out", "0o600")
+            rename(folder, folder + "0"); symlink(victim, folder)
+            try restart()
+            try s.expect(.exited(71))
+            if !read(s.path("restart-1.err")).contains("restart it as that user") { throw Failure(read(s.path("restart-1.err"))) }
+        }
+    }
+
     @Test func `files of sockets keep their mode and group in folders that give others`() {
         feature("unix-attributes")
         guard User.available == [.root, .ckptuser] else { return }

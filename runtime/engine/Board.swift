@@ -68,7 +68,7 @@ func wait(on word: UnsafeMutablePointer<UInt32>, until count: UInt32, _ missing:
         let n = ckpt_load(word)
         if n >= count { return }
         if ckpt_load(&board.pointee.stage) == ENGINE_STAGE_ABORT.rawValue { abortBuilder() }
-        if interrupted() { refuse(.temporary) { $0.put("interrupted by a signal; nothing was restarted") } }
+        if interrupted() { refuseInterrupted() }
         pause(on: word, while: n)
         let progress = ckpt_load(&board.pointee.progress)
         if progress != seen || n != seenWord { seen = progress; seenWord = n; quiet = 0 } else { quiet += 1 }
@@ -83,6 +83,8 @@ func interrupted() -> Bool {
     _ = system(CKPT_SYS_rt_sigpending, int(&set), 8)
     return set & (1 << 0 | 1 << 1 | 1 << 2 | 1 << 14) != 0    // HUP, INT, QUIT, TERM
 }
+
+func refuseInterrupted() -> Never { refuse(.temporary) { $0.put("interrupted by a signal; nothing was restarted") } }
 
 /// The builder has learnt of a failure: the engine itself reports it, an init process only ends.
 func abortBuilder() -> Never {

@@ -68,9 +68,11 @@ func holdNames() {
 func leaveNames() {
     if state.pointee.names_held != 0 { state.pointee.names_held = 0; _ = ckpt_add(&board.pointee.names_held, UInt32.max) }
 }
-/// Who gives the restart up waits for that (awaitNames).
+/// Who gives the restart up waits for that (awaitNames); a signal tells the engine to.
 func giveUpIfAborted() {
-    guard state.pointee.names_held != 0, ckpt_load(&board.pointee.stage) == ENGINE_STAGE_ABORT.rawValue else { return }
+    if state.pointee.names_held == 0 { return }
+    if state.pointee.is_engine != 0 && interrupted() { refuseInterrupted() }
+    guard ckpt_load(&board.pointee.stage) == ENGINE_STAGE_ABORT.rawValue else { return }
     removeAllNames()
     abortBuilder()
 }

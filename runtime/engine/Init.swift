@@ -65,7 +65,7 @@ private func waitForInit() {
     let s = state
     while ckpt_load(&board.pointee.ready) == 0 {
         if ckpt_load(&board.pointee.stage) == ENGINE_STAGE_ABORT.rawValue { endFailed() }
-        if interrupted() { refuse(.temporary) { $0.put("interrupted by a signal; nothing was restarted") } }
+        if interrupted() { refuseInterrupted() }
         if isEnded(s.pointee.init_pid) { endFailed() }
         var limit = ckpt_timespec(sec: 0, nsec: 50_000_000)
         _ = ckpt_futex_wait(&board.pointee.ready, 0, &limit)

@@ -5,7 +5,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-enum OwnerCall { static let bind: UInt32 = 1, removeDead: UInt32 = 2, remove: UInt32 = 3, open: UInt32 = 4, removeFolder: UInt32 = 5 }
+enum OwnerCall { static let bind: UInt32 = 1, removeDead: UInt32 = 2, remove: UInt32 = 3, open: UInt32 = 4, removeFolder: UInt32 = 5, connect: UInt32 = 6 }
 /// Why a name stays taken; no errno.
 enum Taken { static let noSocket = -5001, foreign = -5002, live = -5003, tooManyFolders = -5004 }
 
@@ -27,10 +27,10 @@ func fileOwner(_ i: Int) -> FileOwner {
     return r.path_state == CKPT_SOCKET_PATH_GONE.rawValue ? creatorHere(i) : ownerHere(r.path_uid, r.path_gid, mode: r.path_mode)
 }
 /// By a path; a relative one counts from the folder of socket `i`.
-func owner(_ o: FileOwner, of i: Int, at path: Text) -> FileOwner {
+func owner(_ o: FileOwner, of i: Int, at path: Text, to end: PathEnd = .folder) -> FileOwner {
     var o = o
     let folder = bytes(sockets[i].pointee.path_folder)
-    o.isAlone = isRootAmongOthers && o.user != currentIds(false)[1] && (path.pointee != 47 && folder.pointee != 0 && mayBeLed(relocatedName(folder), to: .file) || mayBeLed(path, to: .folder))
+    o.isAlone = isRootAmongOthers && o.user != currentIds(false)[1] && (path.pointee != 47 && folder.pointee != 0 && mayBeLed(relocatedName(folder), to: .file) || mayBeLed(path, to: end))
     return o
 }
 
@@ -87,6 +87,7 @@ private let ownerEntry: @convention(c) (UInt64) -> Void = { _ in
             switch s.pointee.creator_call {
             case OwnerCall.removeDead: r = removeDeadHere(address, size, type: Int(fd), o)
             case OwnerCall.remove: r = system(CKPT_SYS_unlink, int(address))
+            case OwnerCall.connect: r = system(CKPT_SYS_connect, Int(fd), int(address), size)
             case OwnerCall.removeFolder: r = system(CKPT_SYS_rmdir, int(address))
             default: r = openFolder(address)
             }
@@ -107,8 +108,11 @@ private func openFolder(_ path: UnsafeMutableRawPointer) -> Int {
 }
 
 /// A file that is there and that nobody listens on is what a dead socket left behind.
-func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int, _ o: FileOwner) {
+func removeDead(_ i: Int, _ a: UnsafeMutableRawPointer, _ n: Int, _ taker: FileOwner) {
     let path = Text((a + 2).assumingMemoryBound(to: CChar.self)), type = Int32(bitPattern: sockets[i].pointee.type)
+    if !taker.isAlone && status(path: path, follow: false).result != 0 { return }
+    // A link in its place leads who connects further.
+    let o = taker.isAlone ? taker : owner(taker, of: i, at: path, to: .file)
     let r = o.isAlone ? call(as: o, OwnerCall.removeDead, a, n, fd: type) : removeDeadHere(a, n, type: Int(type), o)
     switch r {
     case 0: return

@@ -362,13 +362,19 @@ private func connectDatagramHere(_ i: Int) {
         let folder = peer(i).map { sockets[$0].pointee.path_folder } ?? s.path_folder, isOutside = peer(i) == nil && !flag(i, CKPT_SOCKET_PEER_GONE)
         let moved = peer(i).map(isMoved) ?? false
         let n = moved ? hiddenAddress(peer(i)!, b.baseAddress!) : address(i, s.remote, s.remote_size, folder, b.baseAddress!)
-        if !moved && s.remote_size > 2 && bytes(s.remote + 2).pointee != 0 { refuseExchangeable(i, Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self)), to: isOutside ? .file : .folder) }
+        var o = peer(i).map(fileOwner) ?? creatorHere(i)
+        if !moved && isPath(s.remote, s.remote_size) {
+            let path = Text((b.baseAddress! + 2).assumingMemoryBound(to: CChar.self))
+            refuseExchangeable(i, path, to: isOutside ? .file : .folder)
+            o = owner(o, of: peer(i) ?? i, at: path, to: .file)
+        }
         var ghost = -1
         if flag(i, CKPT_SOCKET_PEER_GONE) {
             ghost = newSocket(i)
             bindRemote(i, Int32(truncatingIfNeeded: ghost))
         }
-        _ = made(system(CKPT_SYS_connect, Int(fd(i)), int(b.baseAddress!), n), i, "nobody is there where it sends to; start that program first")
+        let r = o.isAlone ? call(as: o, OwnerCall.connect, b.baseAddress!, n, fd: fd(i)) : system(CKPT_SYS_connect, Int(fd(i)), int(b.baseAddress!), n)
+        if r != 0 { refuseName(i, r, o, "nobody is there where it sends to; start that program first") }
         if ghost >= 0 { _ = ckpt_close(Int32(truncatingIfNeeded: ghost)); unlinkGone(i, remote: true) }
     }
 }
