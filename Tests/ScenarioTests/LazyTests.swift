@@ -27,6 +27,7 @@ import Testing
     }
 
     @Test func `whatever is done to memory while it is loaded, it looks as if it were there`() { lazily("lazy-memory") }
+    @Test func `what was there and was guarded is zeros while the rest is loaded, though no event tells of guards`() { lazily("lazy-guards") }
     @Test(arguments: [["--pids", "keep"], ["--pids", "ns"], ["--pids", "new"]]) func `lazily loaded memory is complete, and ordinary memory in the end`(pids: [String]) {
         lazily("lazy-idle", options: pids)
     }

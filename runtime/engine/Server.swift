@@ -100,12 +100,15 @@ private func serveFault(_ s: Space, _ address: UInt64) {
         let k = runAtOrAfter(s, source)
         if k < runs(s).count {
             let run = runs(s)[k].pointee
-            if run.address <= source {
-                noteFault(s, run.address)
-                load(s, k, room(state.pointee.fillers), once: true)
-                return wake(s, address)
+            if run.address > source { end = min(end, address + (run.address - source)) } else {
+                let given = pagesThatWereThere(s, k, source)
+                if given == 0 {
+                    noteFault(s, run.address)
+                    load(s, k, room(state.pointee.fillers), once: true)
+                    return wake(s, address)
+                }
+                end = min(end, address + given * 4096)
             }
-            end = min(end, address + (run.address - source))
         }
     }
     putZeros(s, address, end)
@@ -137,8 +140,7 @@ private func load(_ s: Space, _ k: Int, _ room: UInt64, once: Bool) {
     readRun(run, to: pages, frames: room + 2 * 65536)
     while ckpt_load(&s.pointee.live) != 0 {
         lockShared()
-        let r = install(s, run, pages)
-        if r == 0 { markDone(s, k) }
+        let r = install(s, k, pages)
         unlockShared()
         switch r {
         case 0: return

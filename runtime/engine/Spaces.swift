@@ -13,7 +13,8 @@ typealias Space = UnsafeMutablePointer<engine_space>
 var spaces: Table<engine_space> { Table(at: state.pointee.spaces, count: UInt64(ckpt_load(&state.pointee.space_count))) }
 private func extents(_ s: Space) -> UnsafeMutablePointer<engine_extent> { UnsafeMutableRawPointer(bitPattern: UInt(s.pointee.extents))!.assumingMemoryBound(to: engine_extent.self) }
 func runs(_ s: Space) -> Table<ckpt_run> { Table(at: s.pointee.runs, count: s.pointee.run_count) }
-private func isDone(_ s: Space) -> UnsafeMutablePointer<UInt8> { UnsafeMutableRawPointer(bitPattern: UInt(s.pointee.done))!.assumingMemoryBound(to: UInt8.self) }
+private func isDone(_ s: Space) -> UnsafeMutablePointer<UInt32> { UnsafeMutableRawPointer(bitPattern: UInt(s.pointee.done))!.assumingMemoryBound(to: UInt32.self) }
+private func words(_ address: UInt64) -> UnsafeMutablePointer<UInt64> { UnsafeMutableRawPointer(bitPattern: UInt(address))!.assumingMemoryBound(to: UInt64.self) }
 
 /// Address space that costs nothing until it is used.
 func reserve(_ size: UInt64) -> UInt64 {
@@ -41,7 +42,9 @@ func addSpace(_ record: Int, _ fd: Int32) {
     s.pointee.extents = reserve(maximumExtents * UInt64(MemoryLayout<engine_extent>.stride))
     forEachLazy(record) { v in insert(s, engine_extent(start: vmas[v].pointee.start, end: vmas[v].pointee.end, source: vmas[v].pointee.start)) }
     collectRuns(s)
-    s.pointee.done = reserve(s.pointee.run_count)
+    countPages(s)
+    s.pointee.done = reserve(s.pointee.run_count * 4)
+    s.pointee.was_there = reserve(s.pointee.bit_words * 8)
     lockForEvents()
     ckpt_store(&state.pointee.space_count, state.pointee.space_count + 1)
     unlockAfterEvents()
@@ -55,8 +58,11 @@ private func addChild(of parent: Space, _ fd: Int32) {
     s.pointee.extents = reserve(maximumExtents * UInt64(MemoryLayout<engine_extent>.stride))
     s.pointee.extent_count = parent.pointee.extent_count
     _ = memcpy(extents(s), extents(parent), Int(parent.pointee.extent_count) * MemoryLayout<engine_extent>.stride)
-    s.pointee.done = reserve(s.pointee.run_count)
-    _ = memcpy(isDone(s), isDone(parent), Int(s.pointee.run_count))
+    s.pointee.done = reserve(s.pointee.run_count * 4)
+    _ = memcpy(isDone(s), isDone(parent), Int(s.pointee.run_count) * 4)
+    s.pointee.bits = parent.pointee.bits; s.pointee.bit_words = parent.pointee.bit_words
+    s.pointee.was_there = reserve(s.pointee.bit_words * 8)
+    _ = memcpy(words(s.pointee.was_there), words(parent.pointee.was_there), Int(s.pointee.bit_words) * 8)
     ckpt_store(&state.pointee.space_count, state.pointee.space_count + 1)
 }
 
@@ -75,6 +81,13 @@ private func collectRuns(_ s: Space) {
     }
     s.pointee.run_count = UInt64(count)
     if !sorted { sortRuns(all, count) }
+}
+
+/// Each run has words of its own: who puts one there writes them alone.
+private func countPages(_ s: Space) {
+    s.pointee.bits = reserve(s.pointee.run_count * 8)
+    let first = words(s.pointee.bits), all = runs(s)
+    for k in 0..<all.count { first[k] = s.pointee.bit_words; s.pointee.bit_words += (UInt64(all[k].pointee.pages) + 63) / 64 }
 }
 
 /// Heapsort: no memory, no bad case.
@@ -187,33 +200,72 @@ func forget(_ s: Space) {
 }
 
 /// Puts a run's pages, which lie at `pages`, wherever they are still to come; with the lock shared.  0 or a negative errno.
-func install(_ s: Space, _ run: ckpt_run, _ pages: UInt64) -> Int {
-    let list = extents(s), end = run.address + UInt64(run.pages) * 4096
+func install(_ s: Space, _ k: Int, _ pages: UInt64) -> Int {
+    beginInstalling(s, k)
+    let r = installAlone(s, k, pages)
+    endInstalling(s, k, complete: r == 0)
+    return r
+}
+private func installAlone(_ s: Space, _ run: Int, _ pages: UInt64) -> Int {
+    let list = extents(s), isThere = bits(s, run), run = runs(s)[run].pointee, end = run.address + UInt64(run.pages) * 4096
     for k in 0..<Int(s.pointee.extent_count) {
         let e = list[k], from = max(e.source, run.address), to = min(e.source + (e.end - e.start), end)
         if from >= to { continue }
-        let r = putMissing(s.pointee.fd, e.start + (from - e.source), pages + (from - run.address), to - from)
+        let r = putMissing(s.pointee.fd, isThere, Int((from - run.address) / 4096)..<Int((to - run.address) / 4096), to: e.start &- e.source &+ run.address, from: pages)
         if r != 0 { return r }
     }
     return 0
 }
 
-/// Pages that are there already, and addresses that are nobody's any more, are passed over.
-private func putMissing(_ fd: Int32, _ to: UInt64, _ from: UInt64, _ n: UInt64) -> Int {
-    var done: UInt64 = 0, size = n
-    while done < n {
-        let r = copyOnce(fd, to: to + done, from: from + done, min(size, n - done))
-        if r > 0 { done += UInt64(r); size = n }
+/// Pages that are there already, and addresses that are nobody's any more, are passed over; so are pages that have been there and are missing: they
+/// were given away, and no event tells that of some (MADV_GUARD_INSTALL).  `to` and `from`: of the run's first page.
+private func putMissing(_ fd: Int32, _ isThere: UnsafeMutablePointer<UInt64>, _ pages: Range<Int>, to: UInt64, from: UInt64) -> Int {
+    var page = pages.lowerBound, most = pages.count
+    while page < pages.upperBound {
+        if hasBit(isThere, page) { page += 1; continue }
+        var n = 1
+        while n < most && page + n < pages.upperBound && !hasBit(isThere, page + n) { n += 1 }
+        let r = copyOnce(fd, to: to &+ UInt64(page) * 4096, from: from + UInt64(page) * 4096, UInt64(n) * 4096)
+        if r > 0 {
+            for k in 0..<r / 4096 { setBit(isThere, page + k) }
+            page += r / 4096; most = pages.count
+        }
         // The pages may lie in several mappings: one by one then.
-        else if (r == -2 || r == -22) && size > 4096 { size = 4096 }
-        else if r == -17 || r == -2 || r == -22 { done += 4096; if r == -17 { size = n } }
+        else if (r == -2 || r == -22) && n > 1 { most = 1 }
+        else if r == -17 { setBit(isThere, page); page += 1; most = pages.count }
+        else if r == -2 || r == -22 { page += 1 }
         else if r < 0 { return r }
     }
     return 0
 }
 
-func markDone(_ s: Space, _ k: Int) { isDone(s)[k] = 1 }
-func wasDone(_ s: Space, _ k: Int) -> Bool { isDone(s)[k] != 0 }
+private func bits(_ s: Space, _ k: Int) -> UnsafeMutablePointer<UInt64> { words(s.pointee.was_there) + Int(words(s.pointee.bits)[k]) }
+private func hasBit(_ bits: UnsafeMutablePointer<UInt64>, _ n: Int) -> Bool { ckpt_load64(bits + n / 64) >> UInt64(n % 64) & 1 != 0 }
+private func setBit(_ bits: UnsafeMutablePointer<UInt64>, _ n: Int) { ckpt_store64(bits + n / 64, ckpt_load64(bits + n / 64) | 1 << UInt64(n % 64)) }
+
+/// How many pages from `source` on, which is in this run, have been there: where they are missing, the program has given them away.
+func pagesThatWereThere(_ s: Space, _ k: Int, _ source: UInt64) -> UInt64 {
+    let run = runs(s)[k].pointee, first = Int((source - run.address) / 4096), isThere = bits(s, k)
+    var n = first
+    while n < Int(run.pages) && hasBit(isThere, n) { n += 1 }
+    return UInt64(n - first)
+}
+
+private let complete: UInt32 = 1, busy: UInt32 = 2
+func wasDone(_ s: Space, _ k: Int) -> Bool { ckpt_load(isDone(s) + k) & complete != 0 }
+/// One at a time: a page that has come must be known before somebody else finds it missing again.
+private func beginInstalling(_ s: Space, _ k: Int) {
+    let word = isDone(s) + k
+    while true {
+        let v = ckpt_load(word)
+        if v & busy != 0 { _ = ckpt_futex_wait(word, v, nil) } else if ckpt_cas(word, v, v | busy) { return }
+    }
+}
+private func endInstalling(_ s: Space, _ k: Int, complete isComplete: Bool) {
+    let word = isDone(s) + k
+    ckpt_store(word, ckpt_load(word) & complete | (isComplete ? complete : 0))
+    _ = ckpt_futex_wake(word, Int32.max)
+}
 
 private let alone: UInt32 = 1 << 31
 /// Shared: any number, unless somebody reads events or wants to.

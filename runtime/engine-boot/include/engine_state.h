@@ -40,7 +40,8 @@ struct engine_space {
     int32_t  fd; uint32_t record, live, pad;    // its userfaultfd; PROCESS
     uint64_t extents, extent_count;             // struct engine_extent[], by address: what is still to come
     uint64_t runs, run_count;                   // struct ckpt_run[], by address
-    uint64_t done;                              // a byte per run: it is there
+    uint64_t done;                              // a word per run: it is there, or being put there
+    uint64_t bits, bit_words, was_there;        // of each run, in which word of was_there its bits begin; how many there are; a bit per page: it has come
     uint64_t next, finished;                    // atomic: runs that a loader has taken, and has put there
 };
 struct engine_extent { uint64_t start, end, source; };     // source: the address at the checkpoint
