@@ -248,7 +248,7 @@ final class Operation {
             census.seeTracedTasksEnd()
             let deadline = Kernel.clock(1) + 5_000_000_000
             while Kernel.clock(1) < deadline, tree.processes.contains(where: { $0.stillLives }) { Kernel.sleep(milliseconds: 1) }
-            Path.remove(segment.path)
+            segment.remove()
         case .stop:
             for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 19) }
             barrier.release(except: Int.max)

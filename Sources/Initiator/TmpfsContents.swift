@@ -160,7 +160,7 @@ final class FoldersInReading {
 struct FolderNumbering {
     let first: UInt64?          // what the first name gets; nil: positions only count
     let descends: Bool          // the last made is listed first
-    init?(in sessions: String) {
+    init?(in sessions: File) {
         guard let found = try? Path.withTemporaryFolder(in: sessions, Self.look) else { return nil }
         (first, descends) = (found.first, found.descends)
     }
@@ -182,7 +182,7 @@ extension Operation {
     /// Before the call, if somebody has mounts of his own.
     func folderNumbering(_ census: Census) -> FolderNumbering? {
         let outer = ckpt_session_namespaces(segment.pointer)[Int(CKPT_NAMESPACE_MOUNT.rawValue) - 1]
-        return census.processes.contains { Namespace.number($0.pid, "mnt") != outer } ? FolderNumbering(in: Path.folder(of: segment.path)) : nil
+        return census.processes.contains { Namespace.number($0.pid, "mnt") != outer } ? (try? segment.folder.open()).flatMap { FolderNumbering(in: $0) } : nil
     }
 
     /// While everybody stands still.

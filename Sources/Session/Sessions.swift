@@ -14,10 +14,13 @@ public enum Sessions {
 
     private static func segments() throws(SystemError) -> [Segment] {
         var segments: [Segment] = []
-        for folder in SessionFolder.all {
-            for name in try names(in: folder) where name.count == 16 {
-                do throws(Segment.Rejection) { segments.append(try Segment(path: folder + "/" + name)) } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
-            }
+        for path in SessionFolder.paths {
+            do throws(SystemError) {
+                let folder = try SessionFolder(path), place = try folder.open()
+                for name in try SessionFolder.names(in: place) where name.count == 16 {
+                    do throws(Segment.Rejection) { segments.append(try Segment(name, in: folder, place)) } catch { if case .system(let e) = error, e.isOutOfDescriptors { throw e } }
+                }
+            } catch { if error.isOutOfDescriptors { throw error } }
         }
         return segments
     }
@@ -28,13 +31,9 @@ public enum Sessions {
         let named = lookAgain(segments, &members)
         var found: [(Segment, [Member])] = []
         for (i, s) in segments.enumerated() {
-            if members[i].isEmpty && !named.contains(i) { if mayBeAbandoned(s) { Path.remove(s.path) } } else { found.append((s, members[i])) }
+            if members[i].isEmpty && !named.contains(i) { if mayBeAbandoned(s) { s.remove() } } else { found.append((s, members[i])) }
         }
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
-    }
-
-    private static func names(in folder: String) throws(SystemError) -> [String] {
-        do throws(SystemError) { return try Path.names(in: folder) } catch { if error.isOutOfDescriptors { throw error }; return [] }
     }
 
     /// By name, id or any pid in it.

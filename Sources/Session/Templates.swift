@@ -16,9 +16,9 @@ public struct Template: Sendable {
 
 public enum Templates {
     public static func all() -> [Template] {
-        let folder = SessionFolder.path
-        let names = ((try? Path.names(in: folder)) ?? []).filter { $0.hasPrefix(CKPT_WARM_PREFIX) }
-        return names.compactMap { ask(CKPT_WARM_LIST, folder + "/" + $0) }.sorted { $0.since < $1.since }
+        guard let folder = try? SessionFolder(SessionFolder.path), let place = try? folder.open() else { return [] }
+        let names = ((try? SessionFolder.names(in: place)) ?? []).filter { $0.hasPrefix(CKPT_WARM_PREFIX) }
+        return names.compactMap { ask(CKPT_WARM_LIST, folder.path + "/" + $0) }.sorted { $0.since < $1.since }
     }
     /// Its memory is free when this comes back, but for what its living branches use.
     public static func drop(_ t: Template) -> Bool { ask(CKPT_WARM_DROP, t.path) != nil }

@@ -12,6 +12,10 @@ public final class File: @unchecked Sendable {
     public convenience init(_ path: String, flags: Int32 = O_RDONLY, mode: mode_t = 0) throws(SystemError) {
         self.init(adopting: try retrying("open \(path)") { Glibc.open(Path.seen(path), flags | O_CLOEXEC, mode) })
     }
+    /// openat(2), close-on-exec.
+    public convenience init(_ name: String, in folder: File, flags: Int32) throws(SystemError) {
+        self.init(adopting: try retrying("open \(name)") { Glibc.openat(folder.number, name.systemName, flags | O_CLOEXEC) })
+    }
     /// EMFILE or ENFILE where `count` more can't be open at once.
     public static func requireSpare(_ count: Int) throws(SystemError) {
         var spare: [File] = []
@@ -147,14 +151,18 @@ public enum Path {
         try retrying("write \(path)") { Glibc.write(file.number, bytes, bytes.count) }
     }
     public static func exists(_ path: String) -> Bool { access(path.systemName, F_OK) == 0 }
-    /// mkdtemp(3); removed with what `body` leaves of it empty.
-    public static func withTemporaryFolder<R>(in folder: String, _ body: (String) -> R) throws(SystemError) -> R {
-        var template = Array((folder + "/ckpt-XXXXXX").utf8CString)
-        guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp in \(folder)", errno: errno) }
+    /// mkdtemp(3); removed with what `body` leaves of it empty.  Whoever owns the folder may put something else in its place: `body` gets a path that leads to
+    /// the one that was made.
+    public static func withTemporaryFolder<R>(in folder: File, _ body: (String) -> R) throws(SystemError) -> R {
+        var template = Array("/proc/self/fd/\(folder.number)/ckpt-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp", errno: errno) }
         defer { rmdir(template) }
-        return body(String(cString: template))
+        let made = try File(String(cString: template), flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW), status = try made.status()
+        guard status.st_uid == geteuid(), status.st_mode & 0o077 == 0 else { throw SystemError("mkdtemp", errno: EPERM) }
+        return withExtendedLifetime(made) { body("/proc/self/fd/\(made.number)") }
     }
     public static func remove(_ path: String) { unlink(path.systemName) }
+    public static func remove(_ name: String, in folder: File) { unlinkat(folder.number, name.systemName, 0) }
     public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from.systemName, to.systemName) } }
     /// fsync(2) of a folder: the rename itself is on the disk.
     public static func synchronizeFolder(_ path: String) throws(SystemError) {
@@ -177,6 +185,7 @@ extension stat {
     public var deviceNumber: UInt64 { UInt64(st_dev) }
     public var inodeNumber: UInt64 { UInt64(st_ino) }
     public var kind: UInt32 { UInt32(st_mode) & S_IFMT }
+    public var isRegular: Bool { kind == S_IFREG }
 }
 
 extension Path {

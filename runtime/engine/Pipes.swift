@@ -102,17 +102,25 @@ func hasLostName(_ i: Int) -> Bool { objects[i].pointee.flags & CKPT_OBJECT_UNNA
 
 /// A FIFO that was removed while it was open: made where it was if that is possible, else among the sessions, and removed again.
 func makeNameless(_ i: Int) -> Int {
-    let r = makeAndRemove(pathInside(i), objects[i].pointee)
+    let r = makeAndRemove(pathInside(i), in: -100, objects[i].pointee)
     if r >= 0 { return r }
     var l = Line()
-    l.put(text: engine_session_directory()); l.put("/fifo-"); l.put(decimal: UInt64(ckpt_getpid()))
-    return l.withCString { makeAndRemove($0, objects[i].pointee) }
+    l.put("fifo-"); l.put(decimal: UInt64(ckpt_getpid()))
+    let folder = openSessionDirectory()
+    if folder < 0 { return Int(folder) }
+    defer { _ = ckpt_close(folder) }
+    return l.withCString { makeAndRemove($0, in: folder, objects[i].pointee) }
 }
-private func makeAndRemove(_ path: Text, _ o: ckpt_object_record) -> Int {
-    let r = system(CKPT_SYS_mknodat, -100, int(path), Int(o.mode & 0o170777), 0)
+private func makeAndRemove(_ path: Text, in folder: Int32, _ o: ckpt_object_record) -> Int {
+    let r = system(CKPT_SYS_mknodat, Int(folder), int(path), Int(o.mode & 0o170777), 0)
     if r < 0 { return r }
-    let fd = ckpt_open(path, 0o2004000, 0)
+    let fd = ckpt_openat(folder, path, 0o2404000, 0)
+    // Whose folder it is may have put something else there.
+    if fd >= 0 {
+        let st = status(fd: Int32(truncatingIfNeeded: fd))
+        guard st.kind == 0o010000, st.links == 1 else { _ = ckpt_close(Int32(truncatingIfNeeded: fd)); return -17 }
+    }
     if fd >= 0 && effectiveCapabilities() & 1 != 0 { _ = system(93, fd, Int(o.uid), Int(o.gid)) }     // fchown(2)
-    _ = system(CKPT_SYS_unlink, int(path))
+    _ = system(CKPT_SYS_unlinkat, Int(folder), int(path), 0)
     return fd
 }

@@ -9,6 +9,7 @@ struct FileStatus {
     var words = InlineArray<18, UInt64>(repeating: 0)
     var device: UInt64 { words[0] }
     var inode: UInt64 { words[1] }
+    var links: UInt64 { words[2] }
     var mode: UInt32 { UInt32(truncatingIfNeeded: words[3]) }
     var uid: UInt32 { UInt32(truncatingIfNeeded: words[3] >> 32) }
     var gid: UInt32 { UInt32(truncatingIfNeeded: words[4]) }
@@ -54,34 +55,40 @@ func findSessionDirectory(_ stack: InitialStack) {
 /// Creates the segment's file.  The old id is taken when it is free: children of the tree find it in their environment.
 func createSegment() {
     let directory = Text(engine_session_directory()), owner = sessionOwner()
-    if system(CKPT_SYS_mkdir, int(directory), 0o700) == 0 { _ = system(92, int(directory), Int(owner.uid), Int(owner.gid)) }
-    let st = status(path: directory, follow: false)
+    let isNew = system(CKPT_SYS_mkdir, int(directory), 0o700) == 0, folder = openSessionDirectory(), st = status(fd: folder)
     // Root's own folder serves a program of root's that has given its uid away, as it did when ckrun made it.
     let me = UInt32(truncatingIfNeeded: system(CKPT_SYS_geteuid))
-    guard st.result == 0, st.status.kind == 0o040000, st.status.uid == owner.uid || st.status.uid == me, st.status.mode & 0o077 == 0 else {
+    guard folder >= 0, st.uid == owner.uid || st.uid == me, st.mode & 0o077 == 0 else {
         refuse(.systemCall) { l in l.put("sessions directory "); l.put(text: directory); l.put(": not a folder of this user with mode 0700; set CKPT_DIR to one") }
     }
-    var fd = openSegment(engine_tree_session_id(tree))
+    if isNew && st.uid == me { _ = system(93, Int(folder), Int(owner.uid), Int(owner.gid)) }      // fchown(2)
+    state.pointee.session_folder_device = st.device
+    state.pointee.session_folder_inode = st.inode
+    var fd = openSegment(engine_tree_session_id(tree), in: folder)
     var attempts = 0
-    while fd == -17 && attempts < 16 { fd = openRandomSegment(); attempts += 1 }
+    while fd == -17 && attempts < 16 { fd = openRandomSegment(in: folder); attempts += 1 }
+    _ = ckpt_close(folder)
     guard fd >= 0 else { refuse(fd) { l in l.put("session segment in "); l.put(text: directory) } }
     state.pointee.segment_fd = lift(Int32(truncatingIfNeeded: fd), "session segment")
     state.pointee.segment_made = 1
     sizeSegment(state.pointee.segment_fd, owner.uid, owner.gid)
 }
 
-private func openSegment(_ id: Text) -> Int {
+/// Whose folder it is may put a link in its place: root goes by the descriptor.
+func openSessionDirectory() -> Int32 { Int32(truncatingIfNeeded: ckpt_open(Text(engine_session_directory()), 0o2600000, 0)) }     // O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+
+private func openSegment(_ id: Text, in folder: Int32) -> Int {
     var l = Line()
     l.put(text: Text(engine_session_directory())); l.put("/"); l.put(text: id)
     l.copy(to: engine_segment_path(), capacity: 256)
-    return ckpt_open(Text(engine_segment_path()), 0o2000302, 0o600)
+    return ckpt_openat(folder, id, 0o2000302, 0o600)
 }
-private func openRandomSegment() -> Int {
+private func openRandomSegment(in folder: Int32) -> Int {
     var v: UInt64 = 0
     guard system(CKPT_SYS_getrandom, int(&v), 8, 0) == 8 else { return -5 }
     var id = InlineArray<20, CChar>(repeating: 0)
     for i in 0..<16 { let d = Int8(truncatingIfNeeded: (v >> UInt64(i * 4)) & 15); id[i] = d < 10 ? 48 + d : 87 + d }
-    return id.span.withUnsafeBufferPointer { openSegment($0.baseAddress!) }
+    return id.span.withUnsafeBufferPointer { openSegment($0.baseAddress!, in: folder) }
 }
 
 private func slotsUsed() -> (processes: UInt32, tasks: UInt32) {
@@ -117,10 +124,7 @@ func fillSegment() {
     s.pointee.header_size = UInt32(CKPT_SESSION_HEADER)
     s.pointee.size = ckpt_session_size()
     s.pointee.ipc_unseen = tree.pointee.ipc_unseen
-    var name = Text(engine_segment_path())
-    var p = name
-    while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
-    _ = copyText(name, to: ckpt_session_id(s), capacity: 24)
+    _ = copyText(segmentName(), to: ckpt_session_id(s), capacity: 24)
     _ = copyText(bytes(tree.pointee.name), to: ckpt_session_name(s), capacity: 64)
     _ = copyText(bytes(tree.pointee.command), to: ckpt_session_command(s), capacity: 256)
     _ = copyText(Text(engine_segment_path()), to: ckpt_session_path(s), capacity: 256)
@@ -138,6 +142,12 @@ func fillSegment() {
     holdLock()
     ckpt_store(ckpt_phase_word(s), 1 << 8 | CKPT_PHASE_RESTORE.rawValue)
     s.pointee.magic = ckpt_session_magic()
+}
+
+private func segmentName() -> Text {
+    var name = Text(engine_segment_path()), p = name
+    while p.pointee != 0 { if p.pointee == 47 { name = p + 1 }; p += 1 }
+    return name
 }
 
 /// The runtime's path, for LD_PRELOAD of children.
@@ -216,6 +226,11 @@ func releaseLock() {
 }
 
 func removeSegment() {
-    if state.pointee.segment_made != 0 { _ = system(CKPT_SYS_unlink, int(Text(engine_segment_path()))) }
-    state.pointee.segment_made = 0
+    let s = state
+    guard s.pointee.segment_made != 0 else { return }
+    s.pointee.segment_made = 0
+    let folder = openSessionDirectory(), st = status(fd: folder)
+    guard folder >= 0 else { return }
+    if st.device == s.pointee.session_folder_device && st.inode == s.pointee.session_folder_inode { _ = system(CKPT_SYS_unlinkat, Int(folder), int(segmentName()), 0) }
+    _ = ckpt_close(folder)
 }

@@ -27,6 +27,7 @@ typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
         launch(program, options, variables, segment, mask: mask)
     }
     if child < 0 { fail(ExitCode.system, program, "fork", Errno(-child)) }
+    _ = ckpt_close(segment.folder)
     var supervisor = Supervisor(child: child, session: ckpt_session_id(segment.session), ckptctl: ckptctl, options,
                                 environment: environment.variables, mask: mask)
     supervisor.run()
@@ -98,7 +99,7 @@ func launch(_ program: UnsafePointer<CChar>, _ options: Options, _ environment: 
     let e = ckpt_syscall(Int(CKPT_SYS_execve), Int(bitPattern: program), Int(bitPattern: options.arguments), Int(bitPattern: environment), 0, 0, 0)
     let error = Errno(Int32(truncatingIfNeeded: -e))
     if error == .notExecutable { launchByShell(program, options, environment) }
-    _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: segment.path), 0, 0, 0, 0, 0)
+    removeSegment(segment.folder, segment.id)
     fail(error == .noEntry ? ExitCode.notFound : ExitCode.notExecutable, program, "cannot be executed", error)
 }
 

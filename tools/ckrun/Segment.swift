@@ -4,6 +4,7 @@ import Freestanding
 
 struct Segment {
     let path: UnsafePointer<CChar>
+    let folder: Int32, id: UnsafePointer<CChar>
     let session: UnsafeMutablePointer<ckpt_session>     // only its header is mapped: ckrun is no member
 }
 
@@ -37,8 +38,9 @@ func checkLibrary(_ library: UnsafePointer<CChar>) {
 
 private let directoryFlags: Int32 = 0o2200000 | 0o400000     // O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW
 
-/// The directory of this user's sessions, created if need be; nobody else may write there, or even read.
-private func sessionDirectory(_ chosen: UnsafePointer<CChar>?, _ text: inout TextMemory) -> UnsafePointer<CChar> {
+/// The directory of this user's sessions, created if need be; nobody else may write there, or even read.  Its descriptor stays open: by then another may have
+/// the path.
+private func sessionDirectory(_ chosen: UnsafePointer<CChar>?, _ text: inout TextMemory) -> (path: UnsafePointer<CChar>, descriptor: Int32) {
     let euid = UInt64(ckpt_syscall(Int(CKPT_SYS_geteuid), 0, 0, 0, 0, 0, 0))
     let mark = text.mark
     if let chosen, chosen[0] != 0 {
@@ -60,16 +62,15 @@ private func sessionDirectory(_ chosen: UnsafePointer<CChar>?, _ text: inout Tex
     _ = withUnsafeMutablePointer(to: &s) {
         ckpt_syscall(Int(CKPT_SYS_newfstatat), Int(descriptor), Int(bitPattern: empty.cString), Int(bitPattern: $0), 0x1000, 0, 0)
     }
-    if made == 0 { _ = ckpt_syscall(Int(CKPT_SYS_fchmod), Int(descriptor), 0o700, 0, 0, 0, 0); s.mode = 0o40700 }     // whatever the umask took away
-    _ = ckpt_close(descriptor)
     if UInt64(s.uid) != euid { fail(ExitCode.system, path, "the session directory belongs to somebody else", remedy: "set CKPT_DIR to a directory of your own") }
+    if made == 0 { _ = ckpt_syscall(Int(CKPT_SYS_fchmod), Int(descriptor), 0o700, 0, 0, 0, 0); s.mode = 0o40700 }     // whatever the umask took away
     if s.mode & 0o77 != 0 { fail(ExitCode.system, path, "others may enter the session directory", remedy: "chmod 700 it, or set CKPT_DIR to another one") }
-    return path
+    return (path, descriptor)
 }
 
 /// The segment's file: sparse, but with its first page allocated, so that a full file system is an error here and never a SIGBUS in the application.
 func createSegment(_ options: Options, library: UnsafePointer<CChar>, directory: UnsafePointer<CChar>?, _ text: inout TextMemory) -> Segment {
-    let directory = sessionDirectory(directory, &text)
+    let (directory, folder) = sessionDirectory(directory, &text)
     var mark = text.mark
     var random: UInt64 = 0
     _ = withUnsafeMutablePointer(to: &random) { ckpt_syscall(Int(CKPT_SYS_getrandom), Int(bitPattern: $0), 8, 0, 0, 0, 0) }
@@ -80,10 +81,10 @@ func createSegment(_ options: Options, library: UnsafePointer<CChar>, directory:
     let path = text.finish(from: mark)
 
     let createExclusive: Int32 = 0o2000302     // O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC
-    let file = Int32(truncatingIfNeeded: ckpt_open(path, createExclusive, 0o600))
+    let file = Int32(truncatingIfNeeded: ckpt_openat(folder, id, createExclusive, 0o600))
     if file < 0 { fail(ExitCode.system, path, "the session segment cannot be created", Errno(-file)) }
     func must(_ r: Int) { if r < 0 {
-        _ = ckpt_syscall(Int(CKPT_SYS_unlink), Int(bitPattern: path), 0, 0, 0, 0, 0)
+        removeSegment(folder, id)
         fail(ExitCode.system, path, "the session segment", Errno(Int32(truncatingIfNeeded: -r)), remedy: "free space there, or set CKPT_DIR to another directory")
     } }
     must(ckpt_syscall(Int(CKPT_SYS_fchmod), Int(file), 0o600, 0, 0, 0, 0))
@@ -96,8 +97,9 @@ func createSegment(_ options: Options, library: UnsafePointer<CChar>, directory:
     _ = ckpt_close(file)
     let session = UnsafeMutablePointer<ckpt_session>(bitPattern: address)!
     fill(session, options, id: id, path: path, library: library)
-    return Segment(path: path, session: session)
+    return Segment(path: path, folder: folder, id: id, session: session)
 }
+func removeSegment(_ folder: Int32, _ id: UnsafePointer<CChar>) { _ = ckpt_syscall(Int(CKPT_SYS_unlinkat), Int(folder), Int(bitPattern: id), 0, 0, 0, 0) }
 
 private func fill(_ session: UnsafeMutablePointer<ckpt_session>, _ options: Options, id: UnsafePointer<CChar>, path: UnsafePointer<CChar>, library: UnsafePointer<CChar>) {
     func copy(_ from: UnsafePointer<CChar>, to: UnsafeMutablePointer<CChar>, capacity: Int) {

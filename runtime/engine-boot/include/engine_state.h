@@ -121,7 +121,7 @@ struct engine_state {
     uint32_t is_engine;
     int32_t  node;                      // which node of the plan this process is; −1
     uint32_t process;
-    uint32_t segment_made;
+    uint32_t segment_made; uint64_t session_folder_device, session_folder_inode;
     uint64_t robust_list[4];            // struct robust_list_head and its one entry
     uint64_t clock_start, clock_last;
     int64_t  own_monotonic, own_boottime;   // offsets of the time namespace that the engine was started in

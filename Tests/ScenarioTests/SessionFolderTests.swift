@@ -1,0 +1,90 @@
+// Root looks into the folders of other users' sessions: what these put there, or put in the place of the folder, leads it nowhere else.
+import CkptABI
+import Foundation
+import Glibc
+import Testing
+
+@Suite(.enabled(if: User.available.contains { $0.isOther })) struct SessionFolderTests {
+    private let name = "0123456789abcdef"
+    private let files = FileManager.default
+
+    /// Root's own folder, with what looks like an ended session: as old as one must be before it is removed.
+    private func rootsFolder(_ s: Scenario) throws -> String {
+        let folder = s.path("roots"), made = s.path("made")
+        for f in [folder, made] where mkdir(f, 0o700) != 0 { throw Failure("mkdir") }
+        let result = try run([s.installation.ckrun, "/bin/true"], in: s.folder, environment: s.environment.merging(["CKPT_DIR": made]) { $1 })
+        guard result.status == .exited(0), let segment = try files.contentsOfDirectory(atPath: made).first else { throw Failure("\(result)") }
+        _ = try run(["/bin/cp", "--sparse=always", made + "/" + segment, folder + "/" + name], in: s.folder)
+        let file = try FileHandle(forWritingTo: URL(filePath: folder + "/" + name))
+        try file.seek(toOffset: UInt64(MemoryLayout<ckpt_session>.offset(of: \.created)!))
+        try file.write(contentsOf: Data(count: 8))
+        try file.close()
+        return folder
+    }
+    private func usersFolder(_ s: Scenario) throws -> String {
+        let folder = s.path("users")
+        guard mkdir(folder, 0o700) == 0, let entry = getpwnam(s.user.rawValue), chown(folder, entry.pointee.pw_uid, entry.pointee.pw_gid) == 0 else { throw Failure("mkdir") }
+        return folder
+    }
+    private func asRoot(_ s: Scenario, _ arguments: [String], in folder: String) throws -> Output {
+        try run([s.installation.ckptctl] + arguments, in: s.folder, environment: s.environment.merging(["CKPT_DIR": folder]) { $1 }, limit: 20)
+    }
+    private func forEachUser(_ title: String, _ body: (Scenario) throws -> Void) { for user in User.available where user.isOther { scenario(title, as: user, body) } }
+
+    @Test func `root follows no link that a user has put in the place of his folder`() {
+        forEachUser("folder-link") { s in
+            let roots = try rootsFolder(s), link = s.path("link")
+            symlink(roots, link)
+            for verb in [["list"], ["checkpoint", s.tag, "-o", s.path("never.ckpt")]] {
+                let result = try asRoot(s, verb, in: link)
+                if result.status != .exited(verb.count == 1 ? 0 : 66) || !files.fileExists(atPath: roots + "/" + name) { throw Failure("\(verb): \(result)") }
+            }
+        }
+    }
+
+    @Test func `root opens and removes nothing in a user's folder that is no session of his`() {
+        forEachUser("folder-content") { s in
+            let roots = try rootsFolder(s), users = try usersFolder(s), fifo = s.path("fifo")
+            mkfifo(fifo, 0o600)
+            mkfifo(users + "/" + "000000000000fifo", 0o600)
+            symlink(roots + "/" + name, users + "/" + "000000000000link")
+            symlink(fifo, users + "/" + "0000link-to-fifo")
+            link(roots + "/" + name, users + "/" + "0000000hard-link")
+            _ = try run(["/bin/cp", "--sparse=always", roots + "/" + name, users + "/" + "00000000of-root0"], in: s.folder)
+            let before = try files.contentsOfDirectory(atPath: users).sorted()
+            // Whoever writes there waits until somebody opens it for reading.
+            let writers = try [fifo, users + "/" + "000000000000fifo"].map { try Children.spawn(["/bin/sh", "-c", "exec 3>\($0)"], environment: s.environment, folder: s.folder, output: "/dev/null", errors: "/dev/null") }
+            defer { for pid in writers { kill(pid, SIGKILL); _ = Children.wait(pid, limit: 5) } }
+            s.environment["CKPT_DIR"] = users
+            try s.start(["/bin/sleep", "300"])
+            guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session: \(s.errors)") }
+            let seen = try asRoot(s, ["list"], in: users), taken = try asRoot(s, ["checkpoint", s.tag, "-o", s.path("x.ckpt"), "--kill"], in: users)
+            _ = try s.wait()
+            if !seen.text.contains(s.tag) || taken.status != .exited(0) { throw Failure("\(seen) \(taken)") }
+            usleep(200_000)
+            for pid in writers where Children.wait(pid, limit: 0) != nil { throw Failure("a FIFO was opened") }
+            let after = try files.contentsOfDirectory(atPath: users).sorted()
+            if after != before || !files.fileExists(atPath: roots + "/" + name) { throw Failure("\(before), then \(after)") }
+        }
+    }
+
+    @Test func `what root removes is in the folder in which it was found, whatever has its path by then`() {
+        forEachUser("folder-exchanged") { s in
+            let roots = s.path("roots"), users = try usersFolder(s)
+            s.environment["CKPT_DIR"] = users
+            try s.start(["/bin/sleep", "300"])
+            guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }), let id = try files.contentsOfDirectory(atPath: users).first else { throw Failure("no session: \(s.errors)") }
+            mkdir(roots, 0o700)
+            guard files.createFile(atPath: roots + "/" + id, contents: nil) else { throw Failure("no file") }
+            let initiator = try Children.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("x.ckpt"), "--kill"], environment: s.environment.merging(["CKPT_PAUSE": "memory"]) { $1 },
+                                               folder: s.folder, output: s.path("initiator.out"), errors: s.path("initiator.err"))
+            guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
+            rename(users, s.path("moved"))
+            symlink(roots, users)
+            var status: Status?
+            for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
+            _ = try s.wait()
+            if status != .exited(0) || !files.fileExists(atPath: roots + "/" + id) { throw Failure("\(String(describing: status)) \(read(s.path("initiator.err"))) \(try files.contentsOfDirectory(atPath: roots))") }
+        }
+    }
+}
