@@ -16,7 +16,7 @@ public struct Template: Sendable {
 
 public enum Templates {
     public static func all() -> [Template] {
-        guard let folder = try? SessionFolder(SessionFolder.path), let place = try? folder.open() else { return [] }
+        guard let folder = try? SessionFolder(SessionFolder.path), folder.isOurs, let place = try? folder.open() else { return [] }
         let names = ((try? SessionFolder.names(in: place)) ?? []).filter { $0.hasPrefix(CKPT_WARM_PREFIX) }
         return names.compactMap { ask(CKPT_WARM_LIST, folder.path + "/" + $0) }.sorted { $0.since < $1.since }
     }

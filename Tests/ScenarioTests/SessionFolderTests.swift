@@ -87,4 +87,28 @@ import Testing
             if status != .exited(0) || !files.fileExists(atPath: roots + "/" + id) { throw Failure("\(String(describing: status)) \(read(s.path("initiator.err"))) \(try files.contentsOfDirectory(atPath: roots))") }
         }
     }
+
+    @Test func `root asks no template that another user keeps where root's would be`() {
+        forEachUser("folder-template") { s in
+            let users = try usersFolder(s)
+            try s.start(["/bin/sh", "-c", "touch ready; while ! [ -e go ]; do sleep 0.05; done"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            let file = try FileHandle(forReadingFrom: URL(filePath: s.statefile)), superblock: UInt64 = 0xc00
+            try file.seek(toOffset: superblock + UInt64(MemoryLayout<ckpt_superblock>.offset(of: \.id)!))
+            let id = (try file.read(upToCount: 16) ?? Data()).map { String(format: "%02x", $0) }.joined()
+            let listener = try s.spawn(["/usr/bin/python3", "-c", """
+                import socket
+                l = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); l.bind("users/warm-\(id)"); l.listen(5); open("listens", "w")
+                while True:
+                    if l.accept()[0].recv(4096): open("asked", "w")
+                """], output: "listener", errors: "listener.err")
+            defer { kill(listener, SIGKILL); _ = Children.wait(listener, limit: 5) }
+            guard eventually(10, { files.fileExists(atPath: s.path("listens")) }) else { throw Failure(read(s.path("listener.err"))) }
+            _ = try asRoot(s, ["warm", "--list"], in: users)
+            if files.fileExists(atPath: s.path("asked")) { throw Failure("ckptctl has asked") }
+            let result = try run([s.statefile, "--warm"], in: s.folder, environment: s.environment.merging(["CKPT_DIR": users]) { $1 }, limit: 20)
+            if result.status != .exited(71) || !result.errors.contains("another user's") || files.fileExists(atPath: s.path("asked")) { throw Failure("\(result)") }
+        }
+    }
 }

@@ -102,13 +102,6 @@ private func acceptOne() {
     if !isKept { _ = ckpt_close(connection) }
 }
 
-/// SO_PEERCRED: struct ucred.
-private func isOwnUser(_ connection: Int32) -> Bool {
-    var peer = InlineArray<3, UInt32>(repeating: UInt32.max), size: UInt32 = 12
-    let r = withUnsafeMutableBytes(of: &peer) { system(CKPT_SYS_getsockopt, Int(connection), 1, 17, int($0.baseAddress!), int(&size)) }
-    return r == 0 && peer[1] == UInt32(system(CKPT_SYS_geteuid))
-}
-
 /// A new branch for a request that fits.
 private func branch(_ connection: Int32) -> Bool {
     let q = engine_request(), t = engine_template()

@@ -48,12 +48,20 @@ func withTemplateAddress(_ body: (Int, Int) -> Int) -> Int {
     return r
 }
 
-/// A connection to the template, if there is one.
+/// SO_PEERCRED: struct ucred.
+func isOwnUser(_ connection: Int32) -> Bool {
+    var peer = InlineArray<3, UInt32>(repeating: UInt32.max), size: UInt32 = 12
+    let r = withUnsafeMutableBytes(of: &peer) { system(CKPT_SYS_getsockopt, Int(connection), 1, 17, int($0.baseAddress!), int(&size)) }
+    return r == 0 && peer[1] == UInt32(system(CKPT_SYS_geteuid))
+}
+
+/// A connection to the template, if there is one.  Where another user has made the folder first, he listens there: he gets none of our streams.
 func connectToTemplate() -> Int {
     let socket = system(CKPT_SYS_socket, 1, 5 | 0o2000000, 0)
     guard socket >= 0 else { return socket }
     let r = withTemplateAddress { system(CKPT_SYS_connect, socket, $0, $1) }
     if r < 0 { _ = ckpt_close(Int32(truncatingIfNeeded: socket)); return r }
+    guard isOwnUser(Int32(truncatingIfNeeded: socket)) else { refuse(.systemCall) { $0.put("the template is another user's; make one of your own with ckptctl warm") } }
     return socket
 }
 
