@@ -44,6 +44,7 @@ final class Draft: @unchecked Sendable {
         self.isPacked = isPacked || compression != .none || output == "-"
         self.compression = compression; self.engine = engine; self.name = name
         folder = Path.folder(of: output)
+        try Draft.refuseOthers(output, operation, name)
         var opened: File?
         if output == "-" {
             opened = .standardOutput
@@ -62,6 +63,12 @@ final class Draft: @unchecked Sendable {
         free = Mutex((UInt64(CKPT_ENGINE_OFFSET) + UInt64(engine.count) + 4095) & ~4095)
     }
     deinit { if let temporary { Path.remove(temporary) } }
+
+    /// The name gets another file, at the end: a device would be gone.
+    private static func refuseOthers(_ output: String, _ operation: String, _ name: String) throws(CheckpointFailure) {
+        guard output != "-", let there = try? Path.status(output), !there.isRegular || (try? Path.link(output))?.hasPrefix("/proc/") ?? false else { return }
+        throw CheckpointFailure([Problem(.usage, operation, object: name, cause: "\(output) is no regular file", remedy: "choose another place with -o; -o - writes a stream")])
+    }
 
     /// What writers of memory write to.  O_DIRECT (open(2)) is asked of a second opening: our own writes are not aligned.
     func forWriters(direct: Bool) throws(CheckpointFailure) -> File {

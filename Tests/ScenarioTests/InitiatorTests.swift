@@ -99,6 +99,13 @@ import Testing
                 let result = try s.ckptctl(["checkpoint", s.tag, "-o", target, "--kill"])
                 if result.status == .exited(0) || !result.errors.contains("never.ckpt") { throw Failure("\(target): \(result.status) \(result.errors)") }
             }
+            // What has the name and is no file stays what it is.
+            mkfifo(s.path("fifo"), 0o600); symlink("/proc/self/fd/1", s.path("link"))
+            for (target, kind) in [("fifo", S_IFIFO), ("link", S_IFLNK)] {
+                try s.expectRefusal(["checkpoint", s.tag, "-o", s.path(target)], 64, "is no regular file", "-o -")
+                var st = stat()
+                if lstat(s.path(target), &st) != 0 || st.st_mode & S_IFMT != kind { throw Failure("\(target) is another file") }
+            }
             if geteuid() == 0 {
                 try FileManager.default.createDirectory(atPath: s.path("small"), withIntermediateDirectories: true)
                 if try run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", s.path("small")], in: s.folder).status == .exited(0) {
