@@ -86,6 +86,7 @@ import Testing
             let initiator = try s.spawn(["/bin/sh", "-c", "exec \(s.installation.ckptctl) checkpoint \(s.tag) -o - > sent"], output: "initiator.out", errors: "initiator.err")
             var snapshot: pid_t = 0
             _ = eventually(20) { snapshot = Children.pids(tagged: s.tag).first { !alone.contains($0) && ![reader, initiator].contains($0) } ?? 0; return snapshot != 0 }
+            usleep(500_000)         // until the release the process would end it
             kill(snapshot, SIGSTOP)
             kill(initiator, SIGKILL)
             _ = Children.wait(initiator, limit: 5)
@@ -94,6 +95,26 @@ import Testing
             if kill(snapshot, 0) == 0 { throw Failure("the snapshot is still there") }
             let verified = try s.ckptctl(["verify", s.statefile])
             if verified.status != .exited(0) { throw Failure(verified.errors) }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
+    @Test func `an initiator that is killed while a snapshot writes leaves no child behind`() {
+        scenario("stream-left") { s in
+            try s.start([try s.installation.program("behaviour-heartbeat"), "64"])
+            try s.waitUntilReady()
+            // Each thread has its own.
+            func children() -> String { ((try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(s.pid)/task")) ?? []).map { read("/proc/\(s.pid)/task/\($0)/children") }.joined() }
+            let alone = children()
+            mkfifo(s.path("sent"), 0o600)
+            let reader = try s.spawn(["/bin/sh", "-c", "exec sleep 100 < sent"], output: "reader.out", errors: "reader.err")
+            defer { kill(reader, SIGKILL); _ = Children.wait(reader, limit: 5) }
+            let initiator = try s.spawn(["/bin/sh", "-c", "exec \(s.installation.ckptctl) checkpoint \(s.tag) -o - > sent"], output: "initiator.out", errors: "initiator.err")
+            guard eventually(20, { children() != alone }) else { throw Failure("no snapshot: \(read(s.path("initiator.err")))") }
+            kill(initiator, SIGKILL)
+            _ = Children.wait(initiator, limit: 5)
+            guard eventually(5, { children() == alone }) else { throw Failure("children: \(children())") }
             s.go()
             try s.expect(.exited(0), output: "ok\n")
         }

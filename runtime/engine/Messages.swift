@@ -5,7 +5,8 @@ import EngineBoot
 import Freestanding
 
 /// Sends message `m` of socket `i` from `from`, to an address or to the peer.
-func send(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ from: Int32, _ address: UInt64, _ length: UInt32) {
+/// `o`: whose the name is, if somebody else than root may lead it elsewhere.
+func send(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ from: Int32, _ address: UInt64, _ length: UInt32, as o: FileOwner? = nil) {
     let size = pageAlignUp(max(m.pointee.content_size, 1)), content = anonymous(size + 4096)
     defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: content)), size + 4096) }
     if m.pointee.content_size > 0 { readStatefile(content, m.pointee.content_size, at: m.pointee.content) }
@@ -18,8 +19,8 @@ func send(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_record>, _ from: Int3
         header.iov = UInt64(UInt(bitPattern: withUnsafeMutablePointer(to: &vector) { $0 })); header.iovlen = 1
         header.control = UInt64(UInt(bitPattern: control)); header.controllen = done == 0 ? UInt64(fillControl(i, m, control)) : 0
         if header.controllen == 0 { header.control = 0 }
-        var r = sendOnce(m, from, &header)
-        if r == -11 && room == 0 { room = makeRoom(from); r = sendOnce(m, from, &header) }
+        var r = sendOnce(m, from, &header, o)
+        if r == -11 && room == 0 { room = makeRoom(from); r = sendOnce(m, from, &header, o) }
         guard r >= 0 else { refuseQueue(i, r) }
         done += UInt64(r)
     } while done < m.pointee.content_size
@@ -43,8 +44,9 @@ private func setRoom(_ fd: Int32, _ size: Int32) {
 }
 
 /// Credentials are those of a process with that pid; what it says of itself it may say.
-private func sendOnce(_ m: UnsafeMutablePointer<ckpt_message_record>, _ from: Int32, _ header: UnsafeMutablePointer<ckpt_msghdr>) -> Int {
+private func sendOnce(_ m: UnsafeMutablePointer<ckpt_message_record>, _ from: Int32, _ header: UnsafeMutablePointer<ckpt_msghdr>, _ o: FileOwner?) -> Int {
     let dontWaitNoSignal = 0x4040
+    if let o, o.isAlone, m.pointee.flags & CKPT_MESSAGE_CREDENTIALS.rawValue == 0 { return call(as: o, OwnerCall.send, header, dontWaitNoSignal, fd: from) }
     if m.pointee.flags & CKPT_MESSAGE_CREDENTIALS.rawValue == 0 { return system(CKPT_SYS_sendmsg, Int(from), int(header), dontWaitNoSignal) }
     // The sender's own SO_PASSCRED makes the kernel add who sends.
     var on: Int32 = 1, off: Int32 = 0

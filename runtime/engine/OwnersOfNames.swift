@@ -5,7 +5,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-enum OwnerCall { static let bind: UInt32 = 1, removeDead: UInt32 = 2, remove: UInt32 = 3, open: UInt32 = 4, removeFolder: UInt32 = 5, connect: UInt32 = 6 }
+enum OwnerCall { static let bind: UInt32 = 1, removeDead: UInt32 = 2, remove: UInt32 = 3, open: UInt32 = 4, removeFolder: UInt32 = 5, connect: UInt32 = 6, send: UInt32 = 7 }
 /// Why a name stays taken; no errno.
 enum Taken { static let noSocket = -5001, foreign = -5002, live = -5003, tooManyFolders = -5004 }
 
@@ -88,6 +88,7 @@ private let ownerEntry: @convention(c) (UInt64) -> Void = { _ in
             case OwnerCall.removeDead: r = removeDeadHere(address, size, type: Int(fd), o)
             case OwnerCall.remove: r = system(CKPT_SYS_unlink, int(address))
             case OwnerCall.connect: r = system(CKPT_SYS_connect, Int(fd), int(address), size)
+            case OwnerCall.send: r = system(CKPT_SYS_sendmsg, Int(fd), int(address), size)
             case OwnerCall.removeFolder: r = system(CKPT_SYS_rmdir, int(address))
             default: r = openFolder(address)
             }

@@ -234,6 +234,7 @@ private func letConnect(_ fd: Int32, to listener: Int32, _ address: UnsafeMutabl
     }
     _ = system(CKPT_SYS_fcntl, Int(fd), setFlags, 0)
     _ = made(r, i, "cannot be connected")
+    requireReached(listener, from: fd, i)
 }
 /// The other end of `client`, which says what nobody else knows.
 private func acceptOurs(_ listener: Int32, _ client: Int32, _ i: Int) -> Int {
@@ -290,9 +291,21 @@ private func connectThrough(_ l: Int) {
             _ = system(CKPT_SYS_fcntl, Int(fd(c)), setFlags, doesNotWait)
             _ = made(call(as: creator(of: sockets[i]), CreatorCall.connect, fd(c), UInt64(UInt(bitPattern: a)), UInt64(n)), c, "cannot be connected")
             _ = system(CKPT_SYS_fcntl, Int(fd(c)), setFlags, 0)
+            requireReached(listener, from: fd(c), c)
         }
     }
     _ = made(call(as: creator(of: sockets[l]), CreatorCall.listen, listener, 0, UInt64(sockets[l].pointee.backlog)), l, "cannot listen")
+}
+/// Whoever may exchange a folder or the file leads a name to others' listeners; who has called listen(2) says which one it was.
+private func requireReached(_ listener: Int32, from client: Int32, _ i: Int) {
+    func whoListens(_ fd: Int32) -> (Int, UInt64, UInt32) {
+        let getOption = 55, level = 1, peerCredentials = 17
+        var ids: (UInt64, UInt32) = (0, 0), size: UInt32 = 12
+        let r = withUnsafeMutableBytes(of: &ids) { system(getOption, Int(fd), level, peerCredentials, int($0.baseAddress!), int(&size)) }
+        return (r, ids.0, ids.1)
+    }
+    let a = whoListens(listener), b = whoListens(client)
+    if a.0 != 0 || a != b { refuse(.systemCall) { l in putSocket(i, &l); l.put("its name leads to another program's socket; end that program, or restart it as the user whose folder it is in") } }
 }
 
 // MARK: Queues
@@ -322,7 +335,12 @@ private func sendDatagram(_ i: Int, _ m: UnsafeMutablePointer<ckpt_message_recor
         temporary = true
         if m.pointee.source_size > 2 { bindSource(i, m, from) }
     }
-    if s.local_size > 2 && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || isMoved(i)) { withReach(i) { a, n in send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n)) } }
+    if s.local_size > 2 && (s.path_state != CKPT_SOCKET_PATH_GONE.rawValue || isMoved(i)) {
+        withReach(i) { a, n in
+            let o = isPath(i) && !isMoved(i) ? owner(fileOwner(i), of: i, at: Text((a + 2).assumingMemoryBound(to: CChar.self)), to: .file) : nil
+            send(i, m, from, UInt64(UInt(bitPattern: a)), UInt32(n), as: o)
+        }
+    }
     else { send(i, m, from, 0, 0) }
     if temporary { _ = ckpt_close(from) }
 }

@@ -22,6 +22,7 @@ func onSignal(_ signal: Int32, _ info: UnsafeMutablePointer<ckpt_siginfo>, _ con
 func reapSnapshot() {
     let runtime = ckpt_runtime()
     if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != ckpt_getpid() { return }
+    if let session = runtime.pointee.session, initiatorIsGone(session) { return dropSnapshot() }
     let noHang = 1, clone = Int(Int32(bitPattern: 0x8000_0000))
     if ckpt_syscall(Int(CKPT_SYS_wait4), Int(runtime.pointee.snapshot_pid), 0, noHang | clone, 0, 0, 0) != 0 {
         runtime.pointee.snapshot_pid = 0

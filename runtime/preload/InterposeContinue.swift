@@ -15,7 +15,8 @@ func continueShort(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UIn
     guard number == Number.write || number == Number.sendto || number == Number.recvfrom, m.rax < m.rdx, m.rdx <= largest, let kind = blockingStream(m.rdi) else { return }
     if number != Number.write && m.r10 & Flag.dontWait != 0 { return }
     if number == Number.recvfrom && m.r10 & (Flag.waitAll | Flag.peek) != Flag.waitAll { return }
-    guard let call = takeEntry() else { return }
+    guard let call = takeEntry(m) else { return }
+    call.pointee.pid = ckpt_getpid(); call.pointee.tid = ckpt_gettid(); call.pointee.rsp = m.rsp
     call.pointee.rip = m.rip; call.pointee.count = 0; call.pointee.number = number
     call.pointee.rbx = m.rbx; call.pointee.r10 = m.r10; call.pointee.r8 = m.r8; call.pointee.r9 = m.r9
     // Who is told of a broken connection by a signal is so by the next call: this one has transferred something.
@@ -23,6 +24,7 @@ func continueShort(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UIn
     if kind == .socket && number != Number.recvfrom { context.pointee.mc.r10 |= Flag.noSignal }
     context.pointee.mc.rbx = UInt64(UInt(bitPattern: call))
     context.pointee.mc.rip = ckpt_went_on_address()
+    ckpt_store(&call.pointee.taken, CKPT_CONTINUED_ACTIVE.rawValue)
     continueAgain(context, m.rax)
 }
 
@@ -54,12 +56,21 @@ private func isStream(_ fd: Int) -> Bool {
     return r == 0 && value == stream
 }
 
-/// nil: too many calls go on at once, and this one stays short.
-private func takeEntry() -> UnsafeMutablePointer<ckpt_continued>? {
-    var i: Int32 = 0
-    while i < Int32(CKPT_CONTINUED_CALLS) {
-        if ckpt_cas(&ckpt_continued(i).pointee.taken, 0, 1) { return ckpt_continued(i) }
-        i += 1
+/// nil: too many calls go on at once, and this one stays short.  Who is cancelled meanwhile, or jumps out of a handler, never comes to the end: such an entry is
+/// taken again when its thread has ended, or makes the same call at the same depth.
+private func takeEntry(_ m: ckpt_sigcontext) -> UnsafeMutablePointer<ckpt_continued>? {
+    let free = CKPT_CONTINUED_FREE.rawValue, active = CKPT_CONTINUED_ACTIVE.rawValue, claimed = CKPT_CONTINUED_CLAIMED.rawValue
+    func claim(_ state: UInt32, _ isOurs: (UnsafeMutablePointer<ckpt_continued>) -> Bool) -> UnsafeMutablePointer<ckpt_continued>? {
+        var i: Int32 = 0
+        while i < Int32(CKPT_CONTINUED_CALLS) {
+            let call = ckpt_continued(i)
+            if ckpt_load(&call.pointee.taken) == state && isOurs(call) && ckpt_cas(&call.pointee.taken, state, claimed) { return call }
+            i += 1
+        }
+        return nil
     }
-    return nil
+    let pid = ckpt_getpid(), tid = ckpt_gettid(), noProcess = -3
+    return claim(active) { $0.pointee.pid == pid && $0.pointee.tid == tid && $0.pointee.rsp == m.rsp && $0.pointee.rip == m.rip }
+        ?? claim(free) { _ in true }
+        ?? claim(active) { $0.pointee.pid == pid && ckpt_syscall(Int(CKPT_SYS_tgkill), Int(pid), Int($0.pointee.tid), 0, 0, 0, 0) == noProcess }
 }

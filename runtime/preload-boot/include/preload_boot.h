@@ -60,10 +60,14 @@ struct ckpt_crew {
 };
 // A call that goes on behind a checkpoint with what is left of it (InterposeContinue).  Its task has the address in rbx meanwhile.
 struct ckpt_continued {
-    uint32_t taken, pad;            // atomic
+    uint32_t taken;                 // atomic: enum ckpt_continued_state
+    int32_t  tid;
     uint64_t rip, count, number;    // where it returns to; what has been transferred; the call
     uint64_t rbx, r10, r8, r9;      // the application's
+    uint64_t rsp;
+    int32_t  pid, pad;
 };
+enum ckpt_continued_state { CKPT_CONTINUED_FREE = 0, CKPT_CONTINUED_ACTIVE = 1, CKPT_CONTINUED_CLAIMED = 2 };
 enum { CKPT_CONTINUED_CALLS = 64 };
 _Static_assert(offsetof(struct ckpt_continued, rip) == 8 && offsetof(struct ckpt_continued, count) == 16 && offsetof(struct ckpt_continued, rbx) == 32 &&
                offsetof(struct ckpt_continued, r9) == 56, "known to the instructions behind ckpt_went_on");
