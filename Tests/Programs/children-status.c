@@ -9,9 +9,17 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 static volatile int notices, continues;
 static void notice(int s) { notices++; }
 static void go_on(int s) { continues++; }
+// A child's SIGCHLD comes when that runs, and may come later than what waitid(2) finds.
+static void noticed(void) {
+    sigset_t set; sigemptyset(&set); sigaddset(&set, SIGCHLD);
+    struct timespec limit = { 20, 0 };
+    same(SIGCHLD, sigtimedwait(&set, NULL, &limit));
+}
+static void block(int how) { sigset_t set; sigemptyset(&set); sigaddset(&set, SIGCHLD); must(sigprocmask(how, &set, NULL)); }
 static int peek(pid_t pid, int options, siginfo_t *info) { memset(info, 0, sizeof *info); return waitid(P_PID, pid, info, options | WNOHANG); }
 
 static void child(struct kind *k) {
+    block(SIG_UNBLOCK);
     if (k->now == CONTINUED && !k->collected) signal(SIGCONT, go_on);
     if (k->signal == SIGTTOU) { pthread_t t; void *idle(void *); pthread_create(&t, NULL, idle, NULL); }
     char name[32];
@@ -25,6 +33,7 @@ void *idle(void *x) { for (;;) pause(); }
 
 int main(void) {
     siginfo_t info;
+    block(SIG_BLOCK);
     for (int i = 0; i < KINDS; i++) {
         struct kind *k = &kinds[i];
         if (!(k->pid = must(fork()))) child(k);
@@ -35,15 +44,17 @@ int main(void) {
         setpgid(k->pid, k->pid);
         must(kill(k->pid, k->signal));
         must(waitid(P_PID, k->pid, &info, WSTOPPED | WNOWAIT));
+        noticed();
         if (k->now == CONTINUED) {
             must(kill(k->pid, SIGCONT));
             must(waitid(P_PID, k->pid, &info, WCONTINUED | WNOWAIT));
+            noticed();
         }
         if (k->collected) must(waitid(P_PID, k->pid, &info, k->now == STOPPED ? WSTOPPED : WCONTINUED));
     }
-    usleep(50000);
     struct sigaction action = { .sa_handler = notice, .sa_flags = SA_RESTART };
     sigaction(SIGCHLD, &action, NULL);
+    block(SIG_UNBLOCK);
     scenario_wait();
     same(0, notices);
     for (int i = 0; i < KINDS; i++) {

@@ -50,14 +50,14 @@ func stopChildren(of parent: Int32) {
     }
 }
 
-/// A stop can be waited for a moment before its SIGCHLD comes; those that were pending are queued again from the records.
+/// A stop can be waited for a moment before its SIGCHLD comes, which the child sends: on a machine that stands still, long before.  Those that were pending are queued again from the records.
 private func takeNotice() {
     var action = ckpt_sigaction()
     let noStops: UInt64 = 1, ignored: UInt64 = 1
     _ = ckpt_rt_sigaction(17, nil, &action)
     if action.handler == ignored || action.flags & noStops != 0 { return }
-    var set: UInt64 = 1 << 16, limit = ckpt_timespec(sec: 1, nsec: 0)
-    _ = system(CKPT_SYS_rt_sigtimedwait, int(&set), 0, int(&limit), 8)
+    var set: UInt64 = 1 << 16, limit = ckpt_timespec(sec: 1, nsec: 0), seconds = 0
+    while seconds < 60 && system(CKPT_SYS_rt_sigtimedwait, int(&set), 0, int(&limit), 8) < 0 { checkAborted(); seconds += 1 }
 }
 
 func isStopped(_ n: Int) -> Bool {
