@@ -185,6 +185,7 @@ final class Operation {
                 barrier.release(except: census.stoppedTasks)
                 report.pause = Kernel.clock(1) - census.firstSignal
                 phase("write")
+                preCopy?.unprotect()
             }
             do throws(CheckpointFailure) {
                 if options.afterwards == .run { try awaitSnapshots(tree, plan, barrier, server) }

@@ -50,6 +50,11 @@ final class PreCopy {
 
     func member(_ p: ObservedProcess) -> Member? { members[p.view].flatMap { $0.startTime == p.startTime ? $0 : nil } }
     func stretch(_ p: ObservedProcess, _ m: ProcMapping) -> Stretch? { member(p)?.stretches.first { $0.isLive && $0.start == m.start && $0.end == m.end } }
+    /// When nothing is asked any more.  The kernel takes all of the protection off at once when a userfaultfd ends, and who faults waits; by pieces nobody does.
+    func unprotect() {
+        let step: UInt64 = 32 << 20
+        for m in members.values { for r in m.tracked { for at in stride(from: r.start, to: r.end, by: Int(step)) { _ = m.tracking.clear(at, min(at + step, r.end)) } } }
+    }
     /// Nothing that was read of it counts.
     func drop(_ p: ObservedProcess) { for s in member(p)?.stretches ?? [] { s.isLive = false } }
     fileprivate var stretches: [(Member, Stretch)] { members.values.flatMap { m in m.stretches.map { (m, $0) } } }
