@@ -193,7 +193,7 @@ final class Operation {
                 phase("commit")
                 try commit(tree, content, plan, draft, try packed(intake, tree, draft))
             } catch {
-                if options.afterwards == .run { let failure = failureOfATask(error); endSnapshots(tree, barrier); throw failure }
+                if options.afterwards == .run { endSnapshots(tree, barrier) }
                 throw error
             }
             finish(tree, content, census, barrier)

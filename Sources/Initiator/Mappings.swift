@@ -120,7 +120,7 @@ extension SystemContent {
             refusals.add(pid: p.pid, "mapping \(hex(m.start))-\(hex(m.end)): \(m.name): it can't be reached by this path in the mnt namespace that it was mapped in", "unmap it, or uncover the file")
             return nil
         }
-        guard let object = openDeleted(m) ?? objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { return nil }
+        guard let object = openDeleted(m) ?? objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, at: m, pid: p.pid, fd: nil) else { return nil }
         v.object = object
         tables.objects[Int(object)].flags |= CKPT_OBJECT_MAPPED.rawValue
         return v
@@ -179,7 +179,7 @@ extension SystemContent {
     func stillNamed(_ m: ProcMapping, _ p: ObservedProcess) -> UInt32? {
         if m.name.hasPrefix("/dev/zero") || m.name.hasPrefix("/memfd:") || m.name.hasPrefix("/SYSV") || openDeleted(m) != nil { return nil }
         guard let other = otherName(of: String(m.name.dropLast(deletedMark.count)), inode: m.inode, device: nil) else { return nil }
-        return objectByPath(CKPT_OBJECT_REGULAR, other, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil)
+        return objectByPath(CKPT_OBJECT_REGULAR, other, device: m.device, inode: m.inode, mapped: true, at: m, pid: p.pid, fd: nil)
     }
 
     /// A deleted file that is also open: its contents are in the statefile already.

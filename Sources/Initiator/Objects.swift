@@ -57,7 +57,7 @@ enum FileType {
 
 extension SystemContent {
     /// The object of a path that must still lead to the same inode.
-    func objectByPath(_ kind: ckpt_object_kind, _ path: String, device: UInt64, inode: UInt64, mapped: Bool, pid: Int32, fd: Int32?) -> UInt32? {
+    func objectByPath(_ kind: ckpt_object_kind, _ path: String, device: UInt64, inode: UInt64, mapped: Bool, at m: ProcMapping? = nil, pid: Int32, fd: Int32?) -> UInt32? {
         let key = ObjectKey(kind: kind.rawValue, device: device, inode: inode, path: path, place: place)
         if let known = objectOf[key] { mark(known, mapped: mapped); return known }
         guard let s = try? Path.status(path) else {
@@ -70,7 +70,7 @@ extension SystemContent {
         }
         var o = record(kind, s, path)
         if mapped {
-            let id = buildID(path, inode, pid)
+            let id = buildID(path, inode, pid, m)
             if !id.isEmpty { o.build_id = tables.blob(id); o.build_id_size = UInt32(id.count) }
         }
         let index = append(o, key)
@@ -79,9 +79,9 @@ extension SystemContent {
     }
 
     /// From where the file's beginning is mapped: opening it would show to those who watch it, and break a lease.
-    private func buildID(_ path: String, _ inode: UInt64, _ pid: Int32) -> [UInt8] {
-        if let p = tree.processes.first(where: { $0.pid == pid }), let m = p.mappings.first(where: { $0.inode == inode && $0.offset == 0 && $0.name == path && $0.protection & 1 != 0 }),
-           let memory = try? File("/proc/\(p.view)/mem"), let id = Executable.buildID({ at, count in
+    private func buildID(_ path: String, _ inode: UInt64, _ pid: Int32, _ m: ProcMapping?) -> [UInt8] {
+        if let p = tree.processes.first(where: { $0.pid == pid }), let m = m ?? p.mappings.first(where: { $0.inode == inode && $0.name == path }),
+           m.offset == 0, m.protection & 1 != 0, let memory = try? File("/proc/\(p.view)/mem"), let id = Executable.buildID({ at, count in
                at + UInt64(count) <= m.end - m.start ? (try? memory.read(at: m.start + at, count: count)) : nil }) { return id }
         return Executable.buildID(path)
     }

@@ -67,7 +67,7 @@ extension SystemContent {
                 }
                 if m.name.hasSuffix(" (deleted)") || m.name.hasPrefix("/dev/") && !m.name.hasPrefix("/dev/shm/") || m.name.hasPrefix("/memfd:") || m.name.hasPrefix("/SYSV") || m.name.hasPrefix("/[") { continue }
                 if onlyMemory && !isSharedMemory(m.name) { continue }
-                guard let i = objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, pid: p.pid, fd: nil) else { continue }
+                guard let i = objectByPath(CKPT_OBJECT_REGULAR, m.name, device: m.device, inode: m.inode, mapped: true, at: m, pid: p.pid, fd: nil) else { continue }
                 tables.objects[Int(i)].written = 1
             }
         }

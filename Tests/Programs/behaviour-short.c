@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <termios.h>
 enum { N = 700000, KINDS = 3 };
 static int ends[KINDS][2];
@@ -50,14 +51,24 @@ static void *drain(void *p) {
     while (!over) same(0, tcdrain(t));
     return p;
 }
+// readv(2) with a 1 for the fifth argument loaded last: not to be taken for write(2), whose number that is.
+static void *fifth(void *p) {
+    int e[2]; must(socketpair(AF_UNIX, SOCK_STREAM, 0, e)); char b[9]; struct iovec v[3] = { { b, 3 }, { b + 3, 3 }, { b + 6, 3 } };
+    while (!over) {
+        long r; must(write(e[1], "xy", 2));
+        __asm__ volatile("movl $19, %%eax\n\tmovl $1, %%r8d\n\tsyscall" : "=&a"(r) : "D"(e[0]), "S"(v), "d"(3) : "rcx", "r11", "r8", "memory");
+        same(2, r); same(-1, recv(e[1], b, 9, MSG_DONTWAIT));
+    }
+    return p;
+}
 static volatile int cleaned;
 static void clean(void *p) { (void)p; cleaned++; }
 static void *stuck(void *p) { static char b[1000000]; pthread_cleanup_push(clean, NULL); same(-1, write(*(int *)p, b, sizeof b)); pthread_cleanup_pop(0); return NULL; }
 int main(void) {
     pid_t child = must(fork()); if (!child) alarmed();
     must(pipe(ends[0])); must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[1])); must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[2]));
-    pthread_t t[KINDS][2], drains;
-    pthread_create(&drains, NULL, drain, NULL);
+    pthread_t t[KINDS][2], drains, reads;
+    pthread_create(&drains, NULL, drain, NULL); pthread_create(&reads, NULL, fifth, NULL);
     for (long k = 0; k < KINDS; k++) { pthread_create(&t[k][0], NULL, writer, (void *)k); pthread_create(&t[k][1], NULL, reader, (void *)k); }
     scenario_touch("ready");
     for (int rounds = 0; !scenario_exists("go"); rounds++) {
@@ -67,7 +78,7 @@ int main(void) {
     }
     over = 1;
     for (int k = 0; k < KINDS; k++) for (int i = 0; i < 2; i++) pthread_join(t[k][i], NULL);
-    pthread_join(drains, NULL);
+    pthread_join(drains, NULL); pthread_join(reads, NULL);
     scenario_child(child, 0);
     return scenario_end();
 }

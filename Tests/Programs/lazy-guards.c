@@ -1,21 +1,7 @@
 // Guards that come and go on memory that a lazy restart has loaded, while it is loading the rest: no event tells the server of them, and what was guarded is zeros.
 // Run so that "go" is there before the restart.
-#include "scenario.h"
-#define MIB (1ul << 20)
+#include "lazy.h"
 enum { INSTALL = 102, REMOVE = 103 };
-static char *fresh(size_t size, uint64_t seed) {
-    char *p = must(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    scenario_fill(p, size, seed);
-    return p;
-}
-static void equal(const char *name, const char *p, size_t size, uint64_t seed) {
-    long at = scenario_compare(p, size, seed);
-    if (at >= 0) scenario_differs("%s: word %ld is %016llx", name, at, (unsigned long long)((const uint64_t *)p)[at]);
-}
-static void zeros(const char *name, const char *p, size_t size) {
-    long at = scenario_nonzero(p, size);
-    if (at >= 0) scenario_differs("%s: byte %ld is not zero", name, at);
-}
 static void guard(char *p, size_t size) { must(madvise(p, size, INSTALL)); must(madvise(p, size, REMOVE)); }
 int main(void) {
     // Where it is mapped last it is loaded first.

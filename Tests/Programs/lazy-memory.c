@@ -1,23 +1,8 @@
 // What a program does to its memory while a lazy restart is still loading it: all of it must look as if it had been there.
 // Run so that "go" is there before the restart: everything here happens right after the release.
-#include "scenario.h"
-#define MIB (1ul << 20)
+#include "lazy.h"
 enum { BALLAST = 256, THREADS = 6 };
 static char *ballast, *dropped, *grown, *moved, *replaced, *freed, *forked, *buffer, *protected_, *touched;
-static char *fresh(size_t size, uint64_t seed) {
-    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) { printf("no memory\n"); _exit(97); }
-    scenario_fill(p, size, seed);
-    return p;
-}
-static void equal(const char *name, const char *p, size_t size, uint64_t seed) {
-    long at = scenario_compare(p, size, seed);
-    if (at >= 0) scenario_differs("%s: word %ld is %016llx", name, at, (unsigned long long)((const uint64_t *)p)[at]);
-}
-static void zeros(const char *name, const char *p, size_t size) {
-    long at = scenario_nonzero(p, size);
-    if (at >= 0) scenario_differs("%s: byte %ld is not zero", name, at);
-}
 static void *toucher(void *which) {
     uint64_t x = (uint64_t)(long)which * 7919 + 1;
     for (int i = 0; i < 4000; i++) {

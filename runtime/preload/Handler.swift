@@ -23,10 +23,7 @@ func reapSnapshot() {
     let runtime = ckpt_runtime()
     if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != ckpt_getpid() { return }
     if let session = runtime.pointee.session, initiatorIsGone(session) { return dropSnapshot() }
-    let noHang = 1, clone = Int(Int32(bitPattern: 0x8000_0000))
-    if ckpt_syscall(Int(CKPT_SYS_wait4), Int(runtime.pointee.snapshot_pid), 0, noHang | clone, 0, 0, 0) != 0 {
-        runtime.pointee.snapshot_pid = 0
-    }
+    _ = takeSnapshotAway()
 }
 
 /// Joins the checkpoint that is being called: claims a slot, parks, and does what the phases ask until the release.

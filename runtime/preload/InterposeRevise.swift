@@ -18,7 +18,7 @@ func reviseInterruptedCall(_ context: UnsafeMutablePointer<ckpt_ucontext>) {
         reviseRestarted(context, rip)
     } else if Int64(bitPattern: context.pointee.mc.rax) > 0 && context.pointee.mc.rcx == rip {
         if rip == ckpt_went_on_address() { continueAgain(context, context.pointee.mc.rax) }
-        else if let number = numberLoaded(before: rip, context.pointee.mc) { continueShort(context, number) }
+        else if context.pointee.mc.rax < context.pointee.mc.rdx, let number = numberLoaded(before: rip, context.pointee.mc, last: true) { continueShort(context, number) }
     }
 }
 
@@ -67,9 +67,10 @@ private func reviseForeign(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ rip
 }
 
 /// The number in `mov $number, %eax` or `xor %eax, %eax` close before the instruction `syscall`, whose end is `rip`; liburing keeps its own in a register.
-private func numberLoaded(before rip: UInt64, _ m: ckpt_sigcontext) -> UInt64? {
+/// `last`: only by the instruction before it, which cannot be another's: a call that has done something must not be taken for another.
+private func numberLoaded(before rip: UInt64, _ m: ckpt_sigcontext, last: Bool = false) -> UInt64? {
     if rip < 4096 { return nil }
-    if rip & 4095 >= 24, let p = code(rip &- 24) { return numberLoaded(in: p, m) }
+    if rip & 4095 >= 24, let p = code(rip &- 24) { return numberLoaded(in: p, m, last: last) }
     // The page before may not be there: the kernel looks.
     var copy = InlineArray<3, UInt64>(repeating: 0)
     var span = copy.mutableSpan
@@ -79,16 +80,17 @@ private func numberLoaded(before rip: UInt64, _ m: ckpt_sigcontext) -> UInt64? {
         let got = withUnsafeMutablePointer(to: &to) { t in
             withUnsafeMutablePointer(to: &from) { f in ckpt_syscall(processVMReadv, Int(ckpt_getpid()), Int(bitPattern: t), 1, Int(bitPattern: f), 1, 0) }
         }
-        return got == 24 ? numberLoaded(in: UnsafePointer(b.baseAddress!.assumingMemoryBound(to: UInt8.self)), m) : nil
+        return got == 24 ? numberLoaded(in: UnsafePointer(b.baseAddress!.assumingMemoryBound(to: UInt8.self)), m, last: last) : nil
     }
 }
-private func numberLoaded(in p: UnsafePointer<UInt8>, _ m: ckpt_sigcontext) -> UInt64? {
+private func numberLoaded(in p: UnsafePointer<UInt8>, _ m: ckpt_sigcontext, last: Bool) -> UInt64? {
     if p[22] != 0x0f || p[23] != 0x05 { return nil }
     if isRingEntered(p, m) { return ringEnter }
     if p[20] == 0x31 && p[21] == 0xc0 { return 0 }
     var i = 17
-    while i >= 2 {
-        if p[i] == 0xb8 && p[i &+ 2] < 2 && p[i &+ 3] == 0 && p[i &+ 4] == 0 { return UInt64(p[i &+ 1]) | UInt64(p[i &+ 2]) << 8 }
+    while i >= (last ? 17 : 2) {
+        // With a prefix it is r8d, a fifth argument.
+        if p[i] == 0xb8 && p[i &- 1] & 0xf1 != 0x41 && p[i &+ 2] < 2 && p[i &+ 3] == 0 && p[i &+ 4] == 0 { return UInt64(p[i &+ 1]) | UInt64(p[i &+ 2]) << 8 }
         i &-= 1
     }
     return nil

@@ -41,9 +41,9 @@ struct PageWriter {
 
     /// Writes the pieces that nobody else has taken; the last chunk of the chain stays in the workspace.
     mutating func write(_ crew: UnsafeMutablePointer<ckpt_crew>) throws(WriteError) {
-        let list = crew.pointee.ranges, count = Int(crew.pointee.range_count), own = generation(ckpt_load(ckpt_phase_word(session)))
+        let list = crew.pointee.ranges, count = Int(crew.pointee.range_count)
         var i = 0, before: UInt64 = 0
-        while ckpt_load(&crew.pointee.failed) == 0 && !isAbandoned(session, own) {
+        while ckpt_load(&crew.pointee.failed) == 0 && !isAbandoned(session, crew.pointee.generation) {
             let piece = ckpt_add64(&crew.pointee.next, 1)
             while i < count {
                 let here = isWanted(list[i], shared: isShared) ? pieces(of: list[i]) : 0

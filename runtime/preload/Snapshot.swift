@@ -43,6 +43,14 @@ private func cloneSnapshot(_ session: UnsafeMutablePointer<ckpt_session>, _ proc
     awaitDetached(session, process)
 }
 
+/// Whether it is no child of ours any more.
+func takeSnapshotAway() -> Bool {
+    let runtime = ckpt_runtime(), noHang = 1, clone = Int(Int32(bitPattern: 0x8000_0000))
+    if ckpt_syscall(Int(CKPT_SYS_wait4), Int(runtime.pointee.snapshot_pid), 0, noHang | clone, 0, 0, 0) == 0 { return false }
+    runtime.pointee.snapshot_pid = 0
+    return true
+}
+
 /// The release may only come when the snapshot holds nothing that the application could notice.
 private func awaitDetached(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
     var timeout = ckpt_timespec(sec: 0, nsec: 100_000_000)
@@ -63,10 +71,14 @@ private func awaitDetached(_ session: UnsafeMutablePointer<ckpt_session>, _ proc
 func dropSnapshot() {
     let runtime = ckpt_runtime()
     if runtime.pointee.snapshot_pid == 0 || runtime.pointee.snapshot_owner != ckpt_getpid() { return }
-    let kill = 9, clone = Int(Int32(bitPattern: 0x8000_0000))
+    let kill = 9
     _ = ckpt_syscall(Int(CKPT_SYS_kill), Int(runtime.pointee.snapshot_pid), kill, 0, 0, 0, 0)
-    _ = ckpt_syscall(Int(CKPT_SYS_wait4), Int(runtime.pointee.snapshot_pid), 0, clone, 0, 0, 0)
-    runtime.pointee.snapshot_pid = 0
+    // One that hangs in the kernel, at a file system that does not answer, is left for the next time.
+    var moment = ckpt_timespec(sec: 0, nsec: 1_000_000), rounds = 0
+    while !takeSnapshotAway() && rounds < 5000 {
+        _ = withUnsafeMutablePointer(to: &moment) { ckpt_syscall(Int(CKPT_SYS_nanosleep), Int(bitPattern: $0), 0, 0, 0, 0, 0) }
+        rounds += 1
+    }
 }
 
 private func ranges(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) -> UnsafeMutablePointer<ckpt_range> {
@@ -160,7 +172,7 @@ private let sharedInPlace: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 =
     do throws(WriteError) {
         let channel = try connect(session)
         defer { channel.close() }
-        process.pointee.shared_runs = try writeRanges(session, process, channel, shared: true, isSnapshot: false)
+        process.pointee.shared_runs = try writeRanges(session, process, channel, shared: true, isSnapshot: false, generation(ckpt_load(ckpt_phase_word(session))))
     } catch { ckpt_fail(session, error.code.rawValue, error.errno.code, error.detail) }
     process.pointee.ranges_early = 0
     return 0
@@ -193,7 +205,7 @@ private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ proce
         var channel: Channel?
         defer { channel?.close() }
         if process.pointee.ranges_early != 0 || !isSnapshot { channel = try connect(session) }
-        if process.pointee.ranges_early != 0 { process.pointee.shared_runs = try writeRanges(session, process, channel!, shared: true, isSnapshot: false) }
+        if process.pointee.ranges_early != 0 { process.pointee.shared_runs = try writeRanges(session, process, channel!, shared: true, isSnapshot: false, own) }
         if isSnapshot {
             unmapShared(list, count)
             ckpt_store(&process.pointee.snapshot_state, CKPT_SNAPSHOT_DETACHED.rawValue)
@@ -201,7 +213,7 @@ private func writeProcess(_ session: UnsafeMutablePointer<ckpt_session>, _ proce
             awaitOtherClones(session)
             if channel == nil { channel = try connect(session) }
         }
-        let runs = try writeRanges(session, process, channel!, shared: false, isSnapshot: isSnapshot)
+        let runs = try writeRanges(session, process, channel!, shared: false, isSnapshot: isSnapshot, own)
         if isAbandoned(session, own) { return }
         process.pointee.runs = runs
     } catch {

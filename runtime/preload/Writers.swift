@@ -29,11 +29,11 @@ func part(of range: ckpt_range, _ k: UInt64) -> ckpt_range {
 
 /// Writes all ranges of one sort, shared or private; returns the statefile offset of the chain's first chunk, 0 if there is nothing.
 func writeRanges(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>, _ channel: Channel,
-                 shared: Bool, isSnapshot: Bool) throws(WriteError) -> UInt64 {
+                 shared: Bool, isSnapshot: Bool, _ generation: UInt32) throws(WriteError) -> UInt64 {
     let list = ckpt_arena(session, process.pointee.ranges_offset).assumingMemoryBound(to: ckpt_range.self)
     var crew = ckpt_crew(next: 0, session: session, process: process, ranges: list, range_count: UInt64(process.pointee.ranges_count), statefile: channel.statefile.value,
                          pagemap: channel.pagemap.value, is_shared: shared ? 1 : 0, is_snapshot: isSnapshot ? 1 : 0, is_stream: channel.isStream ? 1 : 0, failed: 0, code: 0, error: 0, detail: 0,
-                         others: 0, others_end: 0)
+                         others: 0, others_end: 0, generation: generation, pad: 0)
     return try withUnsafeMutablePointer(to: &crew) { (crew) throws(WriteError) in
         var others = startWriters(crew, wanted(crew))
         var own = PageWriter(crew, ckpt_own_workspace(), window: others.window(0))

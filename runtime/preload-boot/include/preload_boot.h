@@ -57,6 +57,7 @@ struct ckpt_crew {
     uint32_t failed;                // 0, 1: being written, 2: written
     uint32_t code; int32_t error; uint64_t detail;
     uint64_t others, others_end;    // the other writers' memory, and windows: where a snapshot misses a mapping that was expected, it may lie in a range
+    uint32_t generation, pad;       // of the checkpoint
 };
 // A call that goes on behind a checkpoint with what is left of it (InterposeContinue).  Its task has the address in rbx meanwhile.
 struct ckpt_continued {
