@@ -125,24 +125,46 @@ extension SystemContent {
         Kernel.sleep(milliseconds: 2)
         do throws(SystemError) {
             if !arrived() { try openWindow(peer, until: arrived) }
-            if !arrived() { refuseForNow(s, "data on its way that does not arrive") }
+            if !arrived() { refuseUnarrived(s, at: peer) }
         } catch { refuseForNow(s, "its window can't be opened: \(error.call): \(error.text)") }
     }
+    private func refuseUnarrived(_ s: ObservedSocket, at peer: ObservedSocket) {
+        s.refused = true
+        refusals.add(pid: s.pid, fd: s.fd, "TCP \(s.local.text): \(s.file.unsent) bytes on their way for which the queue of its reader (pid \(peer.pid) fd \(peer.fd)) has no room",
+                     "try again when that has read some, run ckptctl as root, or raise sysctl net.ipv4.tcp_rmem", status: .temporary)
+    }
 
+    /// SO_RCVBUF grows to sysctl net.core.rmem_max only, but for the privileged; SO_RCVLOWAT lets a buffer without a size of its own grow as far as the kernel
+    /// itself would let it (tcp(7), net.ipv4.tcp_rmem).
     private func openWindow(_ s: ObservedSocket, until arrived: () -> Bool) throws(SystemError) {
-        let level = SocketLevel.socket, locks = s.file.intOption(level, SocketOption.bufferLock) ?? 0
-        let before = s.file.intOption(level, SocketOption.receiveBuffer) ?? 0, clamp: Int32 = 10, receiveBufferForce: Int32 = 33
-        let settable = Int(before) / 2 <= InternetTables.maximumReceiveBuffer
-        let size = withUnsafeBytes(of: before / 2) { [UInt8]($0) }
-        try survey.undo.with(s.file, s.holders, level, SocketOption.bufferLock, locks) { () throws(SystemError) in
-            try survey.undo.with(s.file, s.holders, level, settable ? SocketOption.receiveBuffer : receiveBufferForce, 1 << 30, before: size) { () throws(SystemError) in
-                try survey.undo.with(s.file, s.holders, SocketLevel.tcp, clamp, 1 << 30) { () throws(SystemError) in
-                    let deadline = Kernel.clock(1) + 3_000_000_000
-                    repeat {
-                        s.file.announceWindow()
-                        if arrived() { return }
-                        Kernel.sleep(milliseconds: 1)
-                    } while Kernel.clock(1) < deadline
+        let level = SocketLevel.socket, undo = survey.undo, locks = s.file.intOption(level, SocketOption.bufferLock) ?? 0
+        let before = s.file.intOption(level, SocketOption.receiveBuffer) ?? 0, half = withUnsafeBytes(of: before / 2) { [UInt8]($0) }
+        let all: Int32 = 1 << 30, clamp: Int32 = 10, lowWater: Int32 = 18, receiveBufferForce: Int32 = 33, unlocked: Int32 = 0
+        func enlarged(_ body: () throws(SystemError) -> Void) throws(SystemError) {
+            // Who sets it back may be a task without privileges.
+            let settable = Int(before) / 2 <= InternetTables.maximumReceiveBuffer
+            if settable {
+                return try undo.with(s.file, s.holders, level, SocketOption.receiveBuffer, all, before: half) { () throws(SystemError) in
+                    try? s.file.setOption(level, receiveBufferForce, all)
+                    try body()
+                }
+            }
+            let isTheKernels = locks & 2 == 0       // and may stay as large as it gets
+            do throws(SystemError) { try s.file.setOption(level, receiveBufferForce, before / 2) } catch { if isTheKernels { return try body() } else { throw error } }
+            try undo.with(s.file, s.holders, level, receiveBufferForce, all, before: half, body)
+        }
+        try undo.with(s.file, s.holders, level, SocketOption.bufferLock, locks) { () throws(SystemError) in
+            try undo.with(s.file, s.holders, SocketLevel.tcp, clamp, all) { () throws(SystemError) in
+                try enlarged { () throws(SystemError) in
+                    try s.file.setOption(level, SocketOption.bufferLock, unlocked)
+                    try undo.with(s.file, s.holders, level, lowWater, all) { () throws(SystemError) in
+                        let deadline = Kernel.clock(1) + 3_000_000_000
+                        repeat {
+                            s.file.announceWindow()
+                            if arrived() { return }
+                            Kernel.sleep(milliseconds: 1)
+                        } while Kernel.clock(1) < deadline
+                    }
                 }
             }
         }

@@ -31,10 +31,15 @@ static void drain(int fd, long total, uint64_t seed) {
 }
 int main(int argc, char **argv) {
     inet_arguments(argc, argv);
-    int a, b, small, other, l = inet_listener(4);
+    int a, b, small, other, rich, reader, l = inet_listener(4);
     inet_set(l, SOL_SOCKET, SO_RCVBUF, 8192);
     small = inet_connected(l); other = must(accept(l, NULL, NULL));
     inet_pair(&a, &b);
+    // As much as root may let a sender keep: far more than a receiver of any user gets by SO_RCVBUF.
+    inet_pair(&rich, &reader);
+    int plenty = 32 << 20;
+    setsockopt(rich, SOL_SOCKET, SO_SNDBUFFORCE, &plenty, sizeof plenty);
+    long wealth = fill(rich, 55);
     long there = fill(a, 11), back = fill(b, 22), narrow = fill(small, 33);
     int size = inet_option(other, SOL_SOCKET, SO_RCVBUF);
     check(there > 1 << 20 && back > 1 << 20 && narrow > 100000);
@@ -43,6 +48,7 @@ int main(int argc, char **argv) {
     drain(b, there, 11);
     drain(a, back, 22);
     drain(other, narrow, 33);
+    drain(reader, wealth, 55);
     long more = fill(a, 44);
     drain(b, more, 44);
     return scenario_end();

@@ -272,7 +272,7 @@ func fill(_ i: Int, from peer: Int32) {
     guard s.pointee.message_count > 0 else { return }
     let m = messages[s.pointee.first_message]
     let b = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!
-    var at: UInt64 = 0, raised = false, stalls = 0
+    var at: UInt64 = 0, room = Room(fd: fd), stalls = 0
     while at < m.pointee.content_size {
         let n = min(65536, m.pointee.content_size - at)
         readStatefile(b, n, at: m.pointee.content + at)
@@ -281,22 +281,49 @@ func fill(_ i: Int, from peer: Int32) {
         if r > 0 { at += UInt64(r); stalls = 0; continue }
         guard r == -11, stalls < 50 else { refuse(r) { l in putInternet(i, &l); l.put("what was unread does not fit into its queue (raise sysctl net.core.rmem_max)") } }
         stalls += 1
-        if !raised { raiseBuffer(fd, receiving: true); raiseBuffer(peer, receiving: false); setOption(fd, 6, 10, 1 << 30); raised = true }
+        room.make(peer)
         announceWindow(fd)
         _ = isReady(peer, reading: false, milliseconds: 100)
     }
-    awaitArrival(m.pointee.content_size, fd, peer, &raised)
+    awaitArrival(m.pointee.content_size, &room, peer)
+    room.settle()
 }
 
-/// All of it in the receiver's queue, or as much as ever fits.
-private func awaitArrival(_ size: UInt64, _ fd: Int32, _ peer: Int32, _ raised: inout Bool) {
+/// All of it in the receiver's queue, or as much as ever fits: the kernel brings the rest when that has been read.
+private func awaitArrival(_ size: UInt64, _ room: inout Room, _ peer: Int32) {
     for attempt in 0..<200 {
         var queued: Int32 = 0
-        _ = system(CKPT_SYS_ioctl, Int(fd), 0x541b, int(&queued))
+        _ = system(CKPT_SYS_ioctl, Int(room.fd), 0x541b, int(&queued))
         if UInt64(max(queued, 0)) >= size { return }
-        if attempt > 2 && !raised { raiseBuffer(fd, receiving: true); setOption(fd, 6, 10, 1 << 30); raised = true }
-        announceWindow(fd)
+        if attempt > 2 { room.make(peer) }
+        announceWindow(room.fd)
         pause(milliseconds: 2)
+    }
+}
+
+/// A receive queue that takes as much as this user may let it: SO_RCVBUFFORCE, or where that is not permitted SO_RCVLOWAT, with which a buffer without a size
+/// of its own grows as far as the kernel itself would let it (tcp(7), net.ipv4.tcp_rmem).
+private struct Room {
+    let fd: Int32
+    private var before: Int32 = 0
+    private let lock = 72, lowWater = 18
+    init(fd: Int32) { self.fd = fd }
+    mutating func make(_ peer: Int32) {
+        if before != 0 { return }
+        let largest: Int32 = 1 << 29, force = (send: 32, receive: 33)
+        before = getOption(fd, 1, 8)
+        if setOption(fd, 1, force.receive, largest) < 0 { setOption(fd, 1, 8, largest) }
+        setOption(peer, 1, force.send, largest)
+        setOption(fd, 6, 10, 1 << 30)
+        setOption(fd, 1, lock, 0)
+        setOption(fd, 1, lowWater, 1 << 30)
+    }
+    /// What is the program's own of this is set later (settleBuffers).
+    func settle() {
+        if before == 0 { return }
+        setOption(fd, 1, lowWater, 1)
+        if setOption(fd, 1, 33, before / 2) < 0 { setOption(fd, 1, 8, before / 2) }
+        setOption(fd, 1, lock, 0)
     }
 }
 private func announceWindow(_ fd: Int32) {
