@@ -7,10 +7,11 @@ import Logging
 
 /// One operation at a time.  The kernel gives the lock back if we die.
 final class SessionLock {
-    private let lock: RobustLock
+    private let segment: Segment, lock: RobustLock
 
     init(_ segment: Segment) throws(CheckpointFailure) {
-        lock = RobustLock(at: ckpt_lock_mutex(segment.pointer))
+        self.segment = segment
+        lock = RobustLock(at: ckpt_lock_word(segment.pointer))
         let deadline = Kernel.clock(1) + 500_000_000
         while !lock.tryLock() {
             if Kernel.clock(1) > deadline {
@@ -92,11 +93,15 @@ final class Barrier {
     /// A leader that was stopped between the two; one that is dead holds nothing any more.
     private func awaitHolders() throws(CheckpointFailure) {
         let deadline = Kernel.clock(1) + 3_000_000_000
-        while let p = (0..<Int(ckpt_processes_used(session))).lazy.map({ self.segment.process($0) }).first(where: { ckpt_load(&$0.pointee.held) != 0 }) {
-            let inner = p.pointee.pid
-            guard let pid = Proc.processes().first(where: { ProcStatus(pid: $0)?.namespacePids.last == inner && Proc.mapping(of: segment.identity, in: $0) != nil }) else { ckpt_store(&p.pointee.held, 0); continue }
-            if Kernel.clock(1) > deadline {
-                throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "pid \(pid)", "it still has to put back what an interrupted checkpoint took out of a queue", remedy: "let it run (SIGCONT), and try again")])
+        var holders = (0..<Int(ckpt_processes_used(session))).map { (slot: segment.process($0), pid: segment.process($0).pointee.pid) }
+        while true {
+            holders = holders.filter { ckpt_load(&$0.slot.pointee.held) != 0 }
+            if holders.isEmpty { return }
+            let members = Dictionary(Sessions.members(of: segment).map { (ProcStatus(pid: $0.pid)?.namespacePids.last ?? $0.pid, $0.pid) }) { first, _ in first }
+            for h in holders where members[h.pid] == nil { ckpt_store(&h.slot.pointee.held, 0) }
+            holders = holders.filter { members[$0.pid] != nil }
+            if let h = holders.first, Kernel.clock(1) > deadline {
+                throw CheckpointFailure([Problem(.temporary, "checkpoint", object: segment.name, cause: "pid \(members[h.pid]!)", "it still has to put back what an interrupted checkpoint took out of a queue", remedy: "let it run (SIGCONT), and try again")])
             }
             Kernel.sleep(milliseconds: 5)
         }

@@ -1,6 +1,7 @@
-// Mappings and the robust lock of a session segment.
+// Shared mappings, and the blocks of files behind them.
 import CkptABI
 import Glibc
+import Synchronization
 
 /// A shared mapping of a whole file, unmapped when its owner goes.
 public final class SharedMapping: @unchecked Sendable {
@@ -11,31 +12,48 @@ public final class SharedMapping: @unchecked Sendable {
             throw SystemError("mmap", errno: errno)
         }
         base = p; self.size = size
+        place = LostPages.cover(p, size)
     }
-    deinit { munmap(base, size) }
+    deinit {
+        place.pointee.size = 0          // first: what is mapped there next is another's
+        munmap(base, size)
+    }
+    private let place: UnsafeMutablePointer<LostPages.Place>
 }
 
-/// A robust process-shared pthread mutex in shared memory: the kernel marks it when its holder dies.
-public struct RobustLock {
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    public init(at address: UnsafeMutableRawPointer) { mutex = address.assumingMemoryBound(to: pthread_mutex_t.self) }
-    /// True if the lock is now held by this thread.
-    public func tryLock() -> Bool {
-        switch pthread_mutex_trylock(mutex) {
-        case 0: return true
-        case EOWNERDEAD: pthread_mutex_consistent(mutex); return true
-        case ENOTRECOVERABLE: initialize(); return pthread_mutex_trylock(mutex) == 0
-        default: return false
+/// Whose file it is may truncate it, or give its blocks back and fill the file system.  What is not there any more is then zeros, for us alone, and no SIGBUS.
+private enum LostPages {
+    struct Place { var start: UInt, size: UInt, next: UnsafeMutablePointer<Place>? }
+    /// The newest first.  None is ever taken out: a handler may be on its way through the list.
+    private static let first = { let p = UnsafeMutablePointer<UnsafeMutablePointer<Place>?>.allocate(capacity: 1); p.initialize(to: nil); return Shared(p) }()
+    private struct Shared: @unchecked Sendable { let pointer: UnsafeMutablePointer<UnsafeMutablePointer<Place>?>; init(_ p: UnsafeMutablePointer<UnsafeMutablePointer<Place>?>) { pointer = p } }
+    private static let lock = Mutex(false)          // whether the handler is there
+
+    static func cover(_ start: UnsafeMutableRawPointer, _ size: Int) -> UnsafeMutablePointer<Place> {
+        let place = UnsafeMutablePointer<Place>.allocate(capacity: 1), first = Self.first.pointer
+        lock.withLock { isInstalled in
+            place.initialize(to: Place(start: UInt(bitPattern: start), size: UInt(size), next: first.pointee))
+            first.pointee = place
+            if !isInstalled { install() }
+            isInstalled = true
         }
+        return place
     }
-    public func unlock() { pthread_mutex_unlock(mutex) }
-    private func initialize() {
-        var a = pthread_mutexattr_t()
-        pthread_mutexattr_init(&a)
-        pthread_mutexattr_setpshared(&a, Int32(PTHREAD_PROCESS_SHARED))
-        pthread_mutexattr_setrobust(&a, Int32(PTHREAD_MUTEX_ROBUST))
-        pthread_mutex_init(mutex, &a)
-        pthread_mutexattr_destroy(&a)
+
+    private static func install() {
+        var action = sigaction()
+        action.sa_flags = SA_SIGINFO
+        action.__sigaction_handler.sa_sigaction = { _, info, _ in
+            let addressAt = 16          // siginfo_t.si_addr
+            let page = UnsafeRawPointer(info!).load(fromByteOffset: addressAt, as: UInt.self) & ~4095
+            var at = LostPages.first.pointer.pointee
+            while let p = at {
+                if page &- p.pointee.start < p.pointee.size, mmap(UnsafeMutableRawPointer(bitPattern: page), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED { return }
+                at = p.pointee.next
+            }
+            signal(SIGBUS, SIG_DFL)     // another's: the instruction comes again
+        }
+        sigaction(SIGBUS, &action, nil)
     }
 }
 

@@ -203,11 +203,9 @@ private func fillTask(_ i: Int) {
     t.pointee.gs_base = r.pointee.gs_base
 }
 
-/// The lock is a robust mutex of the tools; while the engine builds, the kernel marks it when the engine dies.
+/// The lock of the tools (System/RobustLock); while the engine builds, the kernel marks it when the engine dies.
 private func holdLock() {
     let word = ckpt_lock_word(session), s = state
-    for i in 0..<16 { word[i] = 0 }
-    word[4] = 144       // kind: PTHREAD_MUTEX_ROBUST_NORMAL_NP, shared between processes
     guard s.pointee.is_engine != 0 else { return }
     ckpt_store(word, UInt32(bitPattern: ckpt_gettid()))
     // list.next, futex_offset, list_op_pending; the one entry points back to the head.

@@ -76,9 +76,8 @@ func awaitChange(_ session: UnsafeMutablePointer<ckpt_session>, from seen: UInt3
 
 /// The kernel marks the initiator's robust lock when it dies (get_robust_list(2)); zero means that it gave the lock back.
 func initiatorIsGone(_ session: UnsafeMutablePointer<ckpt_session>) -> Bool {
-    let ownerDied: UInt32 = 0x4000_0000, owner: UInt32 = 0x3fff_ffff
     let word = ckpt_load(ckpt_lock_word(session))
-    return word & ownerDied != 0 || word & owner == 0
+    return word & UInt32(CKPT_LOCK_OWNER_DIED) != 0 || word & UInt32(CKPT_LOCK_OWNER) == 0
 }
 
 func abort(_ session: UnsafeMutablePointer<ckpt_session>, from word: UInt32) {

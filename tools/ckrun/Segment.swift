@@ -128,8 +128,6 @@ private func fill(_ session: UnsafeMutablePointer<ckpt_session>, _ options: Opti
     session.pointee.uid = UInt32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_geteuid), 0, 0, 0, 0, 0, 0))
     session.pointee.launch_pid = ckpt_getpid()
     noteNamespaces(ckpt_session_namespaces(session))
-    let kindWord = 4, robustShared: UInt32 = 144    // glibc's PTHREAD_MUTEX_ROBUST_NORMAL_NP | process-shared
-    ckpt_lock_word(session)[kindWord] = robustShared
     // Last: a file without the magic is one that is still being made.
     withUnsafeMutablePointer(to: &session.pointee.magic) { ckpt_store64($0, ckpt_session_magic()) }
 }

@@ -281,9 +281,10 @@ struct ckpt_session {
     uint64_t arena_used;   // bytes claimed
     uint64_t file_tail;                                 // statefile: where the next chunk of runs goes
     struct ckpt_failure failure;
-    // Held by the initiator for the whole operation: a robust pthread mutex.  Its first word has FUTEX_OWNER_DIED (bit 30) when the holder died.
+    // Held by the initiator for the whole operation: its tid; FUTEX_OWNER_DIED (bit 30) when the holder died, which the kernel knows by a list in the holder's own
+    // memory (set_robust_list(2)).  Nothing here leads anybody anywhere.
     uint8_t  pad5[24];
-    uint32_t lock[16];
+    uint32_t lock, pad10[15];
     char     socket[64];            // abstract name without the leading NUL: where snapshots fetch the statefile's descriptor
     uint32_t kill_after;            // --kill: END follows the commit
     uint32_t has_subreaper;         // a member reaps orphans: exit waits for the snapshot
@@ -347,7 +348,7 @@ CKPT_INLINE uint32_t ckpt_processes_used(struct ckpt_session *_Nonnull s) { retu
 CKPT_INLINE uint64_t ckpt_arena_claim(struct ckpt_session *_Nonnull s, uint64_t size) {
     size = (size + 7) & ~7ull;
     uint64_t at = ckpt_add64(&s->arena_used, size);
-    return at + size <= CKPT_ARENA_SIZE ? at : ~0ull;
+    return size <= CKPT_ARENA_SIZE && at <= CKPT_ARENA_SIZE - size ? at : ~0ull;
 }
 CKPT_INLINE struct ckpt_undo *_Nonnull ckpt_undo_entry(struct ckpt_session *_Nonnull s, uint32_t i) {
     return (struct ckpt_undo *)ckpt_arena(s, s->undo_offset) + i;
@@ -356,8 +357,8 @@ CKPT_INLINE struct ckpt_undo_holder *_Nonnull ckpt_undo_holder(struct ckpt_undo 
 CKPT_INLINE uint8_t *_Nonnull ckpt_undo_value(struct ckpt_undo *_Nonnull u) { return u->value; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_phase_word(struct ckpt_session *_Nonnull s) { return &s->phase; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_arrived_word(struct ckpt_session *_Nonnull s) { return &s->arrived; }
-CKPT_INLINE uint32_t *_Nonnull ckpt_lock_word(struct ckpt_session *_Nonnull s) { return &s->lock[0]; }
-CKPT_INLINE void *_Nonnull ckpt_lock_mutex(struct ckpt_session *_Nonnull s) { return &s->lock[0]; }
+enum { CKPT_LOCK_OWNER = 0x3fffffff, CKPT_LOCK_OWNER_DIED = 0x40000000 };
+CKPT_INLINE uint32_t *_Nonnull ckpt_lock_word(struct ckpt_session *_Nonnull s) { return &s->lock; }
 CKPT_INLINE struct ckpt_sigaction *_Nonnull ckpt_process_action(struct ckpt_process *_Nonnull p, int signal) { return &p->actions[signal - 1]; }
 CKPT_INLINE struct ckpt_itimerval *_Nonnull ckpt_process_itimer(struct ckpt_process *_Nonnull p, int which) { return &p->itimers[which]; }
 CKPT_INLINE char *_Nonnull ckpt_session_path(struct ckpt_session *_Nonnull s) { return s->path; }
