@@ -24,7 +24,7 @@ extension Operation {
     /// A forked child has the ring of its parent's context, not the context: the kernel says which is one.
     func askContexts(_ tree: ObservedTree, _ barrier: Barrier, _ holders: [Int]) throws(CheckpointFailure) {
         let getEvents = 208
-        var questions: [Int: [Ask]] = [:], about: [(process: Int, mapping: ProcMapping, at: Int, place: UInt64)] = []
+        var questions: [Int: [Ask]] = [:], about: [(process: Int, mapping: ProcMapping, at: Int, place: ArenaArray<UInt8>)] = []
         for i in holders {
             for m in tree.processes[i].mappings where m.isAsynchronousContext && m.protection & 1 != 0 {
                 let place = try room(tree.processes[i], Int(m.size))
@@ -34,8 +34,7 @@ extension Operation {
         }
         let results = try ask(tree, barrier, questions)
         for a in about where results[a.process]![a.at] == 0 && results[a.process]![a.at + 1] == 0 {
-            let bytes = Array(UnsafeBufferPointer(start: arena(a.place, UInt8.self), count: Int(a.mapping.size)))
-            tree.processes[a.process].contexts[a.mapping.start] = AsynchronousRing(bytes)
+            tree.processes[a.process].contexts[a.mapping.start] = AsynchronousRing(a.place.copy())
         }
     }
 }

@@ -376,7 +376,9 @@ final class Census {
     // MARK: who is in
 
     private func collectArrivals() {
-        let used = barrier.tasksUsed
+        let used = max(barrier.tasksUsed, countedSlots), most = 2 * Int(CKPT_MAX_TASKS)
+        // Each task is here once or twice: what others write into the slots does not pile up.
+        if arrivedTasks.count > most { arrivedTasks = []; countedSlots = 0 }
         for i in countedSlots..<used {
             let t = segment.task(i)
             // A slot that is claimed and not yet filled is looked at again.

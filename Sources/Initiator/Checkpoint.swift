@@ -235,7 +235,7 @@ final class Operation {
 
     /// --kill, --stop, and the release of those who waited for the commit.
     private func finish(_ tree: ObservedTree, _ content: SystemContent, _ census: Census, _ barrier: Barrier) {
-        segment.pointer.pointee.checkpoints += 1
+        segment.pointer.pointee.checkpoints &+= 1
         switch options.afterwards {
         case .run:
             reapSnapshots(tree, barrier)

@@ -6,36 +6,41 @@ import CkptSystem
 
 private let stopped: Int32 = 5, continued: Int32 = 6, sigstop: Int32 = 19        // CLD_STOPPED, CLD_CONTINUED
 
+struct AskedChildren {
+    fileprivate let children: [ObservedProcess], queries: ArenaArray<ckpt_child_query>
+}
+
 extension Operation {
-    func askForChildren(_ p: ObservedProcess, _ tree: ObservedTree) throws(CheckpointFailure) {
+    func askForChildren(_ p: ObservedProcess, _ tree: ObservedTree) throws(CheckpointFailure) -> AskedChildren {
         let children = liveChildren(of: p, tree), slot = segment.process(p.slot), depth = p.status.namespaceProcessPids.count
-        let queries = children.map { c in
+        let queries = try claim(p, children.map { c in
             let pids = c.status.namespaceProcessPids
             return ckpt_child_query(pid: depth > 0 && depth <= pids.count ? pids[depth - 1] : c.ownPid, code: 0, status: 0, pad: 0)
-        }
-        slot.pointee.children_offset = try claim(p, queries)
+        })
+        slot.pointee.children_offset = queries.offset
         slot.pointee.children_count = UInt64(queries.count)
+        return AskedChildren(children: children, queries: queries)
     }
 
-    func readChildren(_ p: ObservedProcess, _ tree: ObservedTree) {
-        let slot = segment.process(p.slot)
-        let queries = ckpt_arena(segment.pointer, slot.pointee.children_offset).assumingMemoryBound(to: ckpt_child_query.self)
-        for (i, c) in liveChildren(of: p, tree).enumerated() where i < Int(slot.pointee.children_count) {
-            switch queries[i].code {
+    private func liveChildren(of p: ObservedProcess, _ tree: ObservedTree) -> [ObservedProcess] {
+        guard let index = tree.processes.firstIndex(where: { $0 === p }) else { return [] }
+        return tree.processes.filter { $0.parent == index && !$0.isZombie }
+    }
+}
+
+extension AskedChildren {
+    func read() {
+        for (c, query) in zip(children, queries.copy()) {
+            switch query.code {
             case stopped:
                 c.isStopped = true
-                c.uncollected = (stopped, queries[i].status)
+                c.uncollected = (stopped, query.status)
             // We had to continue it ourselves, and stop it again with SIGSTOP: its parent sees that.
             case continued where c.isStopped: c.uncollected = (stopped, sigstop)
             case continued: c.uncollected = (continued, 0)
             default: break
             }
         }
-    }
-
-    private func liveChildren(of p: ObservedProcess, _ tree: ObservedTree) -> [ObservedProcess] {
-        guard let index = tree.processes.firstIndex(where: { $0 === p }) else { return [] }
-        return tree.processes.filter { $0.parent == index && !$0.isZombie }
     }
 }
 

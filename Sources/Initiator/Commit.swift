@@ -8,24 +8,27 @@ import CkptSystem
 extension Operation {
     func commit(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan, _ draft: Draft, _ packed: PackedPages?) throws(CheckpointFailure) {
         do throws(SystemError) {
+            var chains: [Int: ChainHeads] = [:]         // by slot
             try checksumSavedFiles(content, draft)
             let main = tree.processes[tree.root]
             let image: MemoryImage
             if let packed {
                 for p in tree.live {
-                    let slot = segment.process(p.slot)
-                    slot.pointee.runs = packed.first[.init(process: UInt32(p.slot), isShared: false)] ?? 0
-                    slot.pointee.shared_runs = packed.first[.init(process: UInt32(p.slot), isShared: true)] ?? 0
+                    let own = packed.first[.init(process: UInt32(p.slot), isShared: false)], shared = packed.first[.init(process: UInt32(p.slot), isShared: true)]
+                    chains[p.slot] = ChainHeads(own: own ?? 0, shared: shared ?? 0)
                 }
                 content.tables.packing = [ckpt_packing_record(compression: packed.compression.kind.rawValue, level: packed.compression.level, pages: packed.pages, stored: packed.stored)]
                 image = MemoryImage(packed, of: UInt32(truncatingIfNeeded: main.slot))
                 report.storedBytes = packed.stored
             } else {
-                draft.moveEnd(to: ckpt_load64(&segment.pointer.pointee.file_tail))
-                if let preCopy { try chainEarly(tree, preCopy, draft) }
-                image = try MemoryImage([draft.file] + (base?.files ?? []), chain: segment.process(main.slot).pointee.runs)
+                let tail = ckpt_load64(&segment.pointer.pointee.file_tail)
+                guard tail >= plan.memoryEnd, tail <= plan.chunksEnd else { throw .damaged("the statefile ends at \(tail)") }
+                draft.moveEnd(to: tail)
+                var written = try readChains(tree, content, ChunkReader(draft.file, plan.memoryEnd..<tail, bases: base?.files ?? [], objects: content.tables.objects.count), &chains)
+                if let preCopy { try chainEarly(tree, preCopy, draft, &chains, &written) }
+                image = MemoryImage([draft.file] + (base?.files ?? []), runs: written[main.slot] ?? [])
             }
-            fillTables(tree, content, plan)
+            try fillTables(tree, content, plan, chains)
             content.tables.bases = base?.records(content.tables) ?? []
             var block = try draft.superblock()
             withUnsafeMutableBytes(of: &block.id) { id in for (i, b) in Kernel.random(16).enumerated() { id[i] = b } }
@@ -53,12 +56,29 @@ extension Operation {
             report.fileSize = draft.end
             report.processes = tree.processes.count
             report.tasks = tree.processes.reduce(0) { $0 + $1.tasks.count }
-            report.memoryBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.bytes_done }
+            // What writers say that they have done, as far as it can be.
+            func told(_ count: (UnsafeMutablePointer<ckpt_process>) -> UInt64) -> UInt64 { min(plan.totalBytes, tree.live.reduce(0) { $0 &+ count(segment.process($1.slot)) }) }
+            report.memoryBytes = told { $0.pointee.bytes_done } + (report.early?.chainedBytes ?? 0)
             if options.afterwards == .run { tracker?.putBack(withUnsafeBytes(of: block.id) { [UInt8]($0) }) }
-            report.unreadBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_unread * 4096 }
-            report.keptBytes = tree.live.reduce(0) { $0 + segment.process($1.slot).pointee.pages_kept * 4096 }
-            if let packed { report.memoryBytes -= packed.unchanged; report.keptBytes += packed.unchanged }
+            report.unreadBytes = told { $0.pointee.pages_unread &* 4096 }
+            report.keptBytes = told { $0.pointee.pages_kept &* 4096 }
+            if let packed { report.memoryBytes -= min(packed.unchanged, report.memoryBytes); report.keptBytes += packed.unchanged }
         } catch { throw unwritable(error) }
+    }
+
+    /// All are looked at, and where they begin is what the tables will say; kept are those of the main process, which the core face is made of, and of those that were
+    /// read early.
+    private func readChains(_ tree: ObservedTree, _ content: SystemContent, _ reader: ChunkReader, _ chains: inout [Int: ChainHeads]) throws(SystemError) -> [Int: [ckpt_run]] {
+        var reader = reader, kept: [Int: [ckpt_run]] = [:]
+        for (i, p) in tree.processes.enumerated() where !p.isZombie {
+            let slot = segment.process(p.slot), heads = ChainHeads(own: slot.pointee.runs, shared: slot.pointee.shared_runs), isKept = i == tree.root || preCopy?.member(p) != nil
+            var own: [ckpt_run] = []
+            try reader.forEachRun(from: heads.own, isShared: false) { if isKept { own.append($0) } }
+            try reader.forEachRun(from: heads.shared, isShared: true) { _ in }
+            if isKept { kept[p.slot] = own }
+            chains[p.slot] = heads
+        }
+        return kept
     }
 
     private func crc(_ b: [UInt8]) -> UInt32 { b.withUnsafeBytes { ckpt_crc32c_hw(0, $0.baseAddress!, b.count) } }

@@ -119,18 +119,14 @@ extension Operation {
 
     /// The largest, when there is no room for all: pages that no writer knows of are written.
     private func place(_ runs: [ckpt_run]) -> (at: UInt64, count: UInt32)? {
-        let stride = MemoryLayout<ckpt_run>.stride, used = ckpt_load64(&segment.pointer.pointee.arena_used), reserve: UInt64 = 4 << 20
-        guard used + reserve < ckpt_arena_size() else { return nil }
-        let room = Int(ckpt_arena_size() - used - reserve) / stride
+        let stride = MemoryLayout<ckpt_run>.stride, left = segment.arenaLeft, reserve: UInt64 = 4 << 20
+        guard left > reserve else { return nil }
+        let room = Int(left - reserve) / stride
         var chosen = runs
         if runs.count > room {
             chosen = Array(runs.sorted { $0.pages > $1.pages }.prefix(room)).sorted { ($0.object, $0.address) < ($1.object, $1.address) }
         }
-        let size = UInt64(chosen.count * stride)
-        guard size > 0, (try? segment.allocate(at: UInt64(CKPT_OFFSET_ARENA) + used, count: size + 8)) != nil else { return nil }
-        let at = ckpt_arena_claim(segment.pointer, size)
-        guard at != ~0 else { return nil }
-        chosen.withUnsafeBytes { ckpt_arena(segment.pointer, at).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
-        return (at, UInt32(chosen.count))
+        guard !chosen.isEmpty, let place = try? segment.claim(chosen) else { return nil }
+        return (place.offset, UInt32(place.count))
     }
 }

@@ -63,7 +63,7 @@ extension Operation {
 
     /// A struct msghdr in the arena and all that it points to; its address in the process.
     private func letter(_ p: ObservedProcess, _ segmentAt: UInt64, _ name: String, _ token: UInt64, process: Int, first: Int, _ numbers: [Int32]) throws(CheckpointFailure) -> UInt64 {
-        func place(_ bytes: [UInt8]) throws(CheckpointFailure) -> UInt64 { segmentAt + UInt64(CKPT_OFFSET_ARENA) + (try claim(p, bytes)) }
+        func place(_ bytes: [UInt8]) throws(CheckpointFailure) -> UInt64 { segmentAt + UInt64(CKPT_OFFSET_ARENA) + (try claim(p, bytes)).offset }
         func raw<T>(_ value: T) -> [UInt8] { withUnsafeBytes(of: value) { [UInt8]($0) } }
         let address = raw(UInt16(1)) + [0] + Array(name.utf8), body = raw(token) + raw(UInt32(process)) + raw(UInt32(first))
         let length = 16 + numbers.count * 4, control = raw(UInt64(length)) + raw(Int32(1)) + raw(Int32(1)) + numbers.flatMap { raw($0) }      // SOL_SOCKET, SCM_RIGHTS

@@ -92,8 +92,7 @@ extension Operation {
 
     /// What the leader has made its snapshot have without the pages (--pre-copy).
     private func leftOut(_ p: ObservedProcess) -> [PageRange] {
-        let slot = segment.process(p.slot), ranges = arena(slot.pointee.ranges_offset, ckpt_range.self)
-        return (0..<Int(slot.pointee.ranges_count)).compactMap { ranges[$0].kind == CKPT_RANGE_EARLY.rawValue && ranges[$0].copy == 1 ? (ranges[$0].start, ranges[$0].end) : nil }
+        p.ranges?.copy().compactMap { $0.kind == CKPT_RANGE_EARLY.rawValue && $0.copy == 1 ? ($0.start, $0.end) : nil } ?? []
     }
 
     private func agree(_ expected: [ProcMapping], _ there: [ProcMapping], leftOut: [PageRange]) -> Bool {

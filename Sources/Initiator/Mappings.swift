@@ -9,8 +9,11 @@ final class MemoryPlan {
     var ranges: [ObjectIdentifier: [ckpt_range]] = [:]
     var vmaRange: [ObjectIdentifier: (first: Int, count: Int)] = [:]
     var sessionAddress: [ObjectIdentifier: UInt64] = [:]
-    var memoryEnd: UInt64 = 0
+    var memoryEnd: UInt64 = 0, chunksEnd: UInt64 = 0    // the writers' chunks lie between the two
     var totalBytes: UInt64 = 0
+    private var steps: UInt64 = 0
+    /// How far the writers are, by their own word: it ends, whatever they say, and never goes back.
+    func progress(_ bytes: UInt64) -> UInt64 { steps = max(steps, min(bytes, totalBytes) >> 20); return steps }
     fileprivate var expected: [ObjectIdentifier: UInt64] = [:]
     func bytes(of p: ObservedProcess) -> UInt64 { expected[ObjectIdentifier(p)] ?? 0 }
     var expectedBytes: UInt64 = 0                   // at most: pages that turn out to be zero are not written
@@ -54,7 +57,8 @@ extension Operation {
         try handOut(plan, tree, segment)
         handOutBase(tree, content, draft)
         if draft.isPacked { return plan }
-        do throws(SystemError) { try draft.file.truncate(to: plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4 + 2 * Machine.cores) * 131072) } catch {
+        plan.chunksEnd = plan.memoryEnd + plan.totalBytes / 4096 * 64 + UInt64(tree.processes.count + 4 + 2 * Machine.cores) * 131072
+        do throws(SystemError) { try draft.file.truncate(to: plan.chunksEnd) } catch {
             throw CheckpointFailure([problem(.system, "\(options.output)", "\(error.text)", remedy: "a process reserves more address space than this file system's largest file; choose another with -o")])
         }
         return plan
@@ -64,10 +68,10 @@ extension Operation {
     private func handOut(_ plan: MemoryPlan, _ tree: ObservedTree, _ segment: Segment) throws(CheckpointFailure) {
         for p in tree.live {
             let ranges = plan.ranges[ObjectIdentifier(p)] ?? []
-            let at = try claim(p, ranges)
-            let slot = segment.process(p.slot)
-            slot.pointee.ranges_offset = at
-            slot.pointee.ranges_count = UInt32(ranges.count)
+            let told = try claim(p, ranges), slot = segment.process(p.slot)
+            p.ranges = told
+            slot.pointee.ranges_offset = told.offset
+            slot.pointee.ranges_count = UInt32(told.count)
             slot.pointee.ranges_early = UInt32(ranges.filter { ($0.kind == CKPT_RANGE_SHARED.rawValue || $0.kind == CKPT_RANGE_SEGMENT.rawValue) && $0.file_offset != 0 }.count)
         }
     }

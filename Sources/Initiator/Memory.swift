@@ -43,8 +43,8 @@ extension Operation {
 
     private func written(_ slots: [UnsafeMutablePointer<ckpt_process>], _ plan: MemoryPlan) -> UInt64 {
         let bytes = slots.reduce(0) { $0 &+ ckpt_load64(&$1.pointee.bytes_done) &+ ckpt_load64(&$1.pointee.pages_kept) &* 4096 }
-        options.onBytes(bytes, plan.expectedBytes)
-        return bytes
+        options.onBytes(min(bytes, plan.expectedBytes), plan.expectedBytes)
+        return plan.progress(bytes)
     }
 
     /// Where pages are not written to their place but taken in, one after the other.
@@ -54,6 +54,7 @@ extension Operation {
         var looked: Set<UInt64> = []
         for t in main.tasks {
             let start = segment.task(t.slot).pointee.ucontext & ~4095
+            if start >= 1 << 47 { throw damaged("a signal frame at \(hex(start))") }
             looked.formUnion(stride(from: start, to: start + frame, by: 4096))
         }
         let session = UInt(bitPattern: segment.pointer)
@@ -75,6 +76,7 @@ extension Operation {
 
     func unwritable(_ e: SystemError) -> CheckpointFailure {
         let brokenPipe: Int32 = 32
+        if e.errno == SystemError.protocolError { return damaged(e.call) }
         if e.errno == brokenPipe { return CheckpointFailure([problem(.system, "stdout", "whoever read the statefile has gone before its end", remedy: "see what the reader says, and try again")]) }
         return CheckpointFailure([problem(.system, options.output == "-" ? "stdout" : options.output, "\(e.call): \(e.text)", remedy: "free space, or choose another place with -o")])
     }
@@ -86,16 +88,16 @@ extension Operation {
     /// Ends when every writer has said that it is done.  One that died is named.
     func awaitSnapshots(_ tree: ObservedTree, _ plan: MemoryPlan, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
         let slots = tree.live.map { segment.process($0.slot) }
-        var lastBytes: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000, allHold = true
+        var last: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000, allHold = true
         defer { for p in tree.live where !p.areMappingsProven { letSnapshotGo(p) } }        // one that failed
         while true {
             let done = ckpt_load(&segment.pointer.pointee.snapshots_done)
             if barrier.failed { throw CheckpointFailure([Problem(segment.pointer.pointee.failure, session: segment.name)]) }
             for p in tree.live where ckpt_load(&segment.process(p.slot).pointee.snapshot_state) == CKPT_SNAPSHOT_DONE.rawValue { allHold = isSnapshotProven(p) && allHold }
             if Int(done) >= slots.count { if allHold { return }; throw CheckpointFailure.mappingsChanged }
-            let bytes = written(slots, plan)
+            let steps = written(slots, plan)
             let now = Kernel.clock(1)
-            if bytes != lastBytes { lastBytes = bytes; deadline = now + 60_000_000_000 }
+            if steps != last { last = steps; deadline = now + 60_000_000_000 }
             let dead = tree.live.filter { isDead($0) }
             if let p = dead.first { throw CheckpointFailure([problem(.temporary, "pid \(p.pid)", "the snapshot that wrote its memory was killed", remedy: "free memory and try again")]) }
             if now > deadline { throw CheckpointFailure([problem(.temporary, unfinished(tree, CKPT_SNAPSHOT_DONE) + ": its memory is not being written any more", remedy: "try again")]) }
@@ -130,9 +132,10 @@ extension Operation {
     func reapSnapshots(_ tree: ObservedTree, _ barrier: Barrier) {
         barrier.idle()
         var asked: [Int32] = []
+        let end = Kernel.clock(1) + 1_000_000_000
         for p in tree.live where segment.process(p.slot).pointee.snapshot_pid != 0 {
-            let snapshot = snapshotPid(p), deadline = Kernel.clock(1) + 1_000_000_000
-            while Kernel.clock(1) < deadline, let snapshot, let s = ProcStat(pid: snapshot), !s.isZombie { Kernel.sleep(microseconds: 100) }
+            let snapshot = snapshotPid(p)
+            while Kernel.clock(1) < end, let snapshot, let s = ProcStat(pid: snapshot), !s.isZombie { Kernel.sleep(microseconds: 100) }
             guard p.stillLives, let status = ProcStatus(pid: p.pid), status.hex("SigCgt") & ckpt_sigckpt_bit() != 0 else { continue }
             if p.isStopped { continue }         // it reaps at the next checkpoint or when it runs and is called again
             let tid = Proc.threads(of: p.pid).first { ProcStat(pid: p.pid, tid: $0).map { !$0.isDead } ?? false } ?? p.pid

@@ -10,19 +10,10 @@ final class MemoryImage {
     private var shared: [UInt32: [ckpt_run]] = [:]      // packed: by object
     var isPacked: Bool { packed != nil }
 
-    init(_ files: [File], chain: UInt64) throws(SystemError) {
+    init(_ files: [File], runs: [ckpt_run]) {
         self.files = files
         packed = nil
-        var at = chain
-        while at != 0 {
-            let bytes = try files[0].read(at: at, count: Int(CKPT_CHUNK_SIZE))
-            guard bytes.count >= 32 else { throw SystemError("chunk", errno: 5) }
-            let header = bytes.withUnsafeBytes { $0.loadUnaligned(as: ckpt_chunk.self) }
-            guard header.magic == UInt32(CKPT_CHUNK_MAGIC), 32 + Int(header.count) * 32 <= bytes.count else { throw SystemError("chunk", errno: 5) }
-            for i in 0..<Int(header.count) { runs.append(bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 32 + i * 32, as: ckpt_run.self) }) }
-            at = header.next
-        }
-        runs.sort { $0.address < $1.address }
+        self.runs = runs.sorted { $0.address < $1.address }
     }
 
     /// Of pages that went by.
@@ -50,7 +41,7 @@ final class MemoryImage {
         while out.count < count {
             guard let part = stored(at, count - out.count) else { return nil }
             out += part
-            at += UInt64(part.count)
+            at &+= UInt64(part.count)
         }
         return out
     }

@@ -17,6 +17,9 @@ struct ObservedQueue {
     var isRemoved: Bool { link.hasSuffix(deletedMark) }
 }
 
+/// Of one process: its queues, what it is asked about each, and room for their messages.
+private struct AskedQueues { let process: ObservedProcess, queues: [Int], queries: ArenaArray<ckpt_posix_query>, rooms: [ArenaArray<UInt8>] }
+
 extension FileSystem { static let messageQueues: UInt64 = 0x19800202, secretMemory: UInt64 = 0x5345434d }
 
 extension Operation {
@@ -30,7 +33,7 @@ extension Operation {
         try refusals.check()
         let asked = try askQueues(tree)
         try barrier.run(CKPT_PHASE_QUEUES, expecting: asked.count, patience: options.patience) { "a leader with message queues" }
-        for (process, queues) in asked { readQueues(process, queues, tree, refusals) }
+        for a in asked { try told { () throws(SystemError) in try readQueues(a, tree, refusals) } }
         try refusals.check()
     }
 
@@ -87,39 +90,41 @@ extension Operation {
         }
     }
 
-    private func askQueues(_ tree: ObservedTree) throws(CheckpointFailure) -> [Int: [Int]] {
-        var asked: [Int: [Int]] = [:]
-        for (i, q) in tree.queues.enumerated() where !q.isOutside { asked[q.holder, default: []].append(i) }
-        for (process, queues) in asked {
+    private func askQueues(_ tree: ObservedTree) throws(CheckpointFailure) -> [AskedQueues] {
+        var holders: [Int: [Int]] = [:], asked: [AskedQueues] = []
+        for (i, q) in tree.queues.enumerated() where !q.isOutside { holders[q.holder, default: []].append(i) }
+        for (process, queues) in holders {
             let p = tree.processes[process], slot = segment.process(p.slot)
-            var queries: [ckpt_posix_query] = []
+            var queries: [ckpt_posix_query] = [], rooms: [ArenaArray<UInt8>] = []
             for i in queues {
                 let q = tree.queues[i], room = q.bytes + UInt64(q.attributes.count) * 16 + UInt64(q.attributes.largest) + 64
                 var query = ckpt_posix_query()
                 query.fd = q.number; query.largest = UInt64(q.attributes.largest); query.room = room
-                query.messages = try self.room(p, Int(room))
+                rooms.append(try self.room(p, Int(room)))
+                query.messages = rooms[rooms.count - 1].offset
                 if q.notified != nil { query.registered = 1 + q.notification; query.signal = q.signal }
                 queries.append(query)
             }
-            slot.pointee.queues_offset = try claim(p, queries)
-            slot.pointee.queues_count = UInt64(queries.count)
+            let records = try claim(p, queries)
+            slot.pointee.queues_offset = records.offset
+            slot.pointee.queues_count = UInt64(records.count)
+            asked.append(AskedQueues(process: p, queues: queues, queries: records, rooms: rooms))
         }
         return asked
     }
 
-    private func readQueues(_ process: Int, _ queues: [Int], _ tree: ObservedTree, _ refusals: Refusals) {
-        let p = tree.processes[process], queries = arena(segment.process(p.slot).pointee.queues_offset, ckpt_posix_query.self)
-        for (k, i) in queues.enumerated() {
-            let query = queries[k], header = UInt64(MemoryLayout<ckpt_posix_message>.size)
+    private func readQueues(_ asked: AskedQueues, _ tree: ObservedTree, _ refusals: Refusals) throws(SystemError) {
+        for (k, i) in asked.queues.enumerated() {
+            let query = asked.queries[k], header = UInt64(MemoryLayout<ckpt_posix_message>.size)
             if query.error != 0 {
-                refusals.add(pid: p.pid, fd: query.fd, "\(tree.queues[i].link): POSIX message queue: its messages can't be read: \(SystemError("mq_receive", errno: query.error).text)", "let its owner read and write it (fchmod), or close a descriptor")
+                refusals.add(pid: asked.process.pid, fd: tree.queues[i].number, "\(tree.queues[i].link): POSIX message queue: its messages can't be read: \(SystemError("mq_receive", errno: query.error).text)", "let its owner read and write it (fchmod), or close a descriptor")
                 continue
             }
             tree.queues[i].value = query.value
             var at: UInt64 = 0
             while at < query.used {
-                let m = arena(query.messages + at, ckpt_posix_message.self).pointee
-                tree.queues[i].messages.append((m.priority, Array(UnsafeBufferPointer(start: arena(query.messages + at + header, UInt8.self), count: Int(m.size)))))
+                let m = try asked.rooms[k].load(ckpt_posix_message.self, at: at)
+                tree.queues[i].messages.append((m.priority, try asked.rooms[k].bytes(at + header, UInt64(m.size))))
                 at += header + (UInt64(m.size) + 7) & ~7
             }
         }

@@ -50,6 +50,8 @@ final class ObservedProcess {
     var owners: [Int32: ckpt_owner_query] = [:]         // by descriptor; only those that have one
     var peers: [Int32: ckpt_owner_query] = [:]          // by descriptor: whom a socket shows as its peer
     var timers: [ObservedTimer] = []
+    var timerQueries: ArenaArray<ckpt_timer_query>?     // one for each
+    var ranges: ArenaArray<ckpt_range>?                 // what it is told to write
     var auxv: [UInt8] = [], commandLine: [UInt8] = []
     var exe = "", cwd = "", root = "/"
     var personality: UInt32 = 0, oomScoreAdj: Int32 = 0, coredumpFilter: UInt64 = 0

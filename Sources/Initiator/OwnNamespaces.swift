@@ -138,7 +138,7 @@ extension Operation {
             if let from = n.copiedFrom { r.around = UInt32(from + 1) }
             let slot = segment.process(n.sample.slot)
             if n.kind == CKPT_NAMESPACE_PID { r.around = pidIndex(tree.pidNamespaces.first { $0.number == n.number }?.around ?? 0, tree).map { UInt32($0) + 1 } ?? 0 }
-            r.host = tables.text(String(cString: ckpt_process_host(slot))); r.domain = tables.text(String(cString: ckpt_process_domain(slot)))
+            r.host = tables.text(hostName(ckpt_process_host(slot))); r.domain = tables.text(hostName(ckpt_process_domain(slot)))
             if n.kind == CKPT_NAMESPACE_CGROUP { r.host = tables.text(n.controlGroup) }
             r.monotonic = n.ahead.monotonic; r.boottime = n.ahead.boottime
             take(n.steps, tree, tables)
@@ -164,3 +164,6 @@ extension Operation {
         if let group = lines.first(where: { $0.hasPrefix("0::/") }) { r.cgroup = tables.text(String(group.dropFirst(3))) }
     }
 }
+
+/// As uname(2) gives it, at most 64 bytes, whether it ends there or not.
+private func hostName(_ text: UnsafePointer<CChar>) -> String { String(name: UnsafeBufferPointer(start: text, count: 64).prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }) }

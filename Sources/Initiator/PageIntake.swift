@@ -59,7 +59,14 @@ final class PageIntake: @unchecked Sendable {
 
     /// All writers have said that they are done: waits until what they sent has its place, and puts the chains there, with what was read early.
     func finish(_ early: (runs: [UInt32: [ckpt_run]], stored: UInt64)) throws(SystemError) -> PackedPages {
-        while state.withLock({ ($0.busy > 0 || !$0.readers.isEmpty) && $0.failure == nil }) { Kernel.sleep(microseconds: 200) }
+        // Writers are the user's processes: one that never closes its end is not waited for.
+        var last: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000
+        while state.withLock({ ($0.busy > 0 || !$0.readers.isEmpty) && $0.failure == nil }) {
+            let sofar = state.withLock { $0.pages &+ $0.stored }
+            if sofar != last { last = sofar; deadline = Kernel.clock(1) + 60_000_000_000 }
+            if Kernel.clock(1) > deadline { fail(.damaged("a writer has finished, and does not end")) }
+            Kernel.sleep(microseconds: 200)
+        }
         stop()
         return try state.withLock { (s) throws(SystemError) in
             if let failure = s.failure { throw failure }
@@ -113,7 +120,10 @@ final class PageIntake: @unchecked Sendable {
         while at < have {
             guard reach(at + Self.head) else { break }
             let run = buffer.loadUnaligned(fromByteOffset: at, as: ckpt_page_message.self).run
-            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES) else { fail(SystemError("a message that is none", errno: 71)); return [] }
+            guard run.pages > 0, run.pages <= UInt32(CKPT_RUN_PAGES), run.address % 4096 == 0, run.address < 1 << 47, Int(ckpt_run_base(run)) <= base?.files.count ?? 0 else {
+                fail(.damaged("a message of a writer that is none"))
+                return []
+            }
             let size = Self.head + (ckpt_run_base(run) == 0 ? Int(run.pages) * 4096 : 0)
             guard reach(at + size) else { break }
             at += size

@@ -78,43 +78,51 @@ extension Operation {
 
     /// What the leaders look up for us: the time left of POSIX timers, who gets the signals of descriptors, what their children have to tell.
     func recordTimers(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
+        var asked: [(process: ObservedProcess, owners: ArenaArray<ckpt_owner_query>, descriptors: [Int32], policies: ArenaArray<ckpt_policy_query>, addresses: [UInt64], children: AskedChildren)] = []
         for p in tree.live {
             let slot = segment.process(p.slot)
-            slot.pointee.timers_offset = try claim(p, p.timers.map { ckpt_timer_query(id: $0.id, overrun: 0, left: ckpt_itimerspec()) })
-            slot.pointee.timers_count = UInt32(p.timers.count)
-            let asked = p.descriptors.filter { $0.flags & SystemContent.pathOnly == 0 }
-            slot.pointee.owners_offset = try claim(p, asked.map { ckpt_owner_query(fd: $0.number, type: 0, pid: 0, signal: 0, is_socket: $0.isSocket ? 1 : 0, peer_pid: 0, peer_uid: 0, peer_gid: 0) })
-            slot.pointee.owners_count = UInt64(asked.count)
-            let mapped = p.mappings.filter { !$0.name.hasPrefix("[v") }
-            slot.pointee.policies_offset = try claim(p, mapped.map { ckpt_policy_query(address: $0.start, nodes: 0, mode: 0, error: 0) })
-            slot.pointee.policies_count = UInt64(mapped.count)
-            try askForChildren(p, tree)
+            let timers = try claim(p, p.timers.map { ckpt_timer_query(id: $0.id, overrun: 0, left: ckpt_itimerspec()) })
+            slot.pointee.timers_offset = timers.offset
+            slot.pointee.timers_count = UInt32(timers.count)
+            p.timerQueries = timers
+            let descriptors = p.descriptors.filter { $0.flags & SystemContent.pathOnly == 0 }
+            let owners = try claim(p, descriptors.map { ckpt_owner_query(fd: $0.number, type: 0, pid: 0, signal: 0, is_socket: $0.isSocket ? 1 : 0, peer_pid: 0, peer_uid: 0, peer_gid: 0) })
+            slot.pointee.owners_offset = owners.offset
+            slot.pointee.owners_count = UInt64(owners.count)
+            let addresses = p.mappings.filter { !$0.name.hasPrefix("[v") }.map(\.start)
+            let policies = try claim(p, addresses.map { ckpt_policy_query(address: $0, nodes: 0, mode: 0, error: 0) })
+            slot.pointee.policies_offset = policies.offset
+            slot.pointee.policies_count = UInt64(policies.count)
+            asked.append((p, owners, descriptors.map(\.number), policies, addresses, try askForChildren(p, tree)))
         }
         try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
-        for p in tree.live {
-            let slot = segment.process(p.slot)
-            let owners = ckpt_arena(segment.pointer, slot.pointee.owners_offset).assumingMemoryBound(to: ckpt_owner_query.self)
-            for i in 0..<Int(slot.pointee.owners_count) {
-                if owners[i].pid != 0 || owners[i].signal != 0 { p.owners[owners[i].fd] = owners[i] }
-                if owners[i].is_socket != 0 { p.peers[owners[i].fd] = owners[i] }
+        for (p, owners, descriptors, policies, addresses, children) in asked {
+            for (fd, owner) in zip(descriptors, owners.copy()) {
+                if owner.pid != 0 || owner.signal != 0 { p.owners[fd] = owner }
+                if owner.is_socket != 0 { p.peers[fd] = owner }
             }
-            let policies = ckpt_arena(segment.pointer, slot.pointee.policies_offset).assumingMemoryBound(to: ckpt_policy_query.self)
-            for i in 0..<Int(slot.pointee.policies_count) where policies[i].mode != 0 || policies[i].error != 0 { p.policies[policies[i].address] = policies[i] }
-            readChildren(p, tree)
+            for (address, policy) in zip(addresses, policies.copy()) where policy.mode != 0 || policy.error != 0 { p.policies[address] = policy }
+            children.read()
         }
     }
 
-    /// Copies an array into the arena; its offset.
-    func claim<T>(_ p: ObservedProcess, _ array: [T]) throws(CheckpointFailure) -> UInt64 {
-        if array.isEmpty { return 0 }
-        let size = UInt64(MemoryLayout<T>.stride * array.count)
-        do throws(SystemError) { try segment.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&segment.pointer.pointee.arena_used), count: size + 8) } catch {
+    /// Copies an array into the arena.
+    func claim<T>(_ p: ObservedProcess, _ array: [T]) throws(CheckpointFailure) -> ArenaArray<T> { try room(p) { () throws(SystemError) in try segment.claim(array) } }
+    /// Bytes that a leader fills.
+    func room(_ p: ObservedProcess, _ bytes: Int) throws(CheckpointFailure) -> ArenaArray<UInt8> { try room(p) { () throws(SystemError) in try segment.claim(zeroed: UInt8.self, max(bytes, 8)) } }
+    func room<T>(_ p: ObservedProcess, _ claim: () throws(SystemError) -> ArenaArray<T>?) throws(CheckpointFailure) -> ArenaArray<T> {
+        let place: ArenaArray<T>?
+        do throws(SystemError) { place = try claim() } catch {
             throw CheckpointFailure([problem(.system, segment.path, error.text, remedy: "free memory, or set CKPT_DIR to a folder with room before ckrun")])
         }
-        let at = ckpt_arena_claim(segment.pointer, size)
-        guard at != ~0 else { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "timers, descriptors, mappings, unread terminals or queued messages of more than the \(ckpt_arena_size() >> 20) MiB that a session has for them", remedy: "start parts of it as sessions of their own, or let it read what is unread")]) }
-        let target = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: T.self)
-        for (i, e) in array.enumerated() { target[i] = e }
-        return at
+        guard let place else { throw noRoom(p) }
+        return place
+    }
+    func noRoom(_ p: ObservedProcess) -> CheckpointFailure {
+        CheckpointFailure([problem(.refused, "pid \(p.pid)", "timers, descriptors, mappings, unread terminals or queued messages of more than the \(ckpt_arena_size() >> 20) MiB that a session has for them", remedy: "start parts of it as sessions of their own, or let it read what is unread")])
+    }
+    /// What a task has left in the segment can't be.
+    func damaged(_ what: String) -> CheckpointFailure {
+        CheckpointFailure([problem(.refused, "its shared memory says what the runtime does not write there: \(what)", remedy: "end the program of its user that writes there, and try again")])
     }
 }

@@ -64,6 +64,7 @@ final class PreCopy {
 public struct EarlyReport: Sendable {
     public var bytes: UInt64 = 0, lateBytes: UInt64 = 0     // read before the pause, and in it
     public var stops: [UInt64] = []                         // ns, each
+    var chainedBytes: UInt64 = 0                            // of what was read that is in the statefile
 }
 
 /// Some pages of a stretch, as many as are read at once.

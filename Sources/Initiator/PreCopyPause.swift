@@ -143,16 +143,16 @@ extension PreCopy.Member {
 
 extension Operation {
     /// The chain of a process begins with what was read early; what its snapshot has written follows.
-    func chainEarly(_ tree: ObservedTree, _ copy: PreCopy, _ draft: Draft) throws(SystemError) {
+    func chainEarly(_ tree: ObservedTree, _ copy: PreCopy, _ draft: Draft, _ chains: inout [Int: ChainHeads], _ written: inout [Int: [ckpt_run]]) throws(SystemError) {
         for (m, p) in try finishEarly(tree, copy, draft) {
-            let slot = p.map { segment.process($0.slot) }
-            let snapshot = try slot.map { s throws(SystemError) in try MemoryImage([draft.file], chain: s.pointee.runs) }
+            let snapshot = p.map { MemoryImage([draft.file], runs: written[$0.slot] ?? []) }
             for s in m.stretches { s.clear(draft.file, snapshot) }
-            guard let slot else { continue }
+            guard let slot = p?.slot else { continue }
             var runs: [ckpt_run] = []
             for s in m.stretches where s.isLive { runs += try s.finalRuns(draft.file) }
-            slot.pointee.runs = try draft.putChain(runs, before: slot.pointee.runs)
-            count(runs, slot)
+            chains[slot, default: ChainHeads()].own = try draft.putChain(runs, before: chains[slot]?.own ?? 0)
+            written[slot, default: []] += runs
+            count(runs)
         }
     }
 
@@ -165,7 +165,7 @@ extension Operation {
             var runs: [ckpt_run] = []
             for s in m.stretches where s.isLive { runs += try s.packedRuns() }
             found[UInt32(truncatingIfNeeded: p.slot)] = runs
-            count(runs, segment.process(p.slot))
+            count(runs)
         }
         return (found, stored)
     }
@@ -176,5 +176,5 @@ extension Operation {
         for m in copy.members.values { try m.finish(draft, since: copy.base) }
         return copy.members.values.map { m in (m, tree.live.first { copy.member($0) === m }) }
     }
-    private func count(_ runs: [ckpt_run], _ slot: UnsafeMutablePointer<ckpt_process>) { slot.pointee.bytes_done += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 } }
+    private func count(_ runs: [ckpt_run]) { report.early?.chainedBytes += runs.reduce(0) { $0 + UInt64($1.pages) * 4096 } }
 }

@@ -6,9 +6,9 @@ import CkptStatefile
 import CkptSystem
 
 extension Operation {
-    func fillTables(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan) {
+    func fillTables(_ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan, _ chains: [Int: ChainHeads]) throws(SystemError) {
         let tables = content.tables
-        for (i, p) in tree.processes.enumerated() { tables.processes.append(processRecord(p, i, tree, content, plan)) }
+        for (i, p) in tree.processes.enumerated() { tables.processes.append(try processRecord(p, i, tree, content, plan, chains[p.slot] ?? ChainHeads())) }
         tables.tree = treeRecord(tree, tables)
         namespaceRecords(tree, tables)
     }
@@ -31,7 +31,7 @@ extension Operation {
         return t
     }
 
-    private func processRecord(_ p: ObservedProcess, _ index: Int, _ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan) -> ckpt_process_record {
+    private func processRecord(_ p: ObservedProcess, _ index: Int, _ tree: ObservedTree, _ content: SystemContent, _ plan: MemoryPlan, _ chains: ChainHeads) throws(SystemError) -> ckpt_process_record {
         let tables = content.tables, key = ObjectIdentifier(p)
         var r = ckpt_process_record()
         r.pid = p.ownPid; r.pgid = p.group; r.sid = p.terminalSession
@@ -50,10 +50,10 @@ extension Operation {
         takeNamespaces(p, &r, tree, tables)
         r.wait_code = UInt16(p.uncollected.code); r.wait_signal = UInt16(truncatingIfNeeded: p.uncollected.signal)
         r.first_pending = UInt32(tables.pending.count)
-        addTasks(p, index, &r, tables)
+        try addTasks(p, index, &r, tables)
         (r.first_vma, r.vma_count) = pair(plan.vmaRange[key]); (r.first_fd, r.fd_count) = pair(content.fdRange[key])
-        addTimers(p, index, slot, &r, tables)
-        r.runs = slot.runs; r.shared_runs = slot.shared_runs
+        addTimers(p, index, &r, tables)
+        r.runs = chains.own; r.shared_runs = chains.shared
         r.session_address = plan.sessionAddress[key] ?? 0
         r.process_slot = UInt32(p.slot)
         for m in p.mappings {
@@ -99,7 +99,7 @@ extension Operation {
 
     private func pair(_ range: (first: Int, count: Int)?) -> (UInt32, UInt32) { (UInt32(range?.first ?? 0), UInt32(range?.count ?? 0)) }
 
-    private func addTasks(_ p: ObservedProcess, _ index: Int, _ r: inout ckpt_process_record, _ tables: Tables) {
+    private func addTasks(_ p: ObservedProcess, _ index: Int, _ r: inout ckpt_process_record, _ tables: Tables) throws(SystemError) {
         r.first_task = UInt32(tables.tasks.count)
         r.task_count = UInt32(p.tasks.count)
         let firstTask = tables.tasks.count
@@ -125,22 +125,24 @@ extension Operation {
             tables.tasks.append(t)
         }
         // Signals for the process first, then each task's own.
-        for o in ordered { for q in pendingSignals(o.slot) where q.shared != 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: ckpt_no_index(), info: q.info)) } }
+        let pending = try ordered.map { o throws(SystemError) in try pendingSignals(o.slot) }
+        for all in pending { for q in all where q.shared != 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: ckpt_no_index(), info: q.info)) } }
         r.pending_count = UInt32(tables.pending.count) - r.first_pending
-        for (i, o) in ordered.enumerated() {
+        for (i, all) in pending.enumerated() {
             tables.tasks[firstTask + i].first_pending = UInt32(tables.pending.count)
-            for q in pendingSignals(o.slot) where q.shared == 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: UInt32(firstTask + i), info: q.info)) }
+            for q in all where q.shared == 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: UInt32(firstTask + i), info: q.info)) }
             tables.tasks[firstTask + i].pending_count = UInt32(tables.pending.count) - tables.tasks[firstTask + i].first_pending
         }
     }
 
-    private func pendingSignals(_ slot: Int) -> [ckpt_pending] {
+    private func pendingSignals(_ slot: Int) throws(SystemError) -> [ckpt_pending] {
         var result: [ckpt_pending] = []
         let t = segment.task(slot).pointee
         var at = t.pending_offset
         for _ in 0..<t.pending_count {
-            guard at + UInt64(MemoryLayout<ckpt_pending>.size) <= ckpt_arena_size() else { break }
-            let q = ckpt_arena(segment.pointer, at).assumingMemoryBound(to: ckpt_pending.self).pointee
+            // Each has its own place.
+            if result.count > Int(ckpt_arena_size()) / MemoryLayout<ckpt_pending>.size { throw .damaged("more signals than there is room for") }
+            let q = try segment.arena(ckpt_pending.self, at: at)[0]
             result.append(q)
             if q.pad == 0 { break }
             at = UInt64(q.pad - 1) * 8
@@ -148,11 +150,10 @@ extension Operation {
         return result
     }
 
-    private func addTimers(_ p: ObservedProcess, _ index: Int, _ slot: ckpt_process, _ r: inout ckpt_process_record, _ tables: Tables) {
+    private func addTimers(_ p: ObservedProcess, _ index: Int, _ r: inout ckpt_process_record, _ tables: Tables) {
         r.first_timer = UInt32(tables.timers.count); r.timer_count = UInt32(p.timers.count)
-        if p.timers.isEmpty { return }
-        let queries = ckpt_arena(segment.pointer, slot.timers_offset).assumingMemoryBound(to: ckpt_timer_query.self)
-        for (i, t) in p.timers.enumerated() {
+        let queries = p.timerQueries?.copy() ?? []
+        for (i, t) in p.timers.enumerated() where i < queries.count {
             tables.timers.append(ckpt_timer_record(process: UInt32(index), id: t.id, clock: t.clock, overrun: queries[i].overrun, left: queries[i].left,
                                                    value: t.value, signo: t.signal, notify: t.notify, tid: t.tid, pad: 0))
         }

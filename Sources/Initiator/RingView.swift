@@ -14,7 +14,9 @@ struct RingView {
 
     private var parameters: ckpt_ring_parameters { note.parameters }
     private func has(_ operation: ckpt_ring_operation) -> Bool { note.registered & 1 << UInt64(operation.rawValue) != 0 }
-    private func word(_ offset: UInt32) -> UInt32 { contents.rings.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: Int(offset), as: UInt32.self) } }
+    /// Where the words lie the program says; what lies outside is none.
+    private func word(_ offset: UInt32) -> UInt32 { word(at: Int(offset)) }
+    private func word(at offset: Int) -> UInt32 { offset > contents.rings.count - 4 ? 0 : contents.rings.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self) } }
     private func found(_ what: ckpt_ring_found) -> Bool { note.found & what.rawValue != 0 }
 
     private func mask(_ name: String) -> UInt32 { UInt32(info[name].dropFirst(2), radix: 16) ?? 0 }       // "0x7"
@@ -74,6 +76,6 @@ struct RingView {
     /// A completion, read or not, that was not its operation's last (IORING_CQE_F_MORE, _NOTIF): the counts say nothing then.
     private var completesRepeatedly: Bool {
         let size = parameters.has(CKPT_RING_CQE32) ? 32 : 16, flagsAt = 12, repeated: UInt32 = 2 | 8
-        return (0..<Int(min(parameters.cq_entries, completed))).contains { word(parameters.cq.cqes + UInt32($0 * size + flagsAt)) & repeated != 0 }
+        return (0..<min(Int(parameters.cq_entries), Int(completed), contents.rings.count / size)).contains { word(at: Int(parameters.cq.cqes) + $0 * size + flagsAt) & repeated != 0 }
     }
 }

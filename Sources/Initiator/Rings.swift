@@ -19,12 +19,12 @@ struct RingNotes {
         var rings: [UInt64: (note: ckpt_ring_note, address: UInt64)] = [:], contexts: [UInt64: UInt64] = [:]
         for i in 0..<Int32(CKPT_RING_NOTES) {
             let note = ckpt_ring_note(notes, i)
-            rings[note.pointee.inode] = (note.pointee, address + UInt64(UnsafeRawPointer(note) - UnsafeRawPointer(notes)))
+            rings[note.pointee.inode] = (note.pointee, address &+ UInt64(UnsafeRawPointer(note) - UnsafeRawPointer(notes)))
         }
         for i in 0..<Int32(CKPT_CONTEXT_NOTES) { contexts[ckpt_context_note(notes, i).pointee.context] = ckpt_context_note(notes, i).pointee.submitted }
         indexes = (0..<Int32(CKPT_RING_INDEXES)).map { i in
             let n = ckpt_ring_index(notes, i)
-            return (n.pointee, address + UInt64(UnsafeRawPointer(n) - UnsafeRawPointer(notes)))
+            return (n.pointee, address &+ UInt64(UnsafeRawPointer(n) - UnsafeRawPointer(notes)))
         }
         indexesLost = notes.pointee.indexes_lost != 0
         self.rings = rings.filter { $0.key != 0 && $0.key != .max }
@@ -55,16 +55,16 @@ extension Operation {
         }
         if holders.isEmpty { return }
         tree.ringGeneration = barrier.generation
-        var places: [Int: UInt64] = [:]
+        var places: [Int: ArenaArray<UInt8>] = [:]
         for i in holders { places[i] = try room(tree.processes[i], MemoryLayout<ckpt_ring_notes>.size) }
         let addresses = try ask(tree, barrier, places.mapValues { [Ask(Int(CKPT_ASK_RING_NOTES), [], buffer: $0)] })
-        for (i, place) in places { tree.processes[i].ringNotes = RingNotes(arena(place, ckpt_ring_notes.self), address: UInt64(bitPattern: addresses[i]![0])) }
+        for (i, place) in places { tree.processes[i].ringNotes = try told { () throws(SystemError) in RingNotes(try place.pointer(to: ckpt_ring_notes.self), address: UInt64(bitPattern: addresses[i]![0])) } }
         try copyRings(tree, barrier, holders)
         try askContexts(tree, barrier, holders)
     }
 
     private func copyRings(_ tree: ObservedTree, _ barrier: Barrier, _ holders: [Int]) throws(CheckpointFailure) {
-        var questions: [Int: [Ask]] = [:], about: [(process: Int, inode: UInt64, at: Int, rings: UInt64, entries: UInt64)] = []
+        var questions: [Int: [Ask]] = [:], about: [(process: Int, inode: UInt64, at: Int, rings: ArenaArray<UInt8>, entries: ArenaArray<UInt8>)] = []
         for i in holders {
             let p = tree.processes[i]
             var seen: Set<UInt64> = []
@@ -82,15 +82,16 @@ extension Operation {
         let results = try ask(tree, barrier, questions)
         for a in about where results[a.process]![a.at] == 0 && results[a.process]![a.at + 1] == 0 {
             let p = tree.processes[a.process], parameters = p.ringNotes!.rings[a.inode]!.note.parameters
-            func bytes(_ at: UInt64, _ size: Int) -> [UInt8] { Array(UnsafeBufferPointer(start: arena(at, UInt8.self), count: size)) }
-            p.ringContents[a.inode] = RingContents(rings: bytes(a.rings, parameters.ringsSize), entries: bytes(a.entries, parameters.entriesSize))
+            p.ringContents[a.inode] = try told { () throws(SystemError) in
+                RingContents(rings: try a.rings.bytes(0, UInt64(parameters.ringsSize)), entries: try a.entries.bytes(0, UInt64(parameters.entriesSize)))
+            }
         }
     }
 }
 
 extension ObservedProcess {
     fileprivate func canRead(_ start: UInt64, _ size: Int) -> Bool {
-        mappings.contains { $0.start <= start && start + UInt64(size) <= $0.end && $0.protection & 1 != 0 && !$0.name.hasPrefix("anon_inode:") }
+        mappings.contains { $0.start <= start && start <= $0.end && UInt64(size) <= $0.end - start && $0.protection & 1 != 0 && !$0.name.hasPrefix("anon_inode:") }
     }
 }
 

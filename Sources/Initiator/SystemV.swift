@@ -43,16 +43,16 @@ private struct IPCCalls {
                       IPCCalls(kind: CKPT_IPC_SEMAPHORES, control: CKPT_SYS_semctl, highest: 19, stateByIndex: 20),
                       IPCCalls(kind: CKPT_IPC_QUEUE, control: CKPT_SYS_msgctl, highest: 12, stateByIndex: 13)]
     /// semctl(2) has the number of a semaphore before the command.
-    func call(_ id: Int64, _ command: Int64, buffer: UInt64) -> Ask { control == CKPT_SYS_semctl ? Ask(control, [id, 0, command], buffer: buffer) : Ask(control, [id, command], buffer: buffer) }
+    func call(_ id: Int64, _ command: Int64, buffer: ArenaArray<UInt8>) -> Ask { control == CKPT_SYS_semctl ? Ask(control, [id, 0, command], buffer: buffer) : Ask(control, [id, command], buffer: buffer) }
 }
 
-/// A question to a leader; `buffer`, an offset in the arena, is its last argument.
+/// A question to a leader; `buffer`, its room in the arena, is its last argument.
 struct Ask {
     var record = ckpt_ask()
-    init(_ number: Int, _ arguments: [Int64], buffer: UInt64? = nil, at: Int? = nil) {
+    init(_ number: Int, _ arguments: [Int64], buffer: ArenaArray<UInt8>? = nil, at: Int? = nil) {
         record.number = Int64(number)
         var all = arguments
-        if let buffer { record.relative = 1 << UInt32(at ?? all.count); all.insert(Int64(bitPattern: buffer), at: at ?? all.count) }
+        if let buffer { record.relative = 1 << UInt32(at ?? all.count); all.insert(Int64(bitPattern: buffer.offset), at: at ?? all.count) }
         for (i, a) in all.enumerated() { ckpt_ask_argument(&record, Int32(i)).pointee = a }
     }
 }
@@ -61,20 +61,25 @@ extension Operation {
     /// Lets the leaders of some processes make calls; their results, in the same order.
     func ask(_ tree: ObservedTree, _ barrier: Barrier, _ questions: [Int: [Ask]]) throws(CheckpointFailure) -> [Int: [Int64]] {
         if questions.isEmpty { return [:] }
+        var asked: [Int: ArenaArray<ckpt_ask>] = [:]
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             let slot = segment.process(p.slot), own = questions[i] ?? []
-            slot.pointee.asks_offset = try claim(p, own.map(\.record))
-            slot.pointee.asks_count = UInt64(own.count)
+            let records = try claim(p, own.map(\.record))
+            slot.pointee.asks_offset = records.offset
+            slot.pointee.asks_count = UInt64(records.count)
+            asked[i] = records
         }
         try barrier.run(CKPT_PHASE_ASK, expecting: tree.live.count, patience: options.patience) { "a leader that looks at System V IPC" }
-        return questions.reduce(into: [:]) { results, q in
-            let slot = segment.process(tree.processes[q.key].slot)
-            let records = ckpt_arena(segment.pointer, slot.pointee.asks_offset).assumingMemoryBound(to: ckpt_ask.self)
-            results[q.key] = (0..<q.value.count).map { records[$0].result }
-        }
+        return asked.mapValues { records in (0..<records.count).map { records[$0].result } }
     }
-    func room(_ p: ObservedProcess, _ bytes: Int) throws(CheckpointFailure) -> UInt64 { try claim(p, [UInt8](repeating: 0, count: max(bytes, 8))) }
-    func arena<T>(_ offset: UInt64, _ type: T.Type) -> UnsafeMutablePointer<T> { ckpt_arena(segment.pointer, offset).assumingMemoryBound(to: T.self) }
+    /// As many questions as objects have parts have room in the arena, or there are none: what the kernel told a leader may be anybody's word by now.
+    func requireRoom(_ p: ObservedProcess, questions count: UInt64) throws(CheckpointFailure) {
+        if count > ckpt_arena_size() / UInt64(MemoryLayout<ckpt_ask>.stride) { throw noRoom(p) }
+    }
+    /// What only a leader can have told us.
+    func told<T>(_ body: () throws(SystemError) -> T) throws(CheckpointFailure) -> T {
+        do throws(SystemError) { return try body() } catch { throw damaged(error.call) }
+    }
 
     func recordSystemV(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         for place in tree.ipcPlaces where mayHaveSystemV(tree, place) {
@@ -88,36 +93,44 @@ extension Operation {
     private func listSystemV(_ tree: ObservedTree, _ barrier: Barrier, _ place: IPCPlace) throws(CheckpointFailure) -> [ObservedIPC] {
         let i = tree.lister(place), p = tree.processes[i], number = p.namespace("ipc") ?? 0, size = 128, scratch = try room(p, size)
         let highest = try ask(tree, barrier, [i: IPCCalls.all.map { $0.call(0, $0.highest, buffer: scratch) }])[i]!
-        var questions: [Ask] = [], about: [(calls: IPCCalls, buffer: UInt64)] = []
+        var questions: [Ask] = [], about: [(calls: IPCCalls, buffer: ArenaArray<UInt8>)] = []
         for (calls, top) in zip(IPCCalls.all, highest) where top >= 0 {
+            try requireRoom(p, questions: UInt64(top))
             for index in 0...top {
                 let buffer = try room(p, size)
                 questions.append(calls.call(index, calls.stateByIndex, buffer: buffer)); about.append((calls, buffer))
             }
         }
         let ids = questions.isEmpty ? [] : try ask(tree, barrier, [i: questions])[i]!
-        return zip(about, ids).filter { $0.1 >= 0 }.map { about, id in
-            var o = observed(about.calls.kind, Int32(id), at: about.buffer)
+        var found: [ObservedIPC] = []
+        for (about, id) in zip(about, ids) where id >= 0 {
+            var o = try told { () throws(SystemError) in try observed(about.calls.kind, Int32(truncatingIfNeeded: id), at: about.buffer) }
             o.knowledge = ckpt_ipc_noted(segment.pointer, o.kind.rawValue, ckpt_ipc_object(number, o.id), ckpt_ipc_what(o.kind.rawValue, o.permission.key, o.size), UInt32(truncatingIfNeeded: o.changed))
             o.place = place.number; o.viewedFrom = place.pids; o.lister = i; o.reader = tree.reader(of: o.permission, place)
-            return o
+            found.append(o)
         }
+        return found
     }
 
-    private func observed(_ kind: ckpt_ipc_kind, _ id: Int32, at buffer: UInt64) -> ObservedIPC {
+    private func observed(_ kind: ckpt_ipc_kind, _ id: Int32, at buffer: ArenaArray<UInt8>) throws(SystemError) -> ObservedIPC {
+        // More than a machine has; sums of them stay numbers.
+        let mostBytes: UInt64 = 1 << 44, mostSemaphores: UInt64 = 1 << 16, mostMessages = ckpt_arena_size()
         switch kind {
         case CKPT_IPC_SEGMENT:
-            let s = arena(buffer, ckpt_segment_state.self).pointee
+            let s = try buffer.load(ckpt_segment_state.self)
+            if s.size > mostBytes { throw .damaged("\(s.size) bytes of System V shared memory") }
             var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.size, creator: s.creator, last: s.last, changed: s.changed, attachments: s.attachments)
             let removed: UInt32 = 0o1000, locked: UInt32 = 0o2000
             if s.permission.mode & removed != 0 { o.flags |= CKPT_IPC_REMOVED.rawValue }
             if s.permission.mode & locked != 0 { o.flags |= CKPT_IPC_LOCKED.rawValue }
             return o
         case CKPT_IPC_SEMAPHORES:
-            let s = arena(buffer, ckpt_semaphores_state.self).pointee
+            let s = try buffer.load(ckpt_semaphores_state.self)
+            if s.count > mostSemaphores { throw .damaged("\(s.count) semaphores in a set") }
             return ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.count, changed: s.changed, operated: max(s.operated, s.changed), mayBeUndone: s.operated != 0)
         default:
-            let s = arena(buffer, ckpt_queue_state.self).pointee
+            let s = try buffer.load(ckpt_queue_state.self)
+            if s.bytes > mostMessages || s.messages > mostMessages { throw .damaged("\(s.messages) messages in a queue") }
             var o = ObservedIPC(kind: kind, id: id, permission: s.permission, size: s.capacity, creator: s.sender, last: s.receiver, changed: s.changed)
             o.bytes = s.bytes; o.count = s.messages
             o.pids = (s.sent == 0 ? [] : [(s.sender, s.sent)]) + (s.received == 0 ? [] : [(s.receiver, s.received)])

@@ -10,8 +10,9 @@ private let ipcNoWait: Int64 = 0o4000, copyMessage: Int64 = 0o40000
 
 extension Operation {
     func readSemaphores(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        var questions: [Int: [Ask]] = [:], buffers: [Int: UInt64] = [:]
+        var questions: [Int: [Ask]] = [:], buffers: [Int: ArenaArray<UInt8>] = [:]
         let sets = tree.systemV.indices.filter { tree.systemV[$0].kind == CKPT_IPC_SEMAPHORES }
+        try requireRoom(tree.processes[tree.root], questions: sets.reduce(0) { $0 + tree.systemV[$1].size })
         for i in sets {
             let o = tree.systemV[i], id = Int64(o.id), values = try room(tree.processes[o.reader], Int(o.size) * 2)
             buffers[i] = values
@@ -23,8 +24,10 @@ extension Operation {
             let o = tree.systemV[i], count = Int(o.size), from = next[o.reader, default: 0], own = results[o.reader]![from...(from + count)]
             next[o.reader] = from + count + 1
             guard own.allSatisfy({ $0 >= 0 }) else { continue }        // not permitted: nobody of the tree uses it
-            let values = arena(buffers[i]!, UInt16.self)
-            tree.systemV[i].values = (0..<count).map { Int32(values[$0]) }
+            let buffer = buffers[i]!
+            tree.systemV[i].values = try told { () throws(SystemError) in
+                try buffer.bytes(0, UInt64(count) * 2).withUnsafeBytes { values in (0..<count).map { Int32(values.loadUnaligned(fromByteOffset: $0 * 2, as: UInt16.self)) } }
+            }
             tree.systemV[i].lastPids = own.dropFirst().map { Int32(truncatingIfNeeded: $0) }
             tree.systemV[i].pids = zip(tree.systemV[i].values, tree.systemV[i].lastPids).filter { $0.0 != 0 || $0.1 != 0 }.map { (pid: $0.1, time: o.operated) }
         }
@@ -34,6 +37,7 @@ extension Operation {
     func readAdjustments(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
         let sets = tree.systemV.indices.filter { tree.systemV[$0].mayBeUndone }
         if sets.isEmpty { return }
+        try requireRoom(tree.processes[tree.root], questions: sets.reduce(0) { $0 + tree.systemV[$1].size } * UInt64(tree.live.count))
         var questions: [Int: [Ask]] = [:]
         for (i, p) in tree.processes.enumerated() where !p.isZombie {
             let own = sets.filter { tree.systemV[$0].place == p.ipc }
@@ -48,8 +52,8 @@ extension Operation {
                     let value = results[i]![at]
                     at += 1
                     if value == 0 { continue }
-                    if value >= lowest { tree.systemV[s].adjustments.append((process: i, number: Int(number), value: Int32(value))); continue }
-                    let e = -(value + 65536)
+                    if value >= lowest && value <= Int64(CKPT_SEMAPHORE_LARGEST) { tree.systemV[s].adjustments.append((process: i, number: Int(number), value: Int32(value))); continue }
+                    let e = 0 &- (value &+ 65536)
                     if e == busy, tree.systemV[s].place == 0, !isInside(anyOf: tree.systemV[s].pids, tree) { continue }
                     if !mayNot.contains(e) { tree.refusals.add(pid: p.pid, "\(tree.systemV[s].name): its undo value can't be found out: \(SystemError("semop", errno: Int32(truncatingIfNeeded: e)).text)", "try again") }
                 }
@@ -58,7 +62,7 @@ extension Operation {
     }
 
     func readMessages(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
-        var questions: [Int: [Ask]] = [:], buffers: [Int: [UInt64]] = [:]
+        var questions: [Int: [Ask]] = [:], buffers: [Int: [ArenaArray<UInt8>]] = [:]
         let queues = tree.systemV.indices.filter { tree.systemV[$0].kind == CKPT_IPC_QUEUE && !tree.systemV[$0].isOutside && tree.systemV[$0].count > 0 }
         for i in queues {
             let o = tree.systemV[i]
@@ -76,12 +80,11 @@ extension Operation {
             next[o.reader] = from + Int(o.count)
             for (buffer, size) in zip(buffers[i]!, results[o.reader]![from..<(from + Int(o.count))]) {
                 guard size >= 0 else {
-                    tree.refusals.add(pid: tree.processes[o.reader].pid, "\(o.name): its messages can't be read: \(SystemError("msgrcv", errno: Int32(truncatingIfNeeded: -size)).text)",
+                    tree.refusals.add(pid: tree.processes[o.reader].pid, "\(o.name): its messages can't be read: \(SystemError("msgrcv", errno: Int32(truncatingIfNeeded: 0 &- size)).text)",
                                       "let its owner read it (IPC_SET)")
                     break
                 }
-                let bytes = UnsafeBufferPointer(start: arena(buffer + 8, UInt8.self), count: Int(size))
-                tree.systemV[i].messages.append((arena(buffer, Int64.self).pointee, Array(bytes)))
+                tree.systemV[i].messages.append(try told { () throws(SystemError) in (try buffer.load(Int64.self), try buffer.bytes(8, UInt64(size))) })
             }
         }
     }

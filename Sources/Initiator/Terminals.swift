@@ -22,6 +22,7 @@ enum TerminalDevice {
 
 /// A master, and one process that has it.
 private struct Master { var process: ObservedProcess, descriptor: ObservedDescriptor }
+private struct AskedTerminals { let process: ObservedProcess, masters: [Master], queries: ArenaArray<ckpt_terminal_query> }
 
 extension Operation {
     func recordTerminals(_ tree: ObservedTree, _ barrier: Barrier) throws(CheckpointFailure) {
@@ -29,18 +30,17 @@ extension Operation {
         let masters = findMasters(tree)
         refuseUnreachable(tree, masters, refusals)
         try refusals.check()
-        var leaders = 0
+        var asked: [AskedTerminals] = []
         for p in tree.live {
             let own = masters.filter { $0.process === p }
-            if own.isEmpty { continue }
-            leaders += 1
-            try ask(p, own, tree)
+            if !own.isEmpty { asked.append(try ask(p, own, tree)) }
         }
+        let leaders = asked.count
         // Short: between the two the terminals are empty, and an abort has to fill them again.
         try barrier.run(CKPT_PHASE_TERMINALS, expecting: leaders, patience: options.patience) { "a leader with pseudo-terminals" }
         onTerminalsTaken()
         try barrier.run(CKPT_PHASE_TERMINALS_BACK, expecting: leaders, patience: options.patience) { "a leader with pseudo-terminals" }
-        for p in tree.live { collect(p, masters.filter { $0.process === p }, tree, refusals) }
+        for a in asked { collect(a, tree, refusals) }
         try refusals.check()
         addOwnTerminal(tree)
         for i in tree.terminals.indices { tree.terminals[i].foreground = foregroundGroup(tree, tree.terminals[i]) }
@@ -82,29 +82,30 @@ extension Operation {
     }
 
     /// Room for everything that may be unread, before anybody reads.
-    private func ask(_ p: ObservedProcess, _ masters: [Master], _ tree: ObservedTree) throws(CheckpointFailure) {
-        let slot = segment.process(p.slot)
-        slot.pointee.terminals_offset = try claim(p, [UInt8](repeating: 0, count: MemoryLayout<ckpt_terminal_query>.stride * masters.count))
-        let queries = ckpt_arena(segment.pointer, slot.pointee.terminals_offset).assumingMemoryBound(to: ckpt_terminal_query.self)
+    private func ask(_ p: ObservedProcess, _ masters: [Master], _ tree: ObservedTree) throws(CheckpointFailure) -> AskedTerminals {
+        let slot = segment.process(p.slot), queries = try room(p) { () throws(SystemError) in try segment.claim(zeroed: ckpt_terminal_query.self, masters.count) }
+        slot.pointee.terminals_offset = queries.offset
         for (i, m) in masters.enumerated() {
-            queries[i].master = m.descriptor.number
-            queries[i].slave = slaves(of: m.descriptor.terminalIndex, p).first { $0.flags & 3 == 2 }?.number ?? -1
-            if tree.live.contains(where: { !slaves(of: m.descriptor.terminalIndex, $0).isEmpty }) { queries[i].state.flags = CKPT_TERMINAL_SLAVE_KNOWN.rawValue }
+            let query = queries.pointer(i)
+            query.pointee.master = m.descriptor.number
+            query.pointee.slave = slaves(of: m.descriptor.terminalIndex, p).first { $0.flags & 3 == 2 }?.number ?? -1
+            if tree.live.contains(where: { !slaves(of: m.descriptor.terminalIndex, $0).isEmpty }) { query.pointee.state.flags = CKPT_TERMINAL_SLAVE_KNOWN.rawValue }
         }
         slot.pointee.terminals_count = UInt64(masters.count)
+        return AskedTerminals(process: p, masters: masters, queries: queries)
     }
 
-    private func collect(_ p: ObservedProcess, _ masters: [Master], _ tree: ObservedTree, _ refusals: Refusals) {
-        if masters.isEmpty { return }
-        let queries = ckpt_arena(segment.pointer, segment.process(p.slot).pointee.terminals_offset).assumingMemoryBound(to: ckpt_terminal_query.self)
-        for (i, m) in masters.enumerated() {
-            let q = queries + i
+    private func collect(_ asked: AskedTerminals, _ tree: ObservedTree, _ refusals: Refusals) {
+        let p = asked.process
+        for (i, m) in asked.masters.enumerated() {
+            let q = asked.queries.pointer(i)
             if let (what, remedy) = words(for: q.pointee) {
                 refusals.add(pid: p.pid, fd: m.descriptor.number, "pseudo-terminal \(m.descriptor.terminalIndex): " + what, remedy)
                 continue
             }
             func bytes(_ from: UnsafeMutablePointer<UInt8>, _ count: UInt32, _ room: Int) -> [UInt8] { Array(UnsafeBufferPointer(start: from, count: min(Int(count), room))) }
-            var t = ObservedTerminal(device: TerminalDevice.slave(q.pointee.state.index), state: q.pointee.state)
+            let state = q.pointee.state
+            var t = ObservedTerminal(device: TerminalDevice.slave(state.index), state: state)
             t.output = bytes(ckpt_query_output(q), t.state.output_size, CKPT_TERMINAL_OUTPUT_ROOM)
             t.input = bytes(ckpt_query_input(q), t.state.input_size, CKPT_TERMINAL_INPUT_ROOM)
             t.late = bytes(ckpt_query_late(q), t.state.late_size, CKPT_TERMINAL_LATE_ROOM)

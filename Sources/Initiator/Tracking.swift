@@ -62,11 +62,11 @@ extension Operation {
     func busyPlaces(_ p: ObservedProcess) -> [(start: UInt64, end: UInt64)] {
         let below: UInt64 = 256 << 10, above: UInt64 = 16 << 10, runtime: UInt64 = 1 << 20
         var places: [(start: UInt64, end: UInt64)] = []
-        func add(_ start: UInt64, _ end: UInt64) { places.append((start & ~4095, (end &+ 4095) & ~4095)) }
+        func add(_ start: UInt64, _ end: UInt64) { if start < end && end < 1 << 47 { places.append((start & ~4095, (end &+ 4095) & ~4095)) } }
         for t in p.tasks {
-            let task = segment.task(t.slot)
-            add(task.pointee.resume_rsp &- below, max(task.pointee.ucontext, task.pointee.resume_rsp) &+ above)
-            add(task.pointee.rseq_address, task.pointee.rseq_address &+ UInt64(task.pointee.rseq_length))
+            let task = segment.task(t.slot).pointee
+            add(task.resume_rsp &- below, max(task.ucontext, task.resume_rsp) &+ above)
+            add(task.rseq_address, task.rseq_address &+ UInt64(task.rseq_length))
         }
         // Its variables lie behind what is mapped of its file, and may have joined what lies behind them.
         if let rip = p.tasks.first.map({ segment.task($0.slot).pointee.resume_rip }), let code = p.mappings.first(where: { $0.start <= rip && rip < $0.end }),

@@ -10,8 +10,9 @@ struct UndoHolder { var slot: Int, number: Int32 }
 final class OptionUndo {
     private let segment: Segment
     private let capacity = 4096
-    private var next: UInt32 = 0
-    private var fenced: [(file: File, entry: UnsafeMutablePointer<ckpt_undo>)] = []
+    private var entries: ArenaArray<ckpt_undo>?
+    private var used = 0, free: [Int] = []              // what the entries say may be anybody's word
+    private var fenced: [(file: File, entry: Int)] = []
     init(_ segment: Segment) { self.segment = segment }
 
     /// Sets an option while `body` runs, and then what was there before.
@@ -22,7 +23,7 @@ final class OptionUndo {
     /// `before`: what sets it back, where that is not what getsockopt(2) shows (SO_RCVBUF shows the double).
     func with<T>(_ file: File, _ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ value: Int32, before: [UInt8], _ body: () throws(SystemError) -> T) throws(SystemError) -> T {
         let entry = try note(holders, level, name, before)
-        defer { ckpt_store(&entry.pointee.state, CKPT_UNDO_DONE.rawValue) }
+        defer { giveBack(entry) }
         try file.setOption(level, name, value)
         defer { try? file.setOption(level, name, before) }
         return try body()
@@ -30,10 +31,9 @@ final class OptionUndo {
 
     /// Lets nothing into the socket any more, until its tasks are let go or this list goes: a filter that drops all.
     func fence(_ file: File, _ holders: [UndoHolder]) throws(SystemError) {
-        let detachFilter: Int32 = 27
         let entry = try note(holders, SocketLevel.socket, detachFilter, [0, 0, 0, 0])
         do throws(SystemError) { try file.dropWhatArrives() } catch {
-            ckpt_store(&entry.pointee.state, CKPT_UNDO_DONE.rawValue)
+            giveBack(entry)
             throw error
         }
         fenced.append((file, entry))
@@ -41,40 +41,42 @@ final class OptionUndo {
     /// Their sockets end behind the fence.
     func leaveFences() { fenced = [] }
     deinit {
-        for f in fenced where ckpt_cas(&f.entry.pointee.state, CKPT_UNDO_ACTIVE.rawValue, CKPT_UNDO_UNDER_WAY.rawValue) {
-            try? f.file.setOption(f.entry.pointee.level, f.entry.pointee.name, 0)
-            ckpt_store(&f.entry.pointee.state, CKPT_UNDO_DONE.rawValue)
+        guard let entries else { return }
+        for f in fenced where ckpt_cas(&entries.pointer(f.entry).pointee.state, CKPT_UNDO_ACTIVE.rawValue, CKPT_UNDO_UNDER_WAY.rawValue) {
+            try? f.file.setOption(SocketLevel.socket, detachFilter, 0)
+            ckpt_store(&entries.pointer(f.entry).pointee.state, CKPT_UNDO_DONE.rawValue)
         }
     }
 
     /// What is to be set back is in the segment before anything changes.
-    private func note(_ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ before: [UInt8]) throws(SystemError) -> UnsafeMutablePointer<ckpt_undo> {
-        let entry = try claim()
+    private func note(_ holders: [UndoHolder], _ level: Int32, _ name: Int32, _ before: [UInt8]) throws(SystemError) -> Int {
+        let (i, entry) = try claim()
         entry.pointee.level = level; entry.pointee.name = name; entry.pointee.size = UInt32(before.count)
         for (i, b) in before.prefix(Int(CKPT_UNDO_VALUE)).enumerated() { ckpt_undo_value(entry)[i] = b }
         let known = holders.filter { $0.slot >= 0 }.prefix(Int(CKPT_UNDO_HOLDERS))
         entry.pointee.holder_count = UInt32(known.count)
         for (i, h) in known.enumerated() { ckpt_undo_holder(entry, UInt32(i)).pointee = ckpt_undo_holder(process: UInt32(h.slot), fd: h.number) }
         ckpt_store(&entry.pointee.state, CKPT_UNDO_ACTIVE.rawValue)
-        ckpt_store(&segment.pointer.pointee.undo_count, next)
-        return entry
+        ckpt_store(&segment.pointer.pointee.undo_count, UInt32(used))
+        return i
     }
 
     /// One after the other is used again: an option is back before the next one changes, but changes may be nested.
-    private func claim() throws(SystemError) -> UnsafeMutablePointer<ckpt_undo> {
-        let s = segment.pointer
-        if next == 0 {
-            let size = UInt64(capacity * MemoryLayout<ckpt_undo>.stride)
-            try segment.allocate(at: UInt64(CKPT_OFFSET_ARENA) + ckpt_load64(&s.pointee.arena_used), count: size + 8)
-            let at = ckpt_arena_claim(s, size)
-            guard at != ~0 else { throw SystemError("session arena", errno: 12) }
-            s.pointee.undo_offset = at
+    private func claim() throws(SystemError) -> (Int, UnsafeMutablePointer<ckpt_undo>) {
+        if entries == nil {
+            entries = try segment.claim(roomFor: ckpt_undo.self, capacity)
+            if let entries { segment.pointer.pointee.undo_offset = entries.offset }
         }
-        for i in 0..<next where ckpt_load(&ckpt_undo_entry(s, i).pointee.state) == CKPT_UNDO_DONE.rawValue { return ckpt_undo_entry(s, i) }
-        guard Int(next) < capacity else { throw SystemError("session arena", errno: 12) }
-        next += 1
-        let entry = ckpt_undo_entry(s, next - 1)
-        entry.initialize(to: ckpt_undo())
-        return entry
+        guard let entries, !free.isEmpty || used < capacity else { throw SystemError("session arena", errno: 12) }
+        if let i = free.popLast() { return (i, entries.pointer(i)) }
+        used += 1
+        entries.pointer(used - 1).initialize(to: ckpt_undo())
+        return (used - 1, entries.pointer(used - 1))
+    }
+    private func giveBack(_ i: Int) {
+        if let entries { ckpt_store(&entries.pointer(i).pointee.state, CKPT_UNDO_DONE.rawValue) }
+        free.append(i)
     }
 }
+
+private let detachFilter: Int32 = 27

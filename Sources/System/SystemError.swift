@@ -7,7 +7,7 @@ public struct SystemError: Error, Equatable, Sendable {
     public let errno: Int32
     public init(_ call: String, errno: Int32) { self.call = call; self.errno = errno }
     public var text: String { String(cString: strerror(errno)) }
-    public static let noEntry = ENOENT, notPermitted = EPERM
+    public static let noEntry = ENOENT, notPermitted = EPERM, protocolError = EPROTO
     /// The limit of open files, ours or the machine's.
     public var isOutOfDescriptors: Bool { errno == EMFILE || errno == ENFILE }
 }
