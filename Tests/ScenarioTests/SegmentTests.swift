@@ -50,14 +50,16 @@ import Testing
                 try s.start([try s.installation.program("segment-target")] + program)
                 try s.waitUntilReady()
                 let scribbler = try s.spawn([try s.installation.program("segment-scribbler"), try segment(s)] + arguments, output: "scribbler.out", errors: "scribbler.err")
-                defer { kill(scribbler, SIGKILL); _ = Children.wait(scribbler, limit: 5) }
+                var isOver = false
+                func end() { if !isOver { kill(scribbler, SIGKILL); _ = Children.wait(scribbler, limit: 0.1) }; isOver = true }
+                defer { end() }
                 guard eventually(5, { read(s.path("scribbler.out")).contains("ready") }) else { throw Failure(read(s.path("scribbler.err"))) }
                 let file = s.path("spoilt.ckpt")
                 let result = try run([s.installation.ckptctl, "checkpoint", s.tag, "-q", "--timeout", "1", "-o", file], in: s.folder, environment: s.environment, limit: 20)
                 // It has IPC to remove.
-                kill(scribbler, SIGKILL)
+                end()
                 s.go()
-                _ = eventually(3) { s.hasEnded }
+                if eventually(3, { s.hasEnded }) { _ = try? s.wait() }
                 guard case .exited(let status) = result.status else { throw Failure("\(result)") }
                 if status == 0 {
                     let seen = try run([s.installation.ckptctl, "verify", file], in: s.folder, environment: s.environment)
