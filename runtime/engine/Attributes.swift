@@ -113,14 +113,23 @@ func enterDeletedFolder(_ i: Int) {
 private func changeFolder(_ i: Int) {
     let o = Int(processes[i].pointee.cwd)
     if objects[o].pointee.kind == CKPT_OBJECT_DELETED_FOLDER.rawValue { return }
-    let r = system(CKPT_SYS_chdir, int(relocated(bytes(objects[o].pointee.path))))
-    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("current folder: "); putObject(o, &l); l.put("put it back, or use --relocate OLD=NEW") } }
+    let r = isLed(o) ? withFile(o) { fd, _ in system(CKPT_SYS_fchdir, fd) } : system(CKPT_SYS_chdir, int(relocated(bytes(objects[o].pointee.path))))
+    guard r == 0 else { refuseFile(o, r) { l in putProcess(i, &l); l.put("current folder: "); putObject(o, &l); l.put("put it back, or use --relocate OLD=NEW") } }
 }
 private func changeRoot(_ i: Int) {
     let root = processes[i].pointee.root
     guard root != ckpt_no_index(), !equal(bytes(objects[root].pointee.path), to: "/") else { return }
-    let r = system(CKPT_SYS_chroot, int(relocated(bytes(objects[root].pointee.path))))
-    guard r == 0 else { refuse(r) { l in putProcess(i, &l); l.put("root folder: "); putObject(Int(root), &l); l.put("chroot; restart it as root") } }
+    let r = isLed(Int(root)) ? changeLedRoot(Int(root)) : system(CKPT_SYS_chroot, int(relocated(bytes(objects[root].pointee.path))))
+    guard r == 0 else { refuseFile(Int(root), r) { l in putProcess(i, &l); l.put("root folder: "); putObject(Int(root), &l); l.put("chroot; restart it as root") } }
+}
+
+private func changeLedRoot(_ root: Int) -> Int {
+    let here = system(CKPT_SYS_openat, -100, int(StaticString(".").cString), 0o12200000)
+    if here < 0 { return here }
+    var r = withFile(root) { fd, _ in system(CKPT_SYS_fchdir, fd) }
+    if r == 0 { r = system(CKPT_SYS_chroot, int(StaticString(".").cString)) }
+    _ = system(CKPT_SYS_fchdir, here); _ = ckpt_close(Int32(truncatingIfNeeded: here))
+    return r
 }
 
 /// A prctl(2) setting, only if it differs.

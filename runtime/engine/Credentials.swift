@@ -101,6 +101,24 @@ func leaveRights(_ user: UInt32, _ group: UInt32) -> Int {
     let r = setCapabilities(now), invalid = -1
     return r != 0 ? r : system(setFsuid, invalid) == Int(user) ? 0 : -1
 }
+/// With that user, group and supplementary groups as far as files are concerned, and without capabilities.
+func asUser(_ user: UInt32, _ group: UInt32, _ list: UnsafeMutablePointer<UInt32>?, _ count: Int, _ body: () -> Int) -> Int {
+    let setFsuid = 122, setFsgid = 123, getGroups = 115, unchanged = -1, before = currentCapabilities(), ours = (user: currentIds(false)[1], group: currentIds(true)[1])
+    let most = 65536, own = anonymous(UInt64(most) * 4), number = system(getGroups, most, int(own))
+    defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: own)), UInt64(most) * 4) }
+    var r = number < 0 ? number : system(CKPT_SYS_setgroups, count, Int(bitPattern: list)), less = before
+    if r < 0 { return r }
+    _ = system(setFsgid, Int(group)); _ = system(setFsuid, Int(user))
+    less.effective = 0
+    r = setCapabilities(less)
+    if r == 0 { r = system(setFsuid, unchanged) == Int(user) && system(setFsgid, unchanged) == Int(group) ? body() : -1 }
+    _ = setCapabilities(before)
+    _ = system(setFsgid, Int(ours.group)); _ = system(setFsuid, Int(ours.user))
+    _ = setCapabilities(before)
+    let back = system(CKPT_SYS_setgroups, number, int(own))
+    showOwnFiles()
+    return back < 0 ? back : r
+}
 private func raiseCapabilities() {
     var now = currentCapabilities()
     now.effective = now.permitted

@@ -32,7 +32,7 @@ func openDescription(_ d: Int) -> Int32 {
     if isFirstOfUnnamed(d, o) { fd = system(CKPT_SYS_fcntl, Int(objectFd[o].pointee), 1030, 0) }
     else if objectFd[o].pointee >= 0 { fd = Int(reopen(objectFd[o].pointee, flags, o)) }
     else { fd = openNamed(o, Int32(bitPattern: flags | 0o2000400)) }
-    guard fd >= 0 else { refuse(fd) { l in putObject(o, &l); l.put(objects[o].pointee.rdev == 0x500 ? "restart it from a terminal" : "cannot be opened") } }
+    guard fd >= 0 else { refuseFile(o, fd) { l in putObject(o, &l); l.put(objects[o].pointee.rdev == 0x500 ? "restart it from a terminal" : "cannot be opened") } }
     if objectFd[o].pointee >= 0 && flags & 0o10000000 == 0 { setFlags(Int32(truncatingIfNeeded: fd), r.flags) }     // opened again without blocking
     let number = Int32(truncatingIfNeeded: fd), kind = objects[o].pointee.kind
     let seekable = kind == CKPT_OBJECT_REGULAR.rawValue || kind == CKPT_OBJECT_DELETED.rawValue || kind == CKPT_OBJECT_MEMFD.rawValue || kind == CKPT_OBJECT_DIRECTORY.rawValue || kind == CKPT_OBJECT_PROC.rawValue
@@ -41,18 +41,6 @@ func openDescription(_ d: Int) -> Int32 {
         guard e == int(r.position) else { refuse(e) { l in putObject(o, &l); l.put("cannot be positioned at "); l.put(decimal: r.position) } }
     }
     return number
-}
-
-/// A program may open its file before the mode forbids that (git makes its packs so): for its owner the mode is another one for a moment.
-func openNamed(_ o: Int, _ flags: Int32) -> Int {
-    let path = path(of: o), chmod = 90, denied = -13
-    let r = ckpt_open(path, flags, 0)
-    if r != denied { return r }
-    let now = status(path: path)
-    guard now.result == 0, now.status.inode != 0, now.status.kind == 0o100000 || now.status.kind == 0o040000,
-          system(chmod, int(path), Int(now.status.mode & 0o7777 | (now.status.kind == 0o040000 ? 0o700 : 0o600))) == 0 else { return r }
-    defer { _ = system(chmod, int(path), Int(now.status.mode & 0o7777)) }
-    return ckpt_open(path, flags, 0)
 }
 
 /// The open file that O_TMPFILE gave shows that it did (F_GETFL): the first description is that one.

@@ -21,7 +21,8 @@ func addWatches(_ e: Int, _ fd: Int) {
 private func add(_ fd: Int, _ path: Text, _ mask: UInt32, _ wd: Int32, holder p: Int) -> Int {
     let notPermitted = -13, root: UInt32 = 0
     if p < 0 || currentIds(false)[1] != 0 || engine_uid(processes[p], 1).pointee == 0 { return addWatch(fd, path, mask, number: wd) }
-    let r = asUser(of: p) { addWatch(fd, path, mask, number: wd) }
+    let q = processes[p], count = Int(q.pointee.group_count)
+    let r = asUser(engine_uid(q, 1).pointee, engine_gid(q, 1).pointee, count > 0 ? groups[q.pointee.first_group] : nil, count) { addWatch(fd, path, mask, number: wd) }
     guard r == notPermitted, isRootAmongOthers, case .to(let file) = walkPath(path, from: nil, root: nil, links: false, to: .file, { $0 == root }) else { return r }
     _ = ckpt_close(file)
     return addWatch(fd, path, mask, number: wd)
@@ -33,20 +34,6 @@ private func holder(of e: Int) -> Int {
     }
     return -1
 }
-/// With the user, the group and the supplementary groups of a process, as far as files are concerned.
-private func asUser(of p: Int, _ body: () -> Int) -> Int {
-    let setUser = 122, setGroup = 123, getGroups = 115, setGroups = 116, most = 65536
-    let list = anonymous(UInt64(most) * 4), mine = system(getGroups, most, int(list)), count = Int(processes[p].pointee.group_count)
-    defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: list)), UInt64(most) * 4) }
-    var r = mine < 0 ? mine : system(setGroups, count, count == 0 ? 0 : int(UnsafeRawPointer(groups[processes[p].pointee.first_group])))
-    if r < 0 { return r }
-    _ = system(setGroup, Int(engine_gid(processes[p], 1).pointee)); _ = system(setUser, Int(engine_uid(processes[p], 1).pointee))
-    r = system(setUser, -1) == Int(engine_uid(processes[p], 1).pointee) ? body() : -1
-    _ = system(setUser, Int(currentIds(false)[1])); _ = system(setGroup, Int(currentIds(true)[1]))
-    let back = system(setGroups, mine, int(list))
-    return back < 0 ? back : r
-}
-
 /// While /proc shows our descriptors: one of the tree's own hides that (PidNamespaces.swift).
 func fillQueues() {
     let kept = CKPT_EVENT_UNREAD.rawValue, overflowed = CKPT_EVENT_OVERFLOW.rawValue

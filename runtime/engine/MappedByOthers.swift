@@ -12,8 +12,8 @@ func refuseUsedOutside(_ i: Int) {
 }
 
 /// The first process that maps the file below /dev/shm that has this name now; 0: none that may be looked at.
-func processMapping(_ path: Text) -> Int32 {
-    let inode = status(path: path).status.inode
+func processMapping(_ i: Int) -> Int32 {
+    let inode = status(of: i).status.inode
     let entries = UnsafeMutableRawPointer(bitPattern: UInt(state.pointee.copy))!, capacity = 32768
     let folder = ckpt_open(StaticString("/proc").cString, 0o2200000, 0)
     guard folder >= 0 else { return 0 }

@@ -32,11 +32,12 @@ private func clearMemory() {
 }
 
 func refuseVma(_ v: Int, _ r: Int, _ what: StaticString) -> Never {
-    refuse(r) { l in
-        putThisProcess(&l); l.put("memory at 0x"); l.put(hex: vmas[v].pointee.start)
-        if vmas[v].pointee.name != 0 { l.put(" ("); l.put(text: bytes(vmas[v].pointee.name)); l.put(")") }
-        l.put(": "); l.put(what)
-    }
+    refuse(r) { l in putVma(v, what, &l) }
+}
+private func putVma(_ v: Int, _ what: StaticString, _ l: inout Line) {
+    putThisProcess(&l); l.put("memory at 0x"); l.put(hex: vmas[v].pointee.start)
+    if vmas[v].pointee.name != 0 { l.put(" ("); l.put(text: bytes(vmas[v].pointee.name)); l.put(")") }
+    l.put(": "); l.put(what)
 }
 
 func has(_ v: Int, _ flag: ckpt_vma_flags) -> Bool { vmas[v].pointee.flags & flag.rawValue != 0 }
@@ -109,7 +110,7 @@ private func fileToMap(_ v: Int, write: Bool) -> Int32 {
     let r: Int
     if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, UInt32(bitPattern: flags), o)) }
     else { r = openNamed(o, flags) }
-    guard r >= 0 else { refuseVma(v, r, "its file cannot be opened") }
+    guard r >= 0 else { refuseFile(o, r) { l in putVma(v, "its file cannot be opened", &l) } }
     s.pointee.mapped_fd = lift(Int32(truncatingIfNeeded: r), "mapped file")
     s.pointee.mapped_object = UInt32(o)
     s.pointee.mapped_write = write ? 1 : 0

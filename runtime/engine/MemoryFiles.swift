@@ -34,6 +34,11 @@ func makeNamedObjects() {
 
 private let deletedMark: StaticString = " (deleted)"
 
+/// The path at which an object is looked for, or made again.
+func pathToFind(_ i: Int) -> Text {
+    let kind = objects[i].pointee.kind
+    return kind == CKPT_OBJECT_DELETED.rawValue || kind == CKPT_OBJECT_DELETED_FOLDER.rawValue ? Text(withoutMark(i)) : pathInside(i)
+}
 /// A path without the kernel's mark, in the state's path buffer.
 private func withoutMark(_ i: Int) -> UnsafeMutablePointer<CChar> {
     let out = engine_path()
@@ -45,19 +50,37 @@ private func withoutMark(_ i: Int) -> UnsafeMutablePointer<CChar> {
 
 /// A deleted file is made again under its name and deleted again; where that is impossible it is an unnamed file of its folder, or a memfd.
 private func makeDeleted(_ i: Int) {
+    _ = isLed(i)        // uses the path's buffer
     let path = withoutMark(i)
     if objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0, let unnamed = makeUnnamed(i, path) { return keep(i, unnamed) }
     let o = objects[i].pointee
-    var fd = owned(by: o) { ckpt_open(Text(path), 0o2000302, 0o600) }
-    if fd >= 0 { _ = system(CKPT_SYS_unlink, int(path)) } else {
+    var fd = makeAndRemove(i, Text(path))
+    if fd < 0 {
         var n = length(Text(path))
         while n > 1 && path[n - 1] != 47 { n -= 1 }
         path[n] = 0
-        fd = owned(by: o) { ckpt_open(Text(path), 0o2000002 | 0o20200000, 0o600) }
+        fd = make(i, Text(path)) { ckpt_open(Text(path), 0o2000002 | 0o20200000, 0o600) }
         if fd < 0 { fd = owned(by: o) { system(CKPT_SYS_memfd_create, int(StaticString("deleted").cString), 1) } }
     }
     guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("deleted file: cannot be made again") } }
     keep(i, fd)
+}
+
+private func make(_ i: Int, _ path: Text, _ body: () -> Int) -> Int { isLed(i) ? asMaker(of: i, at: path, body) : owned(by: objects[i].pointee, body) }
+private func makeAndRemove(_ i: Int, _ path: Text) -> Int {
+    let fd = make(i, path) {
+        let fd = ckpt_open(path, 0o2000302, 0o600)
+        if fd >= 0 { _ = system(CKPT_SYS_unlink, int(path)) }
+        return fd
+    }
+    return withoutName(i, fd)
+}
+/// Whose the folder is may have given it another name meanwhile: then it is no file of the tree's alone, which gets its owner and mode.
+private func withoutName(_ i: Int, _ fd: Int) -> Int {
+    guard fd >= 0, isLed(i), status(fd: Int32(truncatingIfNeeded: fd)).links != 0 else { return fd }
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
+    let taken = -17
+    return taken
 }
 
 /// Made by O_TMPFILE once more: the program may still give it a name.
@@ -69,20 +92,24 @@ private func makeUnnamed(_ i: Int, _ path: UnsafeMutablePointer<CChar>) -> Int? 
     let last = path[n]
     path[n] = 0
     let flags = descriptions[first].pointee.flags & ~0o2023700          // O_CREAT and its like, O_ASYNC, O_CLOEXEC, O_APPEND
-    let r = owned(by: objects[i].pointee) { ckpt_open(Text(path), Int32(bitPattern: flags | 0o2000000), 0o600) }
+    let r = make(i, Text(path)) { ckpt_open(Text(path), Int32(bitPattern: flags | 0o2000000), 0o600) }
     path[n] = last
     return r >= 0 ? r : nil
 }
 
 /// A folder that had been removed: made and removed again.  Nothing can be in it.
 private func makeDeletedFolder(_ i: Int) {
-    let path = withoutMark(i)
-    var r = system(CKPT_SYS_mkdir, int(path), 0o700)
-    if r == -17 { r = nearbyFolder(path) }
-    guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("removed folder: cannot be made again; make the one that it was in, or use --relocate OLD=NEW") } }
-    let fd = ckpt_open(Text(path), 0o2200000, 0)
-    _ = system(84, int(path))
-    guard fd >= 0 else { refuse(fd) { l in putObject(i, &l); l.put("removed folder: cannot be opened") } }
+    _ = isLed(i)        // uses the path's buffer
+    let path = withoutMark(i), rmdir = 84
+    let fd = withoutName(i, asMaker(of: i, at: Text(path)) {
+        var r = system(CKPT_SYS_mkdir, int(path), 0o700)
+        if r == -17 { r = nearbyFolder(path) }
+        if r != 0 { return r }
+        r = ckpt_open(Text(path), 0o2200000, 0)
+        _ = system(rmdir, int(path))
+        return r
+    })
+    guard fd >= 0 else { refuseFile(i, fd) { l in putObject(i, &l); l.put("removed folder: cannot be made again; make the one that it was in, or use --relocate OLD=NEW") } }
     objectFd[i].pointee = lift(Int32(truncatingIfNeeded: fd), "folder of the tree")
 }
 

@@ -62,13 +62,18 @@ func openPlace(_ folder: Int, _ path: Text, followsLinks: Bool = false, belowOnl
 }
 
 /// The number of the mount in which an open file lies.
-func mountNumber(_ fd: Int32) -> Int32 { statx(fd).map { Int32(truncatingIfNeeded: $0[18]) } ?? -1 }
+func mountNumber(_ fd: Int32) -> Int32 { statx(fd, askMount).map { Int32(truncatingIfNeeded: $0[18]) } ?? -1 }
 /// Is that what is mounted there, and not merely a folder?
-func isMountRoot(_ fd: Int32) -> Bool { statx(fd).map { $0[1] & 0x2000 != 0 } ?? false }
-private func statx(_ fd: Int32) -> InlineArray<32, UInt64>? {
+func isMountRoot(_ fd: Int32) -> Bool { statx(fd, askMount).map { $0[1] & 0x2000 != 0 } ?? false }
+/// When a file was made, in ns; nil: its file system does not know.
+func birth(_ fd: Int32) -> UInt64? {
+    guard let s = statx(fd, askBirth), s[0] & UInt64(askBirth) != 0 else { return nil }
+    return s[10] &* 1_000_000_000 &+ (s[11] & 0xffff_ffff)
+}
+private let askMount = 0x1000, askBirth = 0x800
+private func statx(_ fd: Int32, _ asked: Int) -> InlineArray<32, UInt64>? {
     var words = InlineArray<32, UInt64>(repeating: 0)
-    let askMount = 0x1000
-    let r = withUnsafeMutableBytes(of: &words) { system(CKPT_SYS_statx, Int(fd), int(StaticString("").cString), emptyPath, askMount, int($0.baseAddress!)) }
+    let r = withUnsafeMutableBytes(of: &words) { system(CKPT_SYS_statx, Int(fd), int(StaticString("").cString), emptyPath, asked, int($0.baseAddress!)) }
     return r == 0 ? words : nil
 }
 

@@ -46,6 +46,7 @@ func reserveDescriptors() {
 func putObject(_ o: Int, _ l: inout Line) { l.put("file "); l.put(text: bytes(objects[o].pointee.path)); l.put(": ") }
 
 func checkObjects() {
+    if state.pointee.objects_place == 0 { forgetLeads() }
     for i in 0..<objects.count where isOfThisPlace(i) {
         switch objects[i].pointee.kind {
         case CKPT_OBJECT_REGULAR.rawValue: refuseUsedOutside(i); if !checkSaved(i) { checkRegular(i) }
@@ -60,32 +61,31 @@ func checkObjects() {
 }
 
 private func checkKind(_ i: Int, _ kind: UInt32, _ name: StaticString) {
-    let st = status(path: path(of: i))
+    let st = status(of: i)
     guard st.result == 0 else { refuseMissing(i, st.result) }
     guard st.status.kind == kind else { refuse(.systemCall) { l in putObject(i, &l); l.put("no longer "); l.put(name); l.put("; put it back, or use --relocate OLD=NEW") } }
 }
 /// Opened with O_PATH: the name itself, which may be a symbolic link.
 private func checkName(_ i: Int) {
-    let st = anchors[i].pointee >= 0 ? (result: 0, status: status(fd: anchors[i].pointee)) : status(path: path(of: i), follow: false), kind = objects[i].pointee.mode & 0o170000
+    let st = anchors[i].pointee >= 0 ? (result: 0, status: status(fd: anchors[i].pointee)) : status(of: i, follow: false), kind = objects[i].pointee.mode & 0o170000
     guard st.result == 0 else { refuseMissing(i, st.result) }
     guard st.status.kind == kind else { refuse(.systemCall) { l in putObject(i, &l); l.put("another kind of file than at the checkpoint; put it back, or use --relocate OLD=NEW") } }
 }
 private func checkDevice(_ i: Int) {
     checkKind(i, 0o020000, "a character device")
-    let st = status(path: path(of: i))
+    let st = status(of: i)
     guard st.status.rdev == objects[i].pointee.rdev || st.status.kind != 0o020000 else {
         refuse(.systemCall) { l in putObject(i, &l); l.put("another device than at the checkpoint; use --relocate OLD=NEW") }
     }
 }
 private func refuseMissing(_ i: Int, _ r: Int) -> Never {
-    refuse(.systemCall) { l in putObject(i, &l); putError(r, &l); l.put("; put it back, or use --relocate OLD=NEW") }
+    refuseFile(i, r, or: { l in putObject(i, &l); putError(r, &l); l.put("; put it back, or use --relocate OLD=NEW") }) { l in putObject(i, &l); l.put("cannot be found") }
 }
 
 /// A regular file must be what it was: a mapped one in build-id, or size and time; a written one in size; any other in size and time.
 private func checkRegular(_ i: Int) {
     let o = objects[i]
-    let path = path(of: i)
-    let st = status(path: path)
+    let st = status(of: i)
     let stored = o.pointee.flags & CKPT_OBJECT_SELF_CONTAINED.rawValue != 0
     if st.result != 0 || st.status.kind != 0o100000 {
         if stored { makeMemoryFile(i); return }
@@ -93,7 +93,7 @@ private func checkRegular(_ i: Int) {
         refuse(.systemCall) { l in putObject(i, &l); l.put("no longer a regular file; put it back, or use --relocate OLD=NEW") }
     }
     if o.pointee.flags & CKPT_OBJECT_MAPPED.rawValue != 0 && o.pointee.written == 0 {
-        if unchanged(i, path, st.status) { return }
+        if unchanged(i, st.status) { return }
         if stored { makeMemoryFile(i); return }
         if state.pointee.files == ENGINE_FILES_KEEP.rawValue && o.pointee.build_id_size == 0 { return }
         refuse(.systemCall) { l in
@@ -101,13 +101,13 @@ private func checkRegular(_ i: Int) {
             l.put("mapped by the program and changed since the checkpoint; put the old version back, use --relocate OLD=NEW, or take checkpoints with --self-contained")
         }
     }
-    if o.pointee.written != 0 { checkWritten(i, path, st.status.size); return }
-    if o.pointee.flags & CKPT_OBJECT_OPENED.rawValue != 0 && state.pointee.files != ENGINE_FILES_KEEP.rawValue && !unchanged(i, path, st.status) {
+    if o.pointee.written != 0 { checkWritten(i, st.status.size); return }
+    if o.pointee.flags & CKPT_OBJECT_OPENED.rawValue != 0 && state.pointee.files != ENGINE_FILES_KEEP.rawValue && !unchanged(i, st.status) {
         refuse(.systemCall) { l in putObject(i, &l); l.put("changed since the checkpoint; put the old version back, use --relocate OLD=NEW, or --files keep") }
     }
 }
 
-private func checkWritten(_ i: Int, _ path: Text, _ size: UInt64) {
+private func checkWritten(_ i: Int, _ size: UInt64) {
     let o = objects[i]
     if size == o.pointee.size || state.pointee.files == ENGINE_FILES_KEEP.rawValue { return }
     guard state.pointee.files == ENGINE_FILES_TRUNCATE.rawValue else {
@@ -117,17 +117,17 @@ private func checkWritten(_ i: Int, _ path: Text, _ size: UInt64) {
             l.put("; put the old version back, or use --files keep or --files truncate")
         }
     }
-    // truncate(2)
-    let r = system(76, int(path), int(o.pointee.size))
-    guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be truncated") } }
+    let toWrite: Int32 = 0o2000001, fd = openFile(i, toWrite), r = fd < 0 ? fd : system(CKPT_SYS_ftruncate, fd, int(o.pointee.size))
+    guard r == 0 else { refuseFile(i, r) { l in putObject(i, &l); l.put("cannot be truncated") } }
+    _ = ckpt_close(Int32(truncatingIfNeeded: fd))
 }
 
 /// Mapped by processes and what it was: a template maps it once for all branches.
 func isAsMapped(_ i: Int) -> Bool {
     let special = CKPT_OBJECT_SAVED.rawValue | CKPT_OBJECT_USED_OUTSIDE.rawValue
     guard objects[i].pointee.kind == CKPT_OBJECT_REGULAR.rawValue, objects[i].pointee.written == 0, objects[i].pointee.flags & special == 0 else { return false }
-    let path = path(of: i), st = status(path: path)
-    guard st.result == 0, st.status.kind == 0o100000, unchanged(i, path, st.status) else { return false }
+    let st = status(of: i)
+    guard st.result == 0, st.status.kind == 0o100000, unchanged(i, st.status) else { return false }
     seenFiles[i].pointee = engine_seen(inode: st.status.inode, seconds: st.status.words[13], nanoseconds: st.status.words[14])
     return true
 }
@@ -138,18 +138,18 @@ private func wasSeen(_ i: Int, _ st: FileStatus) -> Bool {
 }
 
 /// Files of /proc and /sys have no size, and a time that says nothing.
-private func unchanged(_ i: Int, _ path: Text, _ st: FileStatus) -> Bool {
+private func unchanged(_ i: Int, _ st: FileStatus) -> Bool {
     let o = objects[i]
     if state.pointee.warm != 0 && wasSeen(i, st) { return true }
     guard st.size == o.pointee.size else { return false }
-    if o.pointee.build_id_size > 0 { return buildIdMatches(i, path) }
+    if o.pointee.build_id_size > 0 { return buildIdMatches(i) }
     if st.size == 0 { return true }
     return st.mtimeSec == o.pointee.mtime_sec && st.mtimeNsec == o.pointee.mtime_nsec
 }
 
 /// Compares the GNU build-id note of an ELF file.
-private func buildIdMatches(_ i: Int, _ path: Text) -> Bool {
-    let r = ckpt_open(path, 0o2000000, 0)
+private func buildIdMatches(_ i: Int) -> Bool {
+    let r = openFile(i, 0o2000000)
     guard r >= 0 else { return false }
     let fd = Int32(truncatingIfNeeded: r)
     defer { _ = ckpt_close(fd) }

@@ -35,11 +35,11 @@ func owner(_ o: FileOwner, of i: Int, at path: Text, to end: PathEnd = .folder) 
 }
 
 /// Whether somebody else than root may let it lead elsewhere, also by making what is not there yet.
-private func mayBeLed(_ path: Text, to end: PathEnd) -> Bool {
+func mayBeLed(_ path: Text, to end: PathEnd) -> Bool {
     var copy = InlineArray<4096, CChar>(repeating: 0)
     return withUnsafeMutableBytes(of: &copy) { b in
         let text = b.baseAddress!.assumingMemoryBound(to: CChar.self), root = idHere(0, isGroup: 0), slash: CChar = 47, noEntry = -2
-        var n = length(path), isWhole = true
+        var n = length(path), isWhole = true, end = end
         guard n < 4096 else { return true }
         memcpyBytes(b.baseAddress!, UnsafeRawPointer(path), n + 1)
         while true {
@@ -49,6 +49,8 @@ private func mayBeLed(_ path: Text, to end: PathEnd) -> Bool {
                 _ = ckpt_close(fd)
                 return !isWhole && isOpen
             case .failed(noEntry) where end == .folder: break
+            // Not even a link is there.
+            case .failed(noEntry) where status(path: Text(text), follow: false).result == noEntry: end = .folder; isWhole = false; continue
             default: return true
             }
             while n > 0 && text[n - 1] != slash { n -= 1 }

@@ -76,9 +76,9 @@ func setFlags(_ fd: Int32, _ flags: UInt32) { _ = system(CKPT_SYS_fcntl, Int(fd)
 
 /// While it is filled a FIFO has a reader, so that what is written stays in it, and a writer, so that no open waits for one.
 private func openFifo(_ i: Int) {
-    let r = hasLostName(i) ? anchors[i].pointee >= 0 ? Int(anchors[i].pointee) : makeNameless(i) : ckpt_open(path(of: i), 0o2004000, 0)
-    guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be opened") } }
-    let reader = lift(Int32(truncatingIfNeeded: r), "FIFO"), writer = reopen(reader, writeOnly, i)
+    let r = hasLostName(i) ? anchors[i].pointee >= 0 ? Int(anchors[i].pointee) : makeNameless(i) : openFile(i, 0o2004000)
+    guard r >= 0 else { refuseFile(i, r) { l in putObject(i, &l); l.put("cannot be opened") } }
+    let reader = lift(Int32(truncatingIfNeeded: r), "FIFO"), writer = isLed(i) && !hasLostName(i) ? openEnd(i, writeOnly) : reopen(reader, writeOnly, i)
     setSize(i, writer)
     fill(i, writer)
     for d in 0..<descriptions.count where descriptions[d].pointee.object == i && descriptions[d].pointee.no_hangup == 0 { openEnd(d, i, reader) }
@@ -90,19 +90,21 @@ private func openFifo(_ i: Int) {
 }
 private func openEnd(_ d: Int, _ i: Int, _ reader: Int32) {
     let flags = descriptions[d].pointee.flags
-    if hasLostName(i) { descriptionFd[d].pointee = reopen(reader, flags, i) } else {
-        let o = ckpt_open(path(of: i), Int32(bitPattern: flags & reopenable | 0o2004000), 0)
-        guard o >= 0 else { refuse(o) { l in putObject(i, &l); l.put("cannot be opened") } }
-        descriptionFd[d].pointee = lift(Int32(truncatingIfNeeded: o), "FIFO")
-    }
+    descriptionFd[d].pointee = hasLostName(i) ? reopen(reader, flags, i) : openEnd(i, flags)
     setFlags(descriptionFd[d].pointee, flags)
+}
+private func openEnd(_ i: Int, _ flags: UInt32) -> Int32 {
+    let r = openFile(i, Int32(bitPattern: flags & reopenable | 0o2004000))
+    guard r >= 0 else { refuseFile(i, r) { l in putObject(i, &l); l.put("cannot be opened") } }
+    return lift(Int32(truncatingIfNeeded: r), "FIFO")
 }
 
 func hasLostName(_ i: Int) -> Bool { objects[i].pointee.flags & CKPT_OBJECT_UNNAMED.rawValue != 0 }
 
 /// A FIFO that was removed while it was open: made where it was if that is possible, else among the sessions, and removed again.
 func makeNameless(_ i: Int) -> Int {
-    let r = makeAndRemove(pathInside(i), in: -100, objects[i].pointee)
+    _ = isLed(i)        // uses the path's buffer
+    let path = pathInside(i), r = asMaker(of: i, at: path) { makeAndRemove(path, in: -100, objects[i].pointee) }
     if r >= 0 { return r }
     var l = Line()
     l.put("fifo-"); l.put(decimal: UInt64(ckpt_getpid()))

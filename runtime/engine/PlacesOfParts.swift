@@ -132,12 +132,14 @@ private func isDetached(_ o: Int) -> Bool { objects[o].pointee.flags & CKPT_OBJE
 
 private func anchorObjects() {
     for o in 0..<objects.count where isOfThisPlace(o) && !isDetached(o) {
+        // What the tree has mounted itself others can't reach.
+        noteLead(o, objects[o].pointee.flags & CKPT_OBJECT_INHERITED.rawValue != 0 && isRootAmongOthers && mayBeLed(pathToFind(o), to: .file))
         switch objects[o].pointee.kind {
         case CKPT_OBJECT_REGULAR.rawValue, CKPT_OBJECT_DIRECTORY.rawValue, CKPT_OBJECT_DEVICE.rawValue, CKPT_OBJECT_PATH.rawValue: break
         case CKPT_OBJECT_FIFO.rawValue where !hasLostName(o): break
         default: continue
         }
-        let path = pathInside(o), r = openPlace(-100, path, followsLinks: path != bytes(objects[o].pointee.path))
+        let path = pathInside(o), r = find(o) { openPlace(-100, path, followsLinks: path != bytes(objects[o].pointee.path)) }.fd
         if r >= 0 { anchors[o].pointee = lift(Int32(truncatingIfNeeded: r), "file of a part of the tree") }
     }
 }

@@ -62,8 +62,8 @@ private func restoreLayout(_ i: Int) {
 }
 private func openExe(_ o: Int) -> Int32 {
     let r: Int
-    if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, 0, o)) } else { r = ckpt_open(path(of: o), 0o2000000, 0) }
-    guard r >= 0 else { refuse(r) { l in putThisProcess(&l); putObject(o, &l); l.put("its program cannot be opened") } }
+    if objectFd[o].pointee >= 0 { r = Int(reopen(objectFd[o].pointee, 0, o)) } else { r = openFile(o, 0o2000000) }
+    guard r >= 0 else { refuseFile(o, r) { l in putThisProcess(&l); putObject(o, &l); l.put("its program cannot be opened") } }
     return lift(Int32(truncatingIfNeeded: r), "program")
 }
 

@@ -27,7 +27,7 @@ private func planLayout() -> Layout {
     l.stacks = UInt64(ENGINE_MAIN_STACK) + (most + 1) * UInt64(ENGINE_TASK_STACK)
     l.tables = pageAlignUp(state.pointee.scratch_size)
     l.board = boardBytes
-    l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128 + UInt64(vmas.count) * 8 + UInt64(objects.count) * 32)
+    l.arrays = pageAlignUp(UInt64(descriptions.count) * 4 + UInt64(objects.count) * 12 + 64 + maximumNodes * UInt64(MemoryLayout<BirthNode>.stride) + 128 + UInt64(vmas.count) * 8 + UInt64(objects.count) * 36)
     countFillers()
     l.fill = fillRooms(state.pointee.fillers)
     for i in 0..<objects.count where objects[i].pointee.kind == CKPT_OBJECT_SHMEM.rawValue && objects[i].pointee.page_shift == 0 { l.staging += sharedSize(i) }
@@ -105,6 +105,7 @@ private func layArrays(_ at: UInt64) {
     s.pointee.seen = s.pointee.images + UInt64(vmas.count) * 8
     s.pointee.uses = s.pointee.seen + UInt64(objects.count) * 24
     s.pointee.anchors = s.pointee.uses + UInt64(objects.count) * 4
+    s.pointee.leads = s.pointee.anchors + UInt64(objects.count) * 4
     for i in 0..<objects.count { objectFd[i].pointee = -1; anchors[i].pointee = -1 }
     for i in 0..<descriptions.count { descriptionFd[i].pointee = -1 }
 }

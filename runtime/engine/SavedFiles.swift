@@ -12,24 +12,24 @@ private var present: UnsafeMutableRawPointer { UnsafeMutableRawPointer(bitPatter
 /// Its contents can be put back: by default always, with --files keep or truncate only when it is missing.  false: it is treated as any other file.
 func checkSaved(_ i: Int) -> Bool {
     guard objects[i].pointee.flags & CKPT_OBJECT_SAVED.rawValue != 0 else { return false }
-    let path = path(of: i)
-    let st = status(path: path)
+    let st = status(of: i)
     if st.result == 0 {
         guard st.status.kind == 0o100000 else { refuse(.systemCall) { l in putObject(i, &l); l.put("no longer a regular file; move what has its name away, or use --relocate OLD=NEW") } }
-        if state.pointee.files == ENGINE_FILES_CHECK.rawValue { refuseUsed(i, path) }
+        if state.pointee.files == ENGINE_FILES_CHECK.rawValue { refuseUsed(i) }
         return state.pointee.files == ENGINE_FILES_CHECK.rawValue
     }
-    guard st.result == -2 else { refuse(st.result) { l in putObject(i, &l); l.put("cannot be put back") } }
-    if !folderExists(path) { refuse(.systemCall) { l in putObject(i, &l); l.put("cannot be put back: its folder is missing; make it, or use --relocate OLD=NEW") } }
+    guard st.result == -2 else { refuseFile(i, st.result) { l in putObject(i, &l); l.put("cannot be put back") } }
+    let path = path(of: i)
+    if asMaker(of: i, at: path, { folderExists(path) ? 1 : 0 }) != 1 { refuse(.systemCall) { l in putObject(i, &l); l.put("cannot be put back: its folder is missing; make it, or use --relocate OLD=NEW") } }
     return true
 }
 
 /// Shared memory in which others work now is not overwritten.
-private func refuseUsed(_ i: Int, _ path: Text) {
+private func refuseUsed(_ i: Int) {
     guard objects[i].pointee.flags & CKPT_OBJECT_MEMORY.rawValue != 0 else { return }
-    var user = processMapping(path), tries = 0
+    var user = processMapping(i), tries = 0
     // A process that was killed right before takes a moment to end.
-    while user != 0 && tries < 20 { var t = ckpt_timespec(sec: 0, nsec: 50_000_000); _ = system(CKPT_SYS_nanosleep, int(&t), 0); user = processMapping(path); tries += 1 }
+    while user != 0 && tries < 20 { var t = ckpt_timespec(sec: 0, nsec: 50_000_000); _ = system(CKPT_SYS_nanosleep, int(&t), 0); user = processMapping(i); tries += 1 }
     if user != 0 { refuse(.temporary) { l in putObject(i, &l); l.put("shared memory that pid "); l.put(signed: Int64(user)); l.put(" uses now; end it, or use --files keep to go on with it as it is") } }
 }
 
@@ -49,7 +49,7 @@ func putBackSavedFiles() {
     for k in 0..<saved.count where isWanted(k) { putBack(k) }
 }
 private func isWanted(_ k: Int) -> Bool {
-    state.pointee.files == ENGINE_FILES_CHECK.rawValue || status(path: relocated(bytes(objects[saved[k].pointee.object].pointee.path))).result == -2
+    state.pointee.files == ENGINE_FILES_CHECK.rawValue || status(of: Int(saved[k].pointee.object)).result == -2
 }
 
 private func verifySaved(_ k: Int) {
@@ -66,9 +66,14 @@ private func verifySaved(_ k: Int) {
     }
 }
 
+/// In place where it is: who else has it, or a link to it, sees it as it was.
 private func putBack(_ k: Int) {
     let i = Int(saved[k].pointee.object), o = objects[i]
-    let fd = openToWrite(i)
+    let opened = openToWrite(i)
+    guard opened.fd >= 0 else { refuseFile(i, opened.fd) { l in putObject(i, &l); l.put("cannot be put back") } }
+    let fd = lift(Int32(truncatingIfNeeded: opened.fd), "saved file")
+    /// As who opened it: that does not make him its owner.
+    func change(_ body: () -> Int) -> Int { opened.isOurs ? body() : asHolder(of: i, body) }
     var r = status(fd: fd).size == o.pointee.size ? 0 : system(CKPT_SYS_ftruncate, Int(fd), int(o.pointee.size))
     guard r == 0 else { refuseWrite(i, r) }
     var at: UInt64 = 0
@@ -81,29 +86,20 @@ private func putBack(_ k: Int) {
     clear(i, fd, from: at, to: o.pointee.size)
     let st = status(fd: fd)
     if st.uid != o.pointee.uid || st.gid != o.pointee.gid {
-        r = system(93, Int(fd), Int(o.pointee.uid), Int(o.pointee.gid))
-        guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("its owner cannot be put back; restart it as root, or use --files keep") } }
+        r = change { system(93, Int(fd), Int(o.pointee.uid), Int(o.pointee.gid)) }
+        guard r == 0 else { refuseFile(i, r, or: { l in putObject(i, &l); l.put("its owner cannot be put back; restart it as root, or use --files keep: "); putError(r, &l) }) { l in putObject(i, &l); l.put("its owner cannot be put back") } }
     }
     if st.mode != o.pointee.mode {
-        r = system(CKPT_SYS_fchmod, Int(fd), Int(o.pointee.mode & 0o7777))
-        guard r == 0 else { refuse(r) { l in putObject(i, &l); l.put("its mode cannot be put back") } }
+        r = change { system(CKPT_SYS_fchmod, Int(fd), Int(o.pointee.mode & 0o7777)) }
+        guard r == 0 else { refuseFile(i, r) { l in putObject(i, &l); l.put("its mode cannot be put back") } }
     }
     var times = InlineArray<4, Int64>(repeating: 0)
     times[0] = saved[k].pointee.atime_sec; times[1] = saved[k].pointee.atime_nsec
     times[2] = o.pointee.mtime_sec; times[3] = o.pointee.mtime_nsec
-    r = withUnsafeMutableBytes(of: &times) { system(CKPT_SYS_utimensat, Int(fd), 0, int($0.baseAddress!), 0) }
+    r = withUnsafeMutableBytes(of: &times) { t in change { system(CKPT_SYS_utimensat, Int(fd), 0, int(t.baseAddress!), 0) } }
     // Whoever may write another user's file may not set its times.
     guard r == 0 || st.uid != currentIds(false)[1] else { refuse(r) { l in putObject(i, &l); l.put("its times cannot be put back") } }
     _ = ckpt_close(fd)
-}
-
-/// In place where it is: who else has it, or a link to it, sees it as it was.
-private func openToWrite(_ i: Int) -> Int32 {
-    let path = path(of: i)
-    var r = ckpt_open(path, 0o2000102, 0o600)
-    if r == -13 { r = openNamed(i, 0o2000002) }
-    guard r >= 0 else { refuse(r) { l in putObject(i, &l); l.put("cannot be put back") } }
-    return lift(Int32(truncatingIfNeeded: r), "saved file")
 }
 
 private func refuseWrite(_ i: Int, _ r: Int) -> Never { refuse(r) { l in putObject(i, &l); l.put("cannot be put back; free space and restart again") } }

@@ -77,6 +77,7 @@ struct engine_state {
     uint64_t description_fd;            // int32_t per description: the descriptor that holds it, −1
     uint64_t object_fd;                 // int32_t per object: a file made for the whole tree, −1
     uint64_t anchors;                   // int32_t per object: a descriptor for its path in the mounts of a part, −1
+    uint64_t leads;                     // uint32_t per object: whether others may lead its path elsewhere (OwnersOfFiles.swift)
     uint64_t object_staging;            // uint64_t per object: address of staged shared memory
     uint64_t nodes; uint64_t node_count;
 
