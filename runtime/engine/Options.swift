@@ -124,11 +124,6 @@ private func nameProgram(_ path: Text) {
     _ = copyText(name, to: engine_program(), capacity: 64)
 }
 
-private func openWorkingSet(_ path: Text) {
-    let r = ckpt_open(path, 0o2000102, 0o600)
-    guard r >= 0 else { refuse(r) { l in l.put("--working-set "); l.put(text: path); l.put(": cannot be opened") } }
-    state.pointee.working_set = Int32(truncatingIfNeeded: r)
-}
 private func pidsMode(_ v: Text) -> UInt32 {
     if equal(v, to: "auto") { return ENGINE_PIDS_AUTO.rawValue }
     if equal(v, to: "keep") { return ENGINE_PIDS_KEEP.rawValue }

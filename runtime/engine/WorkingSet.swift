@@ -1,4 +1,4 @@
-// Runs in the server of a lazy restart; no allocation, no libc.
+// Runs in the engine, then in the server of a lazy restart; no allocation, no libc.
 // --working-set FILE: which runs were touched before they were read ahead, in that order; the next lazy restart reads them first.
 import CkptABI
 import EngineBoot
@@ -9,6 +9,23 @@ private struct Header { var magic: UInt64, statefile: UInt64, count: UInt64 }
 private struct Touched { var record: UInt64, address: UInt64 }
 
 private func list(_ address: UInt64) -> UnsafeMutablePointer<Touched> { UnsafeMutableRawPointer(bitPattern: UInt(address))!.assumingMemoryBound(to: Touched.self) }
+
+/// It will be overwritten: nothing else than a record, and nobody else's, wherever a link in its place leads.
+func openWorkingSet(_ path: Text) {
+    let readWrite: Int32 = 2, make: Int32 = 0o100, noFollow: Int32 = 0o400000, noTerminal: Int32 = 0o400, nonBlocking: Int32 = 0o4000, closeOnExec: Int32 = 0o2000000, root: UInt32 = 0
+    let r = ckpt_open(path, readWrite | make | noFollow | noTerminal | nonBlocking | closeOnExec, 0o600), fd = Int32(truncatingIfNeeded: r)
+    func put(_ l: inout Line) { l.put("--working-set "); l.put(text: path); l.put(": ") }
+    let aLink = -40
+    if r == aLink { refuse(.systemCall) { l in put(&l); l.put("a symbolic link; name the file itself") } }
+    guard r >= 0 else { refuse(r) { l in put(&l); l.put("cannot be opened") } }
+    let st = status(fd: fd)
+    var first: UInt64 = 0
+    guard st.kind == 0o100000, st.size == 0 || ckpt_pread(fd, &first, 8, 0) == 8 && first == magic else {
+        refuse(.systemCall) { l in put(&l); l.put("no record of a lazy restart, and would be overwritten; name another file") }
+    }
+    guard st.uid == root || st.uid == currentIds(false)[1] else { refuse(.systemCall) { l in put(&l); l.put("another user's; name another file") } }
+    state.pointee.working_set = fd
+}
 
 /// A record of another statefile, or none, is passed over; it is written anew.
 func readWorkingSet() {
