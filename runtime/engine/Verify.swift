@@ -53,8 +53,13 @@ func verifyTables(fileSize: UInt64) {
         guard m.kind != CKPT_MOUNT_TMPFS.rawValue, m.parent == none || (m.parent < mounts.count && mounts[m.parent].pointee.namespaces == m.namespaces), m.system < mounts.count, isText(m.place), isText(m.root), isText(m.type), isText(m.line),
               bytes(m.root).pointee == 47 else { bad("MOUNT", i, "what it is mounted on, or what it shows") }
     }
+    var folders: UInt64 = 0, gone: UInt64 = 0
     for i in 0..<entries.count {
-        let e = entries[i].pointee
+        let e = entries[i].pointee, most: UInt64 = 65536
+        // A checkpoint permits as many names that are gone in a folder.
+        if e.mode & 0o170000 == 0o040000 { folders += 1 }
+        gone += UInt64(e.gap) + UInt64(e.after)
+        guard e.gap <= most, e.after <= most, gone <= most * folders else { bad("ENTRY", i, "too many names that are gone") }
         guard e.mount < mounts.count, e.link <= i, isText(e.path), isText(e.target), isData(e.content, e.size, fileSize) else { bad("ENTRY", i, "its mount, name or contents") }
     }
     for i in 0..<numbers.count where numbers[i].pointee.namespaces >= namespaces.count || numbers[i].pointee.pid <= 0 || numbers[i].pointee.inside <= 0 { bad("NUMBER", i, "its namespace or pids") }
@@ -195,6 +200,7 @@ private func verifyIPC(_ file: UInt64) {
     for i in 0..<ipc.count {
         let r = ipc[i].pointee
         guard r.id >= 0, r.flags < 16 else { bad("IPC", i, "its id or flags") }
+        guard r.cuid < (r.kind == CKPT_IPC_POSIX_QUEUE.rawValue ? 1 << 31 : UInt32.max) else { bad("IPC", i, "its creator, or how it notifies") }
         guard r.place == 0 || (r.place <= namespaces.count && namespaces[r.place - 1].pointee.kind == CKPT_NAMESPACE_IPC.rawValue && !isWhole(Int(r.place) - 1) && !isShared(i)),
               r.pids == 0 || (r.place != 0 && r.pids <= namespaces.count && isPid(Int(r.pids) - 1)) else { bad("IPC", i, "its namespaces") }
         switch r.kind {
