@@ -39,12 +39,23 @@ private func openBase(_ i: Int) {
     }
 }
 
+/// open(2) of a regular file: others do something when they are opened, and are not.
+private func openRegular(_ path: Text) -> Int {
+    let pathOnly: Int32 = 0o10000000, noTerminal: Int32 = 0o400, nonBlocking: Int32 = 0o4000, closeOnExec: Int32 = 0o2000000, invalid = -22
+    let found = ckpt_open(path, pathOnly | closeOnExec, 0)
+    guard found >= 0 else { return found }
+    defer { _ = ckpt_close(Int32(truncatingIfNeeded: found)) }
+    guard status(fd: Int32(truncatingIfNeeded: found)).kind == 0o100000 else { return invalid }
+    var l = Line()
+    l.put("/proc/self/fd/"); l.put(signed: Int64(found))
+    return l.withCString { ckpt_open($0, nonBlocking | noTerminal | closeOnExec, 0) }
+}
+
 /// Opens a file if it is the statefile with that id; its descriptor stays open then.
 private func candidate(_ i: Int, _ path: Text) -> Candidate {
-    let nonBlocking: Int32 = 0o4000, closeOnExec: Int32 = 0o2000000
-    let r = ckpt_open(path, nonBlocking | closeOnExec, 0)
+    let r = openRegular(path), noFile = -22
     let noEntry = -2, noFolder = -20
-    guard r >= 0 else { return r == noEntry || r == noFolder ? .missing : .closed(r) }
+    guard r >= 0 else { return r == noFile ? .stranger : r == noEntry || r == noFolder ? .missing : .closed(r) }
     let fd = Int32(truncatingIfNeeded: r)
     var sb = ckpt_superblock(), status = InlineArray<18, UInt64>(repeating: 0)
     let size = withUnsafeMutableBytes(of: &status) { system(CKPT_SYS_fstat, Int(fd), int($0.baseAddress!)) } == 0 ? status[6] : 0
