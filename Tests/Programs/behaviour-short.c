@@ -37,8 +37,8 @@ static void *reader(void *p) {
 }
 static volatile int rang;
 static void ring(int s) { rang = s; }
-static void alarmed(void) {
-    static char b[1000000]; int p[2]; must(pipe(p)); struct sigaction a = { .sa_handler = ring }; sigaction(SIGALRM, &a, NULL);
+static void alarmed(int flags) {
+    static char b[1000000]; int p[2]; must(pipe(p)); struct sigaction a = { .sa_handler = ring, .sa_flags = flags }; sigaction(SIGALRM, &a, NULL);
     while (!scenario_exists("go")) {
         rang = 0; struct itimerval t = { { 0, 80000 }, { 0, 80000 } }; setitimer(ITIMER_REAL, &t, NULL);
         same(65536, write(p[1], b, sizeof b)); same(SIGALRM, rang);
@@ -65,7 +65,8 @@ static volatile int cleaned;
 static void clean(void *p) { (void)p; cleaned++; }
 static void *stuck(void *p) { static char b[1000000]; pthread_cleanup_push(clean, NULL); same(-1, write(*(int *)p, b, sizeof b)); pthread_cleanup_pop(0); return NULL; }
 int main(void) {
-    pid_t child = must(fork()); if (!child) alarmed();
+    pid_t child = must(fork()); if (!child) alarmed(0);
+    pid_t other = must(fork()); if (!other) alarmed(SA_RESTART);
     must(pipe(ends[0])); must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[1])); must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[2]));
     pthread_t t[KINDS][2], drains, reads;
     pthread_create(&drains, NULL, drain, NULL); pthread_create(&reads, NULL, fifth, NULL);
@@ -79,6 +80,6 @@ int main(void) {
     over = 1;
     for (int k = 0; k < KINDS; k++) for (int i = 0; i < 2; i++) pthread_join(t[k][i], NULL);
     pthread_join(drains, NULL); pthread_join(reads, NULL);
-    scenario_child(child, 0);
+    scenario_child(child, 0); scenario_child(other, 0);
     return scenario_end();
 }

@@ -28,6 +28,9 @@ import Testing
         undisturbed("behaviour-short", checkpoints: 60)
         feature("behaviour-short", treatments: [.twice])
     }
+    @Test func `a connection that breaks during a blocked transfer says so under checkpoints`() { undisturbed("behaviour-broken", checkpoints: 30) }
+    @Test func `a program that may write small files only gets no signal for the statefile`() { undisturbed("behaviour-filesize", checkpoints: 3) }
+    @Test func `children that execute by the number of the call are ended by no checkpoint`() { undisturbed("behaviour-exec-number", checkpoints: 60) }
     @Test func `programs that block and override every signal are checkpointed and keep their view`() { undisturbed("behaviour-signals", checkpoints: 30) }
     @Test func `a checkpoint may arrive at a handler's entry and at its sigreturn`() { undisturbed("behaviour-handlers", checkpoints: 60) }
     @Test func `system and popen in flight are not disturbed`() { undisturbed("behaviour-system", checkpoints: 20) }

@@ -6,6 +6,19 @@ import Testing
 @Suite struct IdentityTests {
     @Test func `each thread has its own ids, groups, capabilities, securebits and no_new_privs`() { feature("identity-tasks") }
 
+    @Test(.enabled(if: getuid() == 0 && User.available.contains(.ckptuser))) func `what a login puts into its session keyring stands in no checkpoint's way, nor after a restart`() {
+        scenario("identity-login", as: .ckptuser) { s in
+            let ctl = s.installation.ckptctl, script = """
+                '\(s.installation.ckrun)' --name \(s.tag) -- sleep 60 </dev/null >/dev/null 2>&1 & until '\(ctl)' status \(s.tag); do sleep 0.1; done
+                '\(ctl)' checkpoint \(s.tag) -o a.ckpt --kill -q || exit 1
+                ./a.ckpt </dev/null >/dev/null 2>&1 & until '\(ctl)' status \(s.tag); do sleep 0.1; done
+                '\(ctl)' checkpoint \(s.tag) -o b.ckpt --kill -q || exit 2
+                """
+            let result = try run(["/usr/sbin/runuser", "-u", s.user.rawValue, "--", "/bin/sh", "-c", script], in: s.folder, environment: s.environment, limit: 60)
+            if result.status != .exited(0) { throw Failure("\(result)") }
+        }
+    }
+
     @Test(.enabled(if: User.available.contains(.root))) func `inspect tells which threads have other credentials`() {
         scenario("inspect-identity", as: .root) { s in
             try s.start([try s.installation.program("identity-tasks")])

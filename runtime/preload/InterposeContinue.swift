@@ -6,15 +6,16 @@ import PreloadBoot
 import Freestanding
 
 private enum Number { static let write: UInt64 = 1, sendto: UInt64 = 44, recvfrom: UInt64 = 45 }
-private enum Flag { static let peek: UInt64 = 2, dontWait: UInt64 = 0x40, waitAll: UInt64 = 0x100, noSignal: UInt64 = 0x4000 }
+private enum Flag { static let peek: UInt64 = 2, dontWait: UInt64 = 0x40, waitAll: UInt64 = 0x100, noSignal: UInt64 = 0x4000, zeroCopy: UInt64 = 0x400_0000 }
 private let largest: UInt64 = 0x7fff_f000       // MAX_RW_COUNT: nothing transfers more
 
 /// `number`: of the call that has just returned a count.
 func continueShort(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UInt64) {
     let m = context.pointee.mc
     guard number == Number.write || number == Number.sendto || number == Number.recvfrom, m.rax < m.rdx, m.rdx <= largest, let kind = blockingStream(m.rdi) else { return }
-    if number != Number.write && m.r10 & Flag.dontWait != 0 { return }
-    if number == Number.recvfrom && m.r10 & (Flag.waitAll | Flag.peek) != Flag.waitAll { return }
+    // Of a call with MSG_ZEROCOPY there is one notification.
+    if number != Number.write && m.r10 & (Flag.dontWait | Flag.zeroCopy) != 0 { return }
+    if number == Number.recvfrom && (m.r10 & (Flag.waitAll | Flag.peek) != Flag.waitAll || isAtMark(m.rdi)) { return }
     guard let call = takeEntry(m) else { return }
     call.pointee.pid = ckpt_getpid(); call.pointee.tid = ckpt_gettid(); call.pointee.rsp = m.rsp
     call.pointee.rip = m.rip; call.pointee.count = 0; call.pointee.number = number
@@ -31,6 +32,7 @@ func continueShort(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ number: UIn
 /// Behind ckpt_go_on: `more` has been transferred; another checkpoint has come.
 func continueAgain(_ context: UnsafeMutablePointer<ckpt_ucontext>, _ more: UInt64) {
     guard more < context.pointee.mc.rdx, let call = UnsafeMutablePointer<ckpt_continued>(bitPattern: UInt(context.pointee.mc.rbx)) else { return }
+    if call.pointee.number == Number.recvfrom && isAtMark(context.pointee.mc.rdi) { return }
     call.pointee.count &+= more
     context.pointee.mc.rsi &+= more; context.pointee.mc.rdx &-= more
     enterAgain(context, call.pointee.number)
@@ -48,6 +50,12 @@ private func blockingStream(_ descriptor: UInt64) -> Stream? {
     case 0o140000: return isStream(fd) ? .socket : nil
     default: return nil
     }
+}
+/// No recv(2) reads across urgent data (sockatmark(3)).
+private func isAtMark(_ descriptor: UInt64) -> Bool {
+    let atMark = 0x8905
+    var value: Int32 = 0
+    return withUnsafeMutablePointer(to: &value) { ckpt_syscall(Int(CKPT_SYS_ioctl), Int(Int32(truncatingIfNeeded: descriptor)), atMark, Int(bitPattern: $0), 0, 0, 0) } == 0 && value != 0
 }
 private func isStream(_ fd: Int) -> Bool {
     let getOption = 55, level = 1, type = 3, stream: Int32 = 1

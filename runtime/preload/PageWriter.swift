@@ -24,12 +24,14 @@ struct PageWriter {
     private(set) var firstChunk: UInt64 = 0
     private(set) var runs = 0                       // in the chunk being filled
     private var window: Window?
+    private let fileLimit: UInt64                   // RLIMIT_FSIZE: whoever writes beyond it gets a signal, and in place that is the application
 
     /// `window`: where there is room for one, or 0.
     init(_ crew: UnsafeMutablePointer<ckpt_crew>, _ space: UnsafeMutablePointer<ckpt_workspace>, window: UInt64) {
         self.window = window != 0 ? Window(at: window) : nil
         session = crew.pointee.session; process = crew.pointee.process
         self.space = space
+        fileLimit = limitOfFiles()
         statefile = Descriptor(crew.pointee.statefile); pagemap = Descriptor(crew.pointee.pagemap)
         isShared = crew.pointee.is_shared != 0; isSnapshot = crew.pointee.is_snapshot != 0; isStream = crew.pointee.is_stream != 0
     }
@@ -325,10 +327,10 @@ struct PageWriter {
     }
 
     private func put(_ from: UInt64, _ count: Int, at: UInt64) throws(WriteError) {
+        if at &+ UInt64(count) > fileLimit { return try putMapped(statefile, from, count, at: at) }
         var done = 0
         while done < count {
             let got = ckpt_pwrite(statefile.value, UnsafeRawPointer(bitPattern: UInt(from) + UInt(done))!, count - done, at + UInt64(done))
-            if got == -27 { try putMapped(statefile, from, count, at: at); return }      // EFBIG
             if got == -4 { continue }
             if got <= 0 { throw WriteError(code: CKPT_ERROR_WRITE, errno: Errno(got < 0 ? Int32(truncatingIfNeeded: -got) : 28), detail: at) }
             done += got
@@ -340,8 +342,17 @@ struct PageWriter {
         let start = at & ~4095, length = UInt64(count) + (at - start)
         let window = ckpt_mmap(0, length, Mapping.read | Mapping.write, Mapping.shared, statefile.value, start)
         if window < 0 && window > -4096 { throw WriteError(code: CKPT_ERROR_WRITE, errno: Errno(Int32(truncatingIfNeeded: -window)), detail: at) }
+        defer { _ = ckpt_munmap(UInt64(UInt(bitPattern: window)), length) }
+        // Where there is no room a touch would be a SIGBUS.  Linux before 5.14 does not know the advice.
+        let populateWrite: Int32 = 23, unknown = -22, noSpace: Int32 = 28, r = ckpt_madvise(UInt64(UInt(bitPattern: window)), length, populateWrite)
+        if r != 0 && r != unknown { throw WriteError(code: CKPT_ERROR_WRITE, errno: Errno(noSpace), detail: at) }
         UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: window) + UInt(at - start))!
             .copyMemory(from: UnsafeRawPointer(bitPattern: UInt(from))!, byteCount: count)
-        _ = ckpt_munmap(UInt64(UInt(bitPattern: window)), length)
     }
+}
+
+private func limitOfFiles() -> UInt64 {
+    let fileSize = 1
+    var limit = ckpt_rlimit(soft: 0, hard: 0)
+    return withUnsafeMutablePointer(to: &limit) { ckpt_syscall(Int(CKPT_SYS_prlimit64), 0, fileSize, 0, Int(bitPattern: $0), 0, 0) } == 0 ? limit.soft : UInt64.max
 }

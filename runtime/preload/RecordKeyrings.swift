@@ -20,6 +20,25 @@ func recordKeyrings(_ slot: UnsafeMutablePointer<ckpt_task>) {
     if hasKeys(mine) { slot.pointee.keyrings |= CKPT_KEYRING_SESSION_KEYS.rawValue }
 }
 
+/// A user's own keyring, also that of an outer user namespace: KEYCTL_DESCRIBE says "keyring;UID;GID;PERM;_uid.UID".
+private func isUsers(_ key: Int) -> Bool {
+    let describe = 6
+    var text = InlineArray<8, UInt64>(repeating: 0), span = text.mutableSpan
+    return span.withUnsafeMutableBytes { b in
+        let size = ckpt_syscall(CKPT_SYS_keyctl, describe, key, Int(bitPattern: b.baseAddress!), b.count, 0, 0)
+        guard size > 0, size <= b.count else { return false }
+        func has(_ word: StaticString, at from: Int) -> Bool {
+            if from + word.utf8CodeUnitCount > size { return false }
+            var i = 0
+            while i < word.utf8CodeUnitCount { if b[from + i] != word.utf8Start[i] { return false }; i += 1 }
+            return true
+        }
+        var i = 0, fields = 0
+        while i < size && fields < 4 { if b[i] == 0x3b { fields += 1 }; i += 1 }
+        return has("keyring;", at: 0) && has("_uid.", at: i)
+    }
+}
+
 /// A login's session keyring holds a link to the user's own keyring; anything else would be lost.
 private func hasKeys(_ keyring: Int) -> Bool {
     let read = 11
@@ -29,7 +48,7 @@ private func hasKeys(_ keyring: Int) -> Bool {
     if size < 0 || size > 32 { return true }
     var i = 0
     while i < size / 4 {
-        if Int(keys[i]) != serial(Keyring.user) { return true }
+        if Int(keys[i]) != serial(Keyring.user) && !isUsers(Int(keys[i])) { return true }
         i += 1
     }
     return false
