@@ -35,8 +35,13 @@ final class Census {
     private var strangers: [Int32: (startTime: UInt64, seen: UInt64)] = [:]
     /// Everybody waits while we look: a pid is not given to another process within so short a time (ns).
     private let trusted: UInt64 = 20_000_000
+    private let patienceWithPassers: UInt64 = 300_000_000
     private var looked: UInt64 = 0                      // when the last look began
     private var foundZombies: [ProcStat] = []           // by it
+    private var seenZombies: [Int32: UInt64] = [:]
+    /// Somebody whom nobody knew has ended before it could be looked at, and may have left a child that is not in the list: of a chain of processes that each
+    /// start the next one and end, a look may see none.
+    private var missedSomebody = false
     private var waitingFor: [Int32: String] = [:]       // children that are on their way to becoming members
     private struct TaskKey: Hashable { var pid: Int32, tid: Int32, pids: UInt32 }
     private var arrivedTasks: Set<TaskKey> = []
@@ -66,6 +71,7 @@ final class Census {
         try reserveSlots()
         segment.pointer.pointee.ask_keyrings = userHasKeys(segment.pointer.pointee.uid) ? 1 : 0
         barrier.open()
+        var unsureSince: UInt64 = 0
         // What takes time is done before anybody is stopped: the look that decides, in the pause, then finds strangers that it may trust.
         if Kernel.clock(1) > looked + trusted / 4 { try look(trustingNobody: true) }
         var idleRounds = 0
@@ -80,7 +86,12 @@ final class Census {
                 let before = processes.count
                 try look()
                 try refuseAll()
-                if processes.count == before && waitingFor.isEmpty && allIn() && processes.count == before { break }
+                if processes.count == before && waitingFor.isEmpty && allIn() {
+                    if !missedSomebody { break }
+                    if unsureSince == 0 { unsureSince = Kernel.clock(1) }
+                    if Kernel.clock(1) > unsureSince + patienceWithPassers { throw failure(.temporary, "processes come and go faster than they can be looked at, and may be its own", "try again when there are fewer") }
+                    continue
+                }
             } else if idleRounds % 8 == 7 { try look() }
             let now = Kernel.clock(1)
             if waitingFor.values.contains("vfork") && now > start + 400_000_000 { throw sharersOfMemory() ?? CheckpointFailure([problem(.temporary, vforkCause)], passesSoon: true) }
@@ -100,24 +111,17 @@ final class Census {
     private func look(trustingNobody: Bool = false) throws(CheckpointFailure) {
         waitingFor = [:]
         foundZombies = []
-        var children: [ProcStat] = []
-        let now = Kernel.clock(1)
+        var children: [ProcStat] = [], examined: Set<Int32> = []
+        let now = Kernel.clock(1), before = processes.count
         looked = now
-        for pid in Proc.processes() where known[pid] == nil {
-            if !trustingNobody, let stranger = strangers[pid], now < stranger.seen + trusted { continue }
-            guard let stat = ProcStat(pid: pid) else { continue }
-            if stat.isZombie { foundZombies.append(stat); continue }
-            if strangers[pid]?.startTime == stat.startTime { strangers[pid]!.seen = now; continue }
-            if stat.flags & 0x200000 != 0 { strangers[pid] = (stat.startTime, now); continue }     // PF_KTHREAD
-            // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
-            let view = Proc.view(of: stat)
-            guard let status = ProcStatus(pid: view), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 else { children.append(stat); continue }
-            if let address = Proc.mapping(of: segment.identity, in: view) { try add(stat, address) }
-            else if willLoadRuntime(pid) { try add(stat, 0) }
-            else if mayBeHiddenMember(stat, status) {
-                refuse(pid, "\(stat.comm) may belong to the session, and does not let others of its user look at it (PR_SET_DUMPABLE)", "run ckptctl as root, or end it before the checkpoint")
-            } else { children.append(stat) }
-        }
+        // Whoever came meanwhile is looked at at once, and who is new is called before anybody else is looked at.
+        repeat {
+            missedSomebody = false
+            for pid in Proc.processes() where known[pid] == nil && examined.insert(pid).inserted {
+                if !trustingNobody, let stranger = strangers[pid], now < stranger.seen + trusted { continue }
+                if let child = try examine(pid, now) { children.append(child) }
+            }
+        } while missedSomebody && processes.count == before && Kernel.clock(1) < now + trusted
         // A child of a member that does not map the segment is on its way through exec, or will never come.
         var family = Set(known.keys)
         var grew = true
@@ -133,6 +137,34 @@ final class Census {
         for c in children where !family.contains(c.pid) {
             if wasExecutedAsMember(c.pid), !isSnapshot(c) { try examineChild(c) } else { strangers[c.pid] = (c.startTime, now) }
         }
+    }
+
+    /// Adds who maps the segment; the rest may be a member's child.
+    private func examine(_ pid: Int32, _ now: UInt64) throws(CheckpointFailure) -> ProcStat? {
+        guard let stat = ProcStat(pid: pid) else { missedSomebody = true; return nil }
+        if stat.isZombie {
+            foundZombies.append(stat)
+            if seenZombies[pid] != stat.startTime { seenZombies[pid] = stat.startTime; missedSomebody = true }
+            return nil
+        }
+        if strangers[pid]?.startTime == stat.startTime { strangers[pid]!.seen = now; return nil }
+        if stat.flags & 0x200000 != 0 { strangers[pid] = (stat.startTime, now); return nil }     // PF_KTHREAD
+        // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
+        let view = Proc.view(of: stat)
+        if let status = ProcStatus(pid: view), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 {
+            if let address = Proc.mapping(of: segment.identity, in: view) { try add(stat, address); return nil }
+            if willLoadRuntime(pid) { try add(stat, 0); return nil }
+            if mayBeHiddenMember(stat, status) {
+                refuse(pid, "\(stat.comm) may belong to the session, and does not let others of its user look at it (PR_SET_DUMPABLE)", "run ckptctl as root, or end it before the checkpoint")
+                return nil
+            }
+        }
+        if !isThere(stat) { missedSomebody = true }
+        return stat
+    }
+    private func isThere(_ stat: ProcStat) -> Bool {
+        let exiting: UInt64 = 4         // PF_EXITING
+        return ProcStat(pid: stat.pid).map { $0.startTime == stat.startTime && !$0.isZombie && $0.flags & exiting == 0 } ?? false
     }
 
     /// Its environment names our session, as that of every image does which a member executes; whoever its parent is by now.
@@ -353,9 +385,11 @@ final class Census {
         do throws(SystemError) { try seized.run(tid, of: p.pid, isPending: (ProcStatus(pid: p.pid, tid: tid)?.hex("SigPnd") ?? 0) & ckpt_sigckpt_bit() != 0) } catch {
             log.notice("pid \(p.pid) is stopped and may not be traced: it is continued and stopped again")
             continued.append(p.pid)
-            Kernel.kill(pid: p.pid, 18)
+            Kernel.kill(pid: p.pid, 18) { isStill(p) }
         }
     }
+
+    private func isStill(_ p: CalledProcess) -> Bool { ProcStat(pid: p.pid)?.startTime == p.startTime }
 
     /// Who was stopped when it was called may have been continued before the last one of the tree stood still; its next stop signal waits in its queue.
     func seeWhoWasContinued() {
@@ -367,7 +401,7 @@ final class Census {
 
     /// Back into their group stop, while they are still parked: so none of their own code runs before somebody continues them.
     func letStoppedTasksGo() {
-        for pid in continued { Kernel.kill(pid: pid, 19) }
+        for p in processes where continued.contains(p.pid) { Kernel.kill(pid: p.pid, 19) { isStill(p) } }
         seized.release()
     }
     func seeTracedTasksEnd() { seized.release() }

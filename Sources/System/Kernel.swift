@@ -10,7 +10,16 @@ public enum Kernel {
     }
     /// tgkill(2)
     public static func signal(pid: Int32, tid: Int32, _ signal: Int32) throws(SystemError) { _ = try call("tgkill", CKPT_SYS_tgkill, Int(pid), Int(tid), Int(signal)) }
-    public static func kill(pid: Int32, _ signal: Int32) { Glibc.kill(pid, signal) }
+    /// A signal to whom `isMeant` tells to be the right one still, while nobody else can get the number (pidfd_send_signal(2)).
+    public static func kill(pid: Int32, _ signal: Int32, if isMeant: () -> Bool) {
+        let sendSignal = 424, noProcess = -3, process = ckpt_syscall(CKPT_SYS_pidfd_open, Int(pid), 0, 0, 0, 0, 0)
+        guard process >= 0 else {
+            if process != noProcess && isMeant() { Glibc.kill(pid, signal) }       // no such call, no descriptor left
+            return
+        }
+        let held = File(adopting: Int32(process))
+        if isMeant() { _ = ckpt_syscall(sendSignal, Int(held.number), Int(signal), 0, 0, 0, 0) }
+    }
     public enum Compared: Int { case file = 0, memory = 1, files = 2, fs = 3, handlers = 4 }
     /// kcmp(2): 0 same, 1 and 2 an order, 3 different.
     public static func compare(_ a: Int32, _ b: Int32, _ what: Compared, _ x: Int32 = 0, _ y: Int32 = 0) throws(SystemError) -> Int {
@@ -81,6 +90,27 @@ public enum Kernel {
     public static func random(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255) } }
 }
 extension Kernel {
+    /// `body` without CAP_SYS_ADMIN, in this thread (capset(2)): what it opens shows whoever gets it no more than it would show themselves.
+    public static func withoutAdministration<T>(_ body: () throws(SystemError) -> T) throws(SystemError) -> T {
+        let capget = 125, capset = 126, administration: UInt32 = 21
+        // struct __user_cap_header_struct; struct __user_cap_data_struct twice: effective, permitted, inheritable
+        var head: (UInt32, Int32) = (0x2008_0522, 0), sets: (UInt32, UInt32, UInt32, UInt32, UInt32, UInt32) = (0, 0, 0, 0, 0, 0)
+        func set(_ n: Int) throws(SystemError) {
+            _ = try withUnsafeMutablePointer(to: &head) { (h) throws(SystemError) in
+                try withUnsafeMutablePointer(to: &sets) { (s) throws(SystemError) in try call("capset", n, Int(bitPattern: h), Int(bitPattern: s)) }
+            }
+        }
+        try set(capget)
+        let before = sets.0
+        guard before & 1 << administration != 0 else { return try body() }
+        sets.0 &= ~(1 << administration)
+        try set(capset)
+        defer {
+            sets.0 = before
+            try? set(capset)
+        }
+        return try body()
+    }
     public static func sleep(microseconds: Int) { usleep(useconds_t(microseconds)) }
 }
 

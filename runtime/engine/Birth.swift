@@ -63,7 +63,7 @@ func giveBirth(creator: Int32, stage: UInt8) {
 func create(_ n: Int, by creator: Int32) {
     let way = nodes[n].pointee.way, locked = way == Birth.adopted && state.pointee.entered_users != 0 && lockNumbers()
     let r: Int
-    if way == Birth.adopted { r = state.pointee.warm != 0 && creator >= 0 ? share(ENGINE_INTERMEDIATE, pid: sparePid(), argument: UInt64(n), intermediate) : fork(pid: 0, argument: UInt64(n), intermediate) }
+    if way == Birth.adopted { r = state.pointee.warm != 0 && creator >= 0 ? share(ENGINE_INTERMEDIATE, pid: sparePid(), argument: UInt64(n), intermediate) : forkSpare(argument: UInt64(n), intermediate) }
     else {
         if way == Birth.sibling { refuseOtherSignal(n, creator) }
         prune(for: n)
@@ -73,6 +73,18 @@ func create(_ n: Int, by creator: Int32) {
     if way == Birth.adopted { _ = system(CKPT_SYS_wait4, r, 0, 0, 0) }
     unlockNumbers(locked)
     forgetImages(of: n)
+}
+/// With a pid that nobody in the tree needs, where pids can be asked for: the kernel's choice may be somebody's who is born next.
+private func forkSpare(argument: UInt64, _ entry: @convention(c) (UInt64) -> Void) -> Int {
+    if state.pointee.mode == ENGINE_PIDS_NEW.rawValue || state.pointee.entered_users != 0 || here != 0 { return fork(pid: 0, argument: argument, entry) }
+    // Others look for one at the same time.
+    var pid: Int32 = 1, r = 0, attempts = 0
+    repeat {
+        pid = sparePid(from: pid + 1)
+        r = fork(pid: pid, argument: argument, entry)
+        attempts += 1
+    } while r == -17 && attempts < 10_000
+    return r
 }
 /// A sibling gets the exit signal of the one that creates it.
 private func refuseOtherSignal(_ n: Int, _ creator: Int32) {

@@ -25,13 +25,13 @@ func share(_ k: Int, pid: Int32, argument: UInt64, _ entry: @convention(c) (UInt
 }
 
 /// A pid that nobody in the tree needs.
-func sparePid() -> Int32 {
+func sparePid(from first: Int32 = 2) -> Int32 {
     func isNeeded(_ pid: Int32) -> Bool {
         for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.pid == pid { return true }
         for t in 0..<tasks.count where tasks[t].pointee.tid == pid { return true }
         return false
     }
-    var pid: Int32 = 2
+    var pid = first
     while isNeeded(pid) || system(CKPT_SYS_kill, Int(pid), 0) != -3 { pid += 1 }
     return pid
 }
