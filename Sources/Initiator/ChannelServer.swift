@@ -1,5 +1,6 @@
 // Hands the statefile's descriptor and its page map to each writer that connects, and notices when one dies.
 // (A process that has changed its uids may not open its own page map; we may, or could not have read the rest of it.)
+// The name is there for everybody: whoever is no user of the tree's gets nothing.
 import CkptABI
 import CkptReport
 import CkptSession
@@ -11,7 +12,7 @@ final class ChannelServer: @unchecked Sendable {
     private let state = ServerState()
 
     /// With `intake` writers get a socket that leads there.
-    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, views: [Int32: Int32], networks: [String?], bases: [File] = []) throws(CheckpointFailure) {
+    init(_ segment: Segment, _ file: File, _ intake: PageIntake?, generation: UInt32, _ members: [ObservedProcess], networks: [String?], bases: [File] = []) throws(CheckpointFailure) {
         let name = "ckpt-\(segment.id)-\(generation)-\(Kernel.processID)"
         do throws(SystemError) {
             // An abstract name belongs to a network namespace.
@@ -25,19 +26,20 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listeners = self.listeners, state = self.state
-        do throws(SystemError) { worker = try Worker { ChannelServer.serve(listeners, file, intake, bases, state, views) } } catch {
+        let views = Dictionary(uniqueKeysWithValues: members.map { ($0.pid, $0.view) }), users = Set(members.compactMap(\.effectiveUser)).union([Kernel.userID])
+        do throws(SystemError) { worker = try Worker { ChannelServer.serve(listeners, file, intake, bases, state, views, users) } } catch {
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(error.call): \(error.text)")])
         }
     }
 
-    private static func serve(_ listeners: [Listener], _ file: File, _ intake: PageIntake?, _ bases: [File], _ state: ServerState, _ views: [Int32: Int32]) {
+    private static func serve(_ listeners: [Listener], _ file: File, _ intake: PageIntake?, _ bases: [File], _ state: ServerState, _ views: [Int32: Int32], _ users: Set<UInt32>) {
         var open: [Connection] = [], next = 0
         while !state.isStopped {
             open = open.filter { !$0.hasEnded }
             state.setOpen(open.map(\.peer))
             next = (next + 1) % listeners.count
             guard let c = listeners[next].accept(milliseconds: listeners.count == 1 ? 20 : 2) else { continue }
-            guard c.peerUser == Kernel.userID || Kernel.userID == 0, let pagemap = try? File("/proc/\(views[c.peer] ?? c.peer)/pagemap") else { continue }
+            guard users.contains(c.peerUser), let pagemap = try? Kernel.withoutAdministration({ () throws(SystemError) in try File("/proc/\(views[c.peer] ?? c.peer)/pagemap") }) else { continue }
             // When memory runs short, the copy should go before the application does.
             if views[c.peer] == nil { try? Path.write("1000", to: "/proc/\(c.peer)/oom_score_adj") }
             if let intake {
@@ -48,6 +50,7 @@ final class ChannelServer: @unchecked Sendable {
             state.addSeen(c.peer)
         }
     }
+
     /// Writers that have connected and are still connected, as we see their pids.
     var openWriters: [Int32] { state.open }
     var seenWriters: Set<Int32> { state.seen }

@@ -172,10 +172,10 @@ final class Operation {
             phase("memory")
             let plan = try planMemory(tree, content, segment, draft, options)
             visit?.end()
-            let intake = try takeIn(tree, draft)
+            let intake = try takeIn(tree, plan, draft)
             defer { intake?.stop() }
             self.intake = intake
-            let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), intake, generation: barrier.generation, views: Dictionary(uniqueKeysWithValues: tree.live.map { ($0.pid, $0.view) }),
+            let server = try ChannelServer(segment, try draft.forWriters(direct: options.direct), intake, generation: barrier.generation, tree.live,
                                            networks: networks(tree), bases: base?.files ?? [])
             defer { server.stop() }
             try saveMemory(tree, plan, draft, barrier, server)
@@ -244,14 +244,14 @@ final class Operation {
             // END first: should we die now, whoever is left ends by itself instead of running on without the others.
             barrier.end()
             content.endConnections()
-            for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 9) }
+            for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 9) { p.stillLives } }
             // A process whose threads we trace is gone when we have seen each of them go.
             census.seeTracedTasksEnd()
             let deadline = Kernel.clock(1) + 5_000_000_000
             while Kernel.clock(1) < deadline, tree.processes.contains(where: { $0.stillLives }) { Kernel.sleep(milliseconds: 1) }
             segment.remove()
         case .stop:
-            for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 19) }
+            for p in tree.processes where !p.isZombie { Kernel.kill(pid: p.pid, 19) { p.stillLives } }
             barrier.release(except: Int.max)
         }
         report.pause = Kernel.clock(1) - census.firstSignal

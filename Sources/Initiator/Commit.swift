@@ -17,9 +17,15 @@ extension Operation {
                     let own = packed.first[.init(process: UInt32(p.slot), isShared: false)], shared = packed.first[.init(process: UInt32(p.slot), isShared: true)]
                     chains[p.slot] = ChainHeads(own: own ?? 0, shared: shared ?? 0)
                 }
-                content.tables.packing = [ckpt_packing_record(compression: packed.compression.kind.rawValue, level: packed.compression.level, pages: packed.pages, stored: packed.stored)]
-                image = MemoryImage(packed, of: UInt32(truncatingIfNeeded: main.slot))
-                report.storedBytes = packed.stored
+                if packed.isPlaced {
+                    var written = Dictionary(tree.live.map { ($0.slot, packed.chains[.init(process: UInt32($0.slot), isShared: false)] ?? []) }) { own, _ in own }
+                    if let preCopy { try chainEarly(tree, preCopy, draft, &chains, &written) }
+                    image = MemoryImage([draft.file] + (base?.files ?? []), runs: written[main.slot] ?? [])
+                } else {
+                    content.tables.packing = [ckpt_packing_record(compression: packed.compression.kind.rawValue, level: packed.compression.level, pages: packed.pages, stored: packed.stored)]
+                    image = MemoryImage(packed, of: UInt32(truncatingIfNeeded: main.slot))
+                    report.storedBytes = packed.stored
+                }
             } else {
                 let tail = ckpt_load64(&segment.pointer.pointee.file_tail)
                 guard tail >= plan.memoryEnd, tail <= plan.chunksEnd else { throw .damaged("the statefile ends at \(tail)") }

@@ -83,7 +83,7 @@ extension Operation {
         if let tracker { for p in tree.live { tracker.protect(p, since: base?.statefile.id, busy: busyPlaces(p)) } }
         guard let base else { return }
         let shared = base.sharedRuns(content.tables)
-        if draft.isPacked {
+        if takesIn(tree, draft) {
             var known = KnownRuns(files: base.files, shared: shared)
             for p in tree.live {
                 let runs = knownRuns(p, tree, base) ?? [], slot = segment.process(p.slot)

@@ -12,7 +12,8 @@ final class Draft: @unchecked Sendable {
     let compression: Compression
     /// Pages lie in the order in which they come.
     let isPacked: Bool
-    private let folder: String, name: String
+    private let folder: File?       // it stays this one, whatever gets its name meanwhile; a stream has none
+    private let ending: String, name: String            // its name there
     private var temporary: String?  // where the file system has no O_TMPFILE
     private let stream: StreamOutput?
     private let free: Mutex<UInt64> // next free offset
@@ -43,26 +44,25 @@ final class Draft: @unchecked Sendable {
         path = output
         self.isPacked = isPacked || compression != .none || output == "-"
         self.compression = compression; self.engine = engine; self.name = name
-        folder = Path.folder(of: output)
+        ending = Path.base(of: output)
         try Draft.refuseOthers(output, operation, name)
-        var opened: File?
         if output == "-" {
-            opened = .standardOutput
+            file = .standardOutput; folder = nil
         } else {
             do throws(SystemError) {
-                opened = try File(folder, flags: Draft.temporaryFile | Draft.readWrite, mode: 0o700)
-            } catch {
-                let other = "\(output).\(Kernel.processID).part"
-                do throws(SystemError) { opened = try File(other, flags: Draft.readWrite | Draft.create | Draft.exclusive, mode: 0o700); temporary = other } catch {
-                    throw Draft.failed(operation, name, output, error, "choose another place with -o")
+                let place = try File(Path.folder(of: output), flags: Draft.directory)
+                folder = place
+                if let unnamed = try? File("/proc/self/fd/\(place.number)", flags: Draft.temporaryFile | Draft.readWrite, mode: 0o700) { file = unnamed } else {
+                    let other = "\(ending).\(Kernel.processID).part"
+                    file = try File(other, in: place, flags: Draft.readWrite | Draft.create | Draft.exclusive, mode: 0o700)
+                    temporary = other
                 }
-            }
+            } catch { throw Draft.failed(operation, name, output, error, "choose another place with -o") }
         }
-        file = opened!
         stream = output == "-" ? StreamOutput(file) : nil
         free = Mutex((UInt64(CKPT_ENGINE_OFFSET) + UInt64(engine.count) + 4095) & ~4095)
     }
-    deinit { if let temporary { Path.remove(temporary) } }
+    deinit { if let temporary, let folder { Path.remove(temporary, in: folder) } }
 
     /// The name gets another file, at the end: a device would be gone.
     private static func refuseOthers(_ output: String, _ operation: String, _ name: String) throws(CheckpointFailure) {
@@ -146,16 +146,17 @@ final class Draft: @unchecked Sendable {
     /// Gives the finished file its name.  An older file of that name stays until this very moment.
     func publish() throws(SystemError) {
         if let stream { return try stream.finish() }
+        guard let folder else { return }
         try file.truncate(to: end)
         try file.synchronize()
-        let linked = temporary ?? "\(path).\(Kernel.processID).part"
-        if temporary == nil { try Path.linkOpenFile(file, to: linked) }
+        let linked = temporary ?? "\(ending).\(Kernel.processID).part"
+        if temporary == nil { try Path.linkOpenFile(file, to: linked, in: folder) }
         // Whoever works in this folder waits while rename frees the older file; an open file is freed by the close.
-        let pathOnly: Int32 = 0o10400000, older = try? File(path, flags: pathOnly)
+        let pathOnly: Int32 = 0o10400000, older = try? File(ending, in: folder, flags: pathOnly)
         defer { _ = consume older }
-        do throws(SystemError) { try Path.rename(linked, to: path) } catch { Path.remove(linked); throw error }
+        do throws(SystemError) { try Path.rename(linked, to: ending, in: folder) } catch { Path.remove(linked, in: folder); throw error }
         temporary = nil
-        try Path.synchronizeFolder(folder)
+        try folder.synchronize()
     }
 }
 

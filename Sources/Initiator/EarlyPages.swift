@@ -37,7 +37,7 @@ final class EarlyPages: @unchecked Sendable {
             // None reaches over the border of a huge page.
             let border = UInt64(CKPT_RUN_PAGES) * 4096, size = Int(min(UInt64(bytes.count - at), border - run.address % border))
             let pages = UnsafeRawBufferPointer(rebasing: bytes[at..<at + size]), message = ckpt_page_message(run: run, process: process, shared: 0)
-            for part in try packer.pack(message, pages, since: differences) { note(part, pages, from: Int((part.address - run.address) / 4096)) }
+            for part in try packer.pack(message, pages, since: differences, nil) { note(part, pages, from: Int((part.address - run.address) / 4096)) }
             at += size
         }
     }

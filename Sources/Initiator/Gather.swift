@@ -202,7 +202,7 @@ extension SystemContent {
         do throws(SystemError) {
             let s = try Path.status(open)
             var o = record(kind, s, path)
-            o.content = try store(contentsOf: open, size: UInt64(s.st_size)); o.content_size = UInt64(s.st_size)
+            o.content = try store(contentsOf: File(unnoticed: open), size: UInt64(s.st_size)); o.content_size = UInt64(s.st_size)
             o.flags = CKPT_OBJECT_OPENED.rawValue
             if isMemory { o.seals = Seals.of(open) }
             if Path.fileSystem(of: open) == Path.hugetlbfs {

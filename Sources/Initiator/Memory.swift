@@ -7,7 +7,7 @@ import CkptSystem
 extension Operation {
     func saveMemory(_ tree: ObservedTree, _ plan: MemoryPlan, _ draft: Draft, _ barrier: Barrier, _ server: ChannelServer) throws(CheckpointFailure) {
         ckpt_store64(&segment.pointer.pointee.file_tail, plan.memoryEnd)
-        ckpt_store(&segment.pointer.pointee.file_use, (draft.isInMemory && !options.direct ? CKPT_FILE_FREE : CKPT_FILE_LOCKED).rawValue)
+        ckpt_store(&segment.pointer.pointee.file_use, (draft.isInMemory && !options.direct && !takesIn(tree, draft) ? CKPT_FILE_FREE : CKPT_FILE_LOCKED).rawValue)
         segment.pointer.pointee.has_subreaper = tree.live.contains { segment.process($0.slot).pointee.child_subreaper != 0 } ? 1 : 0
         for p in tree.live {
             // With nobody to be released, memory can be written where it is; a full descriptor table has no room for the channel, a snapshot has.
@@ -20,7 +20,7 @@ extension Operation {
             if bornElsewhere && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while its children are to be born in another pid namespace", remedy: "close a descriptor")]) }
             if onHugePages && !room { throw CheckpointFailure([problem(.refused, "pid \(p.pid)", "its descriptor table is full while it has private huge pages", remedy: "close a descriptor")]) }
             if onHugePages && options.afterwards == .run { report.remarks.append("pid \(p.pid): its memory was written while it waited: huge pages of hugetlbfs have no copies to spare") }
-            segment.process(p.slot).pointee.writers = draft.isPacked || bornElsewhere ? 1 : writers(for: p, plan)       // a stream has one order
+            segment.process(p.slot).pointee.writers = takesIn(tree, draft) || bornElsewhere ? 1 : writers(for: p, plan)       // a stream has one order
             segment.process(p.slot).pointee.hold = p.areMappingsProven ? 0 : 1
             segment.process(p.slot).pointee.memory_mode = (inPlace ? CKPT_MEMORY_IN_PLACE : CKPT_MEMORY_SNAPSHOT).rawValue
         }
@@ -48,8 +48,9 @@ extension Operation {
     }
 
     /// Where pages are not written to their place but taken in, one after the other.
-    func takeIn(_ tree: ObservedTree, _ draft: Draft) throws(CheckpointFailure) -> PageIntake? {
-        guard draft.isPacked else { return nil }
+    func takeIn(_ tree: ObservedTree, _ plan: MemoryPlan, _ draft: Draft) throws(CheckpointFailure) -> PageIntake? {
+        guard takesIn(tree, draft) else { return nil }
+        if options.direct { throw CheckpointFailure([problem(.usage, "--direct: the tree of another user does not write into root's file", remedy: "leave it out, or run ckptctl as that user")]) }
         let main = tree.processes[tree.root], frame: UInt64 = 6 * 4096
         var looked: Set<UInt64> = []
         for t in main.tasks {
@@ -59,7 +60,7 @@ extension Operation {
         }
         let session = UInt(bitPattern: segment.pointer)
         do throws(SystemError) {
-            return try PageIntake(draft, since: sentSince, lookingAt: (UInt32(truncatingIfNeeded: main.slot), looked)) { error in
+            return try PageIntake(draft, since: sentSince, places: draft.isPacked ? nil : PagePlaces(tree, plan), most: plan.totalBytes, lookingAt: (UInt32(truncatingIfNeeded: main.slot), looked)) { error in
                 // Tasks that wait for the memory phase need wait no longer.
                 ckpt_fail(UnsafeMutablePointer(bitPattern: session)!, CKPT_ERROR_WRITE.rawValue, error.errno, 0)
             }
@@ -70,7 +71,7 @@ extension Operation {
     func packed(_ intake: PageIntake?, _ tree: ObservedTree, _ draft: Draft) throws(CheckpointFailure) -> PackedPages? {
         guard let intake else { return nil }
         do throws(SystemError) {
-            return try intake.finish(try preCopy.map { p throws(SystemError) in try packedEarly(tree, p, draft) } ?? ([:], 0))
+            return try intake.finish(try (draft.isPacked ? preCopy : nil).map { p throws(SystemError) in try packedEarly(tree, p, draft) } ?? ([:], 0))
         } catch { throw unwritable(error) }
     }
 
@@ -124,7 +125,7 @@ extension Operation {
 
     /// Of a checkpoint that failed after the release: nobody wants what they write.
     func endSnapshots(_ tree: ObservedTree, _ barrier: Barrier) {
-        for p in tree.live { if let snapshot = snapshotPid(p), snapshot != p.pid, let stat = ProcStat(pid: snapshot), stat.parent == p.pid, !stat.isZombie { Kernel.kill(pid: snapshot, 9) } }
+        for p in tree.live { if let snapshot = snapshotPid(p), snapshot != p.pid { Kernel.kill(pid: snapshot, 9) { p.stillLives && ProcStat(pid: snapshot).map { $0.parent == p.pid && !$0.isZombie } ?? false } } }
         reapSnapshots(tree, barrier)
     }
 

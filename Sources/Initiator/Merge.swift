@@ -57,7 +57,7 @@ private final class Merger {
         let p = delta.processes[process]
         borders = Set(delta.vmas(of: p).map(\.start))
         try gatherChain(p.runs, writing) { run in
-            delta.vmas(of: p).first { $0.start <= run.address && run.address < $0.end && $0.data_offset != 0 }.map { $0.data_offset + (run.address - $0.start) }
+            delta.vmas(of: p).first { $0.start <= run.address && run.address < $0.end && $0.data_offset != 0 }.map { $0.data_offset &+ (run.address - $0.start) }.flatMap { $0 < largestFile ? $0 : nil }
         }
         borders = []
         // Shared memory need not have a mapping with a place: it goes behind all.
@@ -65,6 +65,7 @@ private final class Merger {
     }
 
     private func gatherChain(_ first: UInt64, _ writing: Writing, _ place: (ckpt_run) -> UInt64?) throws(Problem) {
+        try delta.forEachRun(from: first) { _ in }         // each is one
         var chunks: [(UInt64, [ckpt_run])] = []
         try delta.forEachChunk(from: first) { offset, runs in
             chunks.append((offset, (0..<runs.count / MemoryLayout<ckpt_run>.size).map { runs.loadUnaligned(fromByteOffset: $0 * MemoryLayout<ckpt_run>.size, as: ckpt_run.self) }))
@@ -125,6 +126,7 @@ private final class Merger {
         let border = UInt64(CKPT_RUN_PAGES) * 4096
         return ckpt_run_base(b) != 0 && a.object == b.object && (a.flags ^ b.flags) & CKPT_RUN_HUGE.rawValue == 0 && a.address + UInt64(a.pages) * 4096 == b.address && b.address % border != 0 && !borders.contains(b.address)
     }
+    private let largestFile: UInt64 = 1 << 47
     private let ownBits = UInt32(CKPT_RUN_BASE_MASK) << UInt32(CKPT_RUN_BASE_SHIFT)
 
     /// Without its bases, with its own checksums and its name.

@@ -93,7 +93,7 @@ extension SystemContent {
         guard mapped, options.selfContained, o.kind == CKPT_OBJECT_REGULAR.rawValue, o.flags & CKPT_OBJECT_SELF_CONTAINED.rawValue == 0 else { return }
         let path = tables.text(at: o.path)
         do throws(SystemError) {
-            let at = try within(o.mounts, { Result { () throws(SystemError) in try store(contentsOf: path, size: o.size) } }).get()
+            let at = try within(o.mounts, { Result { () throws(SystemError) in try store(contentsOf: try openRecorded(path, o), size: o.size) } }).get()
             tables.objects[Int(index)].content = at; tables.objects[Int(index)].content_size = o.size
             tables.objects[Int(index)].flags |= CKPT_OBJECT_SELF_CONTAINED.rawValue
         } catch { refusals.add(pid: 0, "\(path): \(error.text)", "leave out --self-contained") }
@@ -141,9 +141,17 @@ extension SystemContent {
     func known(_ key: ObjectKey) -> UInt32? { objectOf[key] }
     func replace(_ key: ObjectKey, _ index: UInt32) { objectOf[key] = index }
 
-    /// Copies a file into the statefile; holes stay holes.
-    func store(contentsOf path: String, size: UInt64) throws(SystemError) -> UInt64 {
+    /// The file that was recorded.  Where it is read with more rights than the tree has, another one must not get into its place.
+    func openRecorded(_ path: String, _ o: ckpt_object_record) throws(SystemError) -> File {
         let file = try File(unnoticed: path)
+        if tree.isOthers(segment) {
+            let s = try file.status()
+            guard s.isRegular, s.inodeNumber == o.inode, [s.deviceNumber, Path.deviceWord(s.deviceNumber)].contains(o.device) else { throw SystemError("open: another file has its name", errno: 116) }
+        }
+        return file
+    }
+    /// Copies a file into the statefile; holes stay holes.
+    func store(contentsOf file: File, size: UInt64) throws(SystemError) -> UInt64 {
         let at = draft.claim(max(size, 1))
         for (offset, count) in try file.data(upTo: size) { try draft.copy(file, offset, count, at: at + offset) }
         return at

@@ -1,4 +1,5 @@
-// Pages that writers send instead of writing them: a thread per CPU takes them in, compresses them and puts them behind one another into the statefile.
+// Pages that writers send instead of writing them: a thread per CPU takes them in, compresses them and puts them behind one another into the statefile, or
+// puts them where they belong.
 import CkptABI
 import CkptCompression
 import CkptReport
@@ -14,6 +15,7 @@ final class PageIntake: @unchecked Sendable {
         var chains: [Chain: [ckpt_run]] = [:]
         var kept: [UInt64: [UInt8]] = [:]
         var pages: UInt64 = 0, stored: UInt64 = 0, unchanged: UInt64 = 0
+        var arrived: UInt64 = 0                 // bytes of memory, wherever they lie
         var failure: SystemError?
         var isStopped = false
 
@@ -27,11 +29,13 @@ final class PageIntake: @unchecked Sendable {
     /// Pages of one process that the commit looks into: they can't be read back from a stream.
     private let looked: (process: UInt32, pages: Set<UInt64>)
     private let base: KnownRuns?
+    private let places: PagePlaces?         // nil: they lie in the order in which they come
+    private let most: UInt64                // bytes that all writers together can have
     private let onFailure: @Sendable (SystemError) -> Void
     private var workers: [Worker] = []
 
-    init(_ draft: Draft, since base: KnownRuns?, lookingAt looked: (process: UInt32, pages: Set<UInt64>), onFailure: @escaping @Sendable (SystemError) -> Void) throws(SystemError) {
-        self.draft = draft; self.base = base; self.looked = looked; self.onFailure = onFailure
+    init(_ draft: Draft, since base: KnownRuns?, places: PagePlaces?, most: UInt64, lookingAt looked: (process: UInt32, pages: Set<UInt64>), onFailure: @escaping @Sendable (SystemError) -> Void) throws(SystemError) {
+        self.draft = draft; self.base = base; self.places = places; self.most = most; self.looked = looked; self.onFailure = onFailure
         ready = try ReadySet()
         workers.append(try Worker { self.work() })
         for _ in 1..<Kernel.processors { if let more = try? Worker({ self.work() }) { workers.append(more) } }
@@ -51,7 +55,10 @@ final class PageIntake: @unchecked Sendable {
 
     var failure: SystemError? { state.withLock { $0.failure } }
     func stop() {
-        state.withLock { $0.isStopped = true }
+        state.withLock { s in
+            s.isStopped = true
+            for r in s.readers.values { r.end() }          // nobody goes on waiting for the rest of a message
+        }
         ready.wakeAll()
         for w in workers { w.join() }
         workers = []
@@ -59,12 +66,12 @@ final class PageIntake: @unchecked Sendable {
 
     /// All writers have said that they are done: waits until what they sent has its place, and puts the chains there, with what was read early.
     func finish(_ early: (runs: [UInt32: [ckpt_run]], stored: UInt64)) throws(SystemError) -> PackedPages {
-        // Writers are the user's processes: one that never closes its end is not waited for.
-        var last: UInt64 = 0, deadline = Kernel.clock(1) + 60_000_000_000
-        while state.withLock({ ($0.busy > 0 || !$0.readers.isEmpty) && $0.failure == nil }) {
-            let sofar = state.withLock { $0.pages &+ $0.stored }
-            if sofar != last { last = sofar; deadline = Kernel.clock(1) + 60_000_000_000 }
-            if Kernel.clock(1) > deadline { fail(.damaged("a writer has finished, and does not end")) }
+        // Not for their ends: whoever has one of these sockets may keep it.
+        let patience: UInt64 = 60_000_000_000
+        var arrived: UInt64 = 0, deadline = Kernel.clock(1) + patience
+        while let now = state.withLock({ s in s.failure == nil && (s.busy > 0 || s.readers.values.contains { $0.readable > 0 }) ? s.arrived : nil }) {
+            if now != arrived { arrived = now; deadline = Kernel.clock(1) + patience }
+            if Kernel.clock(1) > deadline { throw SystemError.damaged("pages that were sent do not arrive") }
             Kernel.sleep(microseconds: 200)
         }
         stop()
@@ -81,7 +88,7 @@ final class PageIntake: @unchecked Sendable {
                 s.chains[chain] = sorted
                 first[chain] = try draft.putChain(sorted)
             }
-            return PackedPages(chains: s.chains, first: first, kept: s.kept, pages: s.pages, stored: s.stored, unchanged: s.unchanged, compression: draft.compression)
+            return PackedPages(chains: s.chains, first: first, kept: s.kept, pages: s.pages, stored: s.stored, unchanged: s.unchanged, compression: draft.compression, isPlaced: places != nil)
         }
     }
 
@@ -133,8 +140,14 @@ final class PageIntake: @unchecked Sendable {
     }
 
     private func place(_ message: UnsafeMutableRawBufferPointer, _ packer: PagePacker, _ differences: SentDifferences?) throws(SystemError) {
-        let m = message.loadUnaligned(as: ckpt_page_message.self), pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
-        let isKept = ckpt_run_base(m.run) != 0, runs = isKept ? [m.run] : try packer.pack(m, pages, since: differences)
+        let m = message.loadUnaligned(as: ckpt_page_message.self)
+        let isWithin = state.withLock { s in
+            s.arrived += m.run.bytes
+            return s.arrived <= most
+        }
+        guard isWithin else { throw SystemError.damaged("more pages than there are") }
+        let pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
+        let isKept = ckpt_run_base(m.run) != 0, runs = isKept ? [m.run] : try packer.pack(m, pages, since: differences, places)
         let end = m.run.address + UInt64(pages.count), kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= m.run.address && $0 < end } : []
         state.withLock { s in
             s.chains[Chain(process: m.process, isShared: m.shared != 0), default: []] += runs
@@ -162,4 +175,5 @@ struct PackedPages {
     let pages: UInt64, stored: UInt64           // bytes, before and after
     let unchanged: UInt64                       // bytes that were sent and are as in the base
     let compression: Compression
+    let isPlaced: Bool                          // each has its place, and only the chains are ours
 }

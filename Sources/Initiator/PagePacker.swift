@@ -25,11 +25,20 @@ final class PagePacker {
         run.file_offset = try draft.append(bytes)
         return run
     }
+    /// As they are, at their place.
+    fileprivate func put(_ run: ckpt_run, _ pages: UnsafeRawBufferPointer, at offset: UInt64) throws(SystemError) -> ckpt_run {
+        var run = run
+        run.pages = UInt16(pages.count / 4096); run.skipped = 0; run.frame = 0; run.file_offset = offset
+        run.crc = ckpt_crc32c_hw(0, pages.baseAddress!, pages.count)
+        run.flags &= CKPT_RUN_HUGE.rawValue
+        try draft.file.write(pages, at: offset)
+        return run
+    }
 }
 
 extension PagePacker {
-    /// The pages of a message, in their order: what the base has as it is stays there, the rest is packed.
-    func pack(_ m: ckpt_page_message, _ pages: UnsafeRawBufferPointer, since base: SentDifferences?) throws(SystemError) -> [ckpt_run] {
+    /// The pages of a message, in their order: what the base has as it is stays there, the rest is packed, or put where it belongs.
+    func pack(_ m: ckpt_page_message, _ pages: UnsafeRawBufferPointer, since base: SentDifferences?, _ places: PagePlaces?) throws(SystemError) -> [ckpt_run] {
         var runs: [ckpt_run] = []
         for piece in base?.split(m, pages) ?? [.changed(first: 0, count: pages.count / 4096)] {
             switch piece {
@@ -37,7 +46,10 @@ extension PagePacker {
             case .changed(let first, let count):
                 var run = m.run
                 run.address += UInt64(first) * 4096
-                runs.append(try pack(run, UnsafeRawBufferPointer(rebasing: pages[first * 4096..<(first + count) * 4096])))
+                let part = UnsafeRawBufferPointer(rebasing: pages[first * 4096..<(first + count) * 4096])
+                guard let places else { runs.append(try pack(run, part)); continue }
+                guard let at = places.offset(of: m, run.address, count: part.count) else { throw SystemError.damaged("pages that nobody was to send") }
+                runs.append(try put(run, part, at: at))
             }
         }
         return runs

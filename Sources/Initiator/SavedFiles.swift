@@ -77,7 +77,7 @@ extension SystemContent {
     fileprivate func save(_ object: Int, _ path: String, _ holder: FileHolders.Holder?) -> Bool {
         let o = tables.objects[object]
         do throws(SystemError) {
-            let file = try openToSave(path, holder)
+            let file = try openToSave(path, holder, o)
             let s = try file.status()
             var record = ckpt_saved_record(object: UInt32(object), first_extent: UInt32(tables.extents.count), extent_count: 0, pad: 0,
                                            atime_sec: Int64(s.st_atim.tv_sec), atime_nsec: Int64(s.st_atim.tv_nsec))
@@ -96,8 +96,8 @@ extension SystemContent {
     }
 
     /// An open of our own would break a lease: there the tree's open file is read, at offsets, which leaves its position where it is.
-    private func openToSave(_ path: String, _ holder: FileHolders.Holder?) throws(SystemError) -> File {
-        guard let holder, holder.leased else { return try File(unnoticed: path) }
+    private func openToSave(_ path: String, _ holder: FileHolders.Holder?, _ o: ckpt_object_record) throws(SystemError) -> File {
+        guard let holder, holder.leased else { return try openRecorded(path, o) }
         guard holder.readable else { throw SystemError("a lease on a file that is open for writing only", errno: 11) }
         return try File(of: holder.view, number: holder.fd)
     }

@@ -45,6 +45,11 @@ public final class Segment: @unchecked Sendable {
 
     public var path: String { folder.path + "/" + fileName }
     public var name: String { text(ckpt_session_name(pointer), 64) }
+    /// Its name where that can be one of a file; else the name of its own file, which nobody chose.  Whoever is in the session may write what he likes into it.
+    public var nameOfFile: String {
+        let name = name, slash = UInt8(ascii: "/"), isPlain = !name.isEmpty && name.utf8.allSatisfy { $0 >= 32 && $0 != slash && $0 != 127 }
+        return isPlain ? name : fileName
+    }
     public var id: String { text(ckpt_session_id(pointer), 24) }
     public var command: String { text(ckpt_session_command(pointer), 256) }
     public var library: String { text(ckpt_session_library(pointer), 256) }

@@ -35,7 +35,7 @@ public struct SessionFolder: Sendable {
         guard Kernel.userID == 0 || status.st_uid == Kernel.userID, UInt32(status.st_mode) & writeOfOthers == 0 else { throw SystemError("open \(path)", errno: SystemError.notPermitted) }
         return file
     }
-    var isOurs: Bool { owner == Kernel.userID }
+    public var isOurs: Bool { owner == Kernel.userID }
     /// It is open only while something is done in it: root may see more folders than a process may have files open.
     public func open() throws(SystemError) -> File {
         let file = try Self.open(path)

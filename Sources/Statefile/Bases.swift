@@ -33,7 +33,7 @@ extension Statefile {
         var others = 0, closed: SystemError?
         for candidate in [recorded, folder + "/" + Path.base(of: recorded)] {
             let file: MappedFile
-            do throws(SystemError) { file = try MappedFile(candidate) } catch {
+            do throws(SystemError) { file = try openIfRegular(candidate) } catch {
                 if !error.isNoEntry { closed = error }
                 continue
             }
@@ -44,13 +44,19 @@ extension Statefile {
         }
         for name in ((try? Path.names(in: folder)) ?? []).sorted() {
             let candidate = folder + "/" + name
-            guard let file = try? MappedFile(candidate), let block = try? Scan(file: file, path: candidate).superblock(),
+            guard let file = try? openIfRegular(candidate), let block = try? Scan(file: file, path: candidate).superblock(),
                   withUnsafeBytes(of: block.id, { [UInt8]($0) }) == wanted else { continue }
             return Base(id: wanted, recordedPath: recorded, path: candidate, file: file)
         }
         throw Problem(.statefile, "statefile", object: path, cause: "its base \(recorded)",
                       others > 0 ? "another statefile than the one that this delta was taken since" : closed?.text ?? "missing there and in the folder of this delta",
                       remedy: "put the right one there or beside this file")
+    }
+
+    /// To open a device does something to it.
+    private func openIfRegular(_ path: String) throws(SystemError) -> MappedFile {
+        guard try Path.status(path).isRegular else { throw SystemError("open \(path)", errno: 22) }
+        return try MappedFile(path)
     }
 
     /// The file that has a run's pages.  Whoever asks has opened the bases.

@@ -13,8 +13,8 @@ public final class File: @unchecked Sendable {
         self.init(adopting: try retrying("open \(path)") { Glibc.open(Path.seen(path), flags | O_CLOEXEC, mode) })
     }
     /// openat(2), close-on-exec.
-    public convenience init(_ name: String, in folder: File, flags: Int32) throws(SystemError) {
-        self.init(adopting: try retrying("open \(name)") { Glibc.openat(folder.number, name.systemName, flags | O_CLOEXEC) })
+    public convenience init(_ name: String, in folder: File, flags: Int32, mode: mode_t = 0) throws(SystemError) {
+        self.init(adopting: try retrying("open \(name)") { Glibc.openat(folder.number, name.systemName, flags | O_CLOEXEC, mode) })
     }
     /// EMFILE or ENFILE where `count` more can't be open at once.
     public static func requireSpare(_ count: Int) throws(SystemError) {
@@ -163,10 +163,8 @@ public enum Path {
     }
     public static func remove(_ path: String) { unlink(path.systemName) }
     public static func remove(_ name: String, in folder: File) { unlinkat(folder.number, name.systemName, 0) }
-    public static func rename(_ from: String, to: String) throws(SystemError) { try retrying("rename to \(to)") { Glibc.rename(from.systemName, to.systemName) } }
-    /// fsync(2) of a folder: the rename itself is on the disk.
-    public static func synchronizeFolder(_ path: String) throws(SystemError) {
-        try File(path, flags: O_RDONLY | O_DIRECTORY).synchronize()
+    public static func rename(_ from: String, to: String, in folder: File) throws(SystemError) {
+        try retrying("rename to \(to)") { renameat(folder.number, from.systemName, folder.number, to.systemName) }
     }
     public static func folder(of path: String) -> String {
         guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }      // a combining character may follow it
@@ -197,8 +195,8 @@ extension Path {
     }
     public static let hugetlbfs: UInt64 = 0x958458f6, tmpfs: UInt64 = 0x01021994
     /// Names a file that was opened with O_TMPFILE (linkat(2) on /proc/self/fd).
-    public static func linkOpenFile(_ file: File, to path: String) throws(SystemError) {
-        try retrying("link \(path)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", AT_FDCWD, path.systemName, AT_SYMLINK_FOLLOW) }
+    public static func linkOpenFile(_ file: File, to name: String, in folder: File) throws(SystemError) {
+        try retrying("link \(name)") { linkat(AT_FDCWD, "/proc/self/fd/\(file.number)", folder.number, name.systemName, AT_SYMLINK_FOLLOW) }
     }
 }
 

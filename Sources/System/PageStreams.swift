@@ -13,6 +13,9 @@ extension File {
         return (File(adopting: ends[0]), File(adopting: ends[1]))
     }
 
+    /// Whoever reads from a socket finds its end (shutdown(2)).
+    public func end() { shutdown(number, Int32(SHUT_RDWR)) }
+
     /// At least `least` bytes and at most as many as there is room for, fewer only at the end.
     public func receive(into room: UnsafeMutableRawBufferPointer, atLeast least: Int) -> Int {
         var done = 0

@@ -35,9 +35,9 @@ int main(int argc, char **argv) {
     inet_set(l, SOL_SOCKET, SO_RCVBUF, 8192);
     small = inet_connected(l); other = must(accept(l, NULL, NULL));
     inet_pair(&a, &b);
-    // As much as root may let a sender keep: far more than a receiver of any user gets by SO_RCVBUF.
+    // As much as root may let a sender keep: more than a receiver of any user gets by SO_RCVBUF.
     inet_pair(&rich, &reader);
-    int plenty = 32 << 20;
+    int plenty = 6 << 20;
     setsockopt(rich, SOL_SOCKET, SO_SNDBUFFORCE, &plenty, sizeof plenty);
     long wealth = fill(rich, 55);
     long there = fill(a, 11), back = fill(b, 22), narrow = fill(small, 33);

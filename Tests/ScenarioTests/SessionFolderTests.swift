@@ -88,6 +88,73 @@ import Testing
         }
     }
 
+    /// A session of the user's, with the folder that has it.
+    private func started(_ s: Scenario, _ command: [String]) throws -> (folder: String, id: String) {
+        let users = try usersFolder(s)
+        s.environment["CKPT_DIR"] = users
+        try s.start(command)
+        guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }), let id = try files.contentsOfDirectory(atPath: users).first else { throw Failure("no session: \(s.errors)") }
+        return (users, id)
+    }
+
+    @Test func `whoever calls at root's door while root takes a user's tree gets nothing of it`() {
+        forEachUser("folder-door") { s in
+            let session = try started(s, [try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            // As nobody, who is no user of the tree, and as the user, who is let in, and gets no file.
+            let door = try ["nobody", s.user.rawValue].map { user in
+                try Children.spawn(["/usr/bin/setpriv", "--reuid", user, "/usr/bin/python3", "-c", """
+                    import array, os, socket, stat
+                    while True:
+                        for name in {l.split()[-1] for l in open("/proc/net/unix") if "@ckpt-\(session.id)-" in l}:
+                            c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); c.settimeout(1)
+                            try:
+                                c.connect("\\0" + name[1:]); got = c.recvmsg(64, 256)[1]
+                            except OSError: continue
+                            for l, t, d in got:
+                                for fd in array.array("i", d): print(stat.S_IFMT(os.fstat(fd).st_mode), os.readlink(f"/proc/self/fd/{fd}"), flush=True)
+                    """], environment: s.environment, folder: s.folder, output: s.path("got-" + user), errors: s.path("door.err"))
+            }
+            defer { for pid in door { kill(pid, SIGKILL); _ = Children.wait(pid, limit: 5) } }
+            usleep(300_000)
+            let taken = try asRoot(s, ["checkpoint", s.tag, "-o", s.path("x.ckpt")], in: session.folder), seen = try asRoot(s, ["verify", s.path("x.ckpt")], in: session.folder)
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+            let got = read(s.path("got-nobody")) + read(s.path("got-" + s.user.rawValue)), isFile = got.split(separator: "\n").contains { $0.hasPrefix("\(S_IFREG)") && !$0.hasSuffix("pagemap") }
+            if taken.status != .exited(0) || seen.status != .exited(0) || isFile || !read(s.path("got-nobody")).isEmpty { throw Failure("\(taken) \(seen) \(got) \(read(s.path("door.err")))") }
+        }
+    }
+
+    @Test func `a statefile goes into the folder that was named, whatever has its name by then`() {
+        forEachUser("folder-output") { s in
+            let session = try started(s, ["/bin/sleep", "300"]), out = s.path("goes"), roots = s.path("roots")
+            for f in [out, roots] where mkdir(f, 0o700) != 0 { throw Failure("mkdir") }
+            let initiator = try Children.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", out + "/x.ckpt", "--kill"], environment: s.environment.merging(["CKPT_PAUSE": "memory", "CKPT_DIR": session.folder]) { $1 },
+                                               folder: s.folder, output: s.path("initiator.out"), errors: s.path("initiator.err"))
+            guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
+            rename(out, s.path("moved"))
+            symlink(roots, out)
+            var status: Status?
+            for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
+            _ = try s.wait()
+            if status != .exited(0) || files.fileExists(atPath: roots + "/x.ckpt") || !files.fileExists(atPath: s.path("moved/x.ckpt")) { throw Failure("\(String(describing: status)) \(read(s.path("initiator.err")))") }
+        }
+    }
+
+    @Test func `a name that a user has given his session is no path for root`() {
+        forEachUser("folder-name") { s in
+            let session = try started(s, ["/bin/sleep", "300"]), place = s.path("named")
+            mkdir(place, 0o700)
+            let file = try FileHandle(forWritingTo: URL(filePath: session.folder + "/" + session.id))
+            try file.seek(toOffset: UInt64(MemoryLayout<ckpt_session>.offset(of: \.name)!))
+            try file.write(contentsOf: Data("../precious\0".utf8))
+            try file.close()
+            let result = try run([s.installation.ckptctl, "checkpoint", String(s.pid), "--kill"], in: place, environment: s.environment.merging(["CKPT_DIR": session.folder]) { $1 }, limit: 20)
+            _ = try s.wait()
+            if result.status != .exited(0) || files.fileExists(atPath: s.path("precious.ckpt")) || !files.fileExists(atPath: place + "/" + session.id + ".ckpt") { throw Failure("\(result) \(try files.contentsOfDirectory(atPath: place))") }
+        }
+    }
+
     @Test func `root asks no template that another user keeps where root's would be`() {
         forEachUser("folder-template") { s in
             let users = try usersFolder(s)

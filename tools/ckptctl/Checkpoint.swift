@@ -78,7 +78,7 @@ struct Checkpoint: ParsableCommand {
 
     func run() throws {
         let found = try ckptctl.session(session, for: "checkpoint")
-        var options = CheckpointOptions(output: output == "-" ? "-" : absolutePath(output ?? "\(found.segment.name).ckpt"))
+        var options = CheckpointOptions(output: output == "-" ? "-" : absolutePath(output ?? "\(found.segment.nameOfFile).ckpt"))
         if output == "-" { try prepareStream() }
         options.compression = compress
         options.afterwards = kill ? .kill : stop ? .stop : .run

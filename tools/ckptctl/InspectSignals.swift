@@ -48,7 +48,7 @@ struct TimerView: ProcessView {
         var rows: [(name: String, left: String, interval: String, tells: String)] = []
         for (k, name) in ["ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"].enumerated() {
             let t = withUnsafeMutablePointer(to: &p) { ckpt_record_itimer($0, Int32(k)).pointee }
-            if t.value_sec != 0 || t.value_usec != 0 { rows.append((name, seconds(t.value_sec, t.value_usec * 1000), seconds(t.interval_sec, t.interval_usec * 1000), "")) }
+            if t.value_sec != 0 || t.value_usec != 0 { rows.append((name, seconds(t.value_sec, t.value_usec &* 1000), seconds(t.interval_sec, t.interval_usec &* 1000), "")) }
         }
         let clocks: [Int32: String] = [0: "CLOCK_REALTIME", 1: "CLOCK_MONOTONIC", 7: "CLOCK_BOOTTIME"]
         for t in s.timers where t.process == UInt32(i) {
