@@ -1,17 +1,14 @@
 // A little of all that a checkpoint asks a leader about, or looks into through the session's shared memory.
-#include "scenario.h"
+#include "systemv.h"
 #include <mqueue.h>
 #include <stdint.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
 #include <sys/socket.h>
 #include <time.h>
 
 enum { PAGE = 4096, PAGES = 8192, CHUNK_MAGIC = 0x4e555243, BACK_AT = 16 << 20 };
 struct chunk { uint32_t magic, count; uint64_t next; uint32_t crc, pad; uint64_t pad2; };
 
-// `ipc`: System V IPC, too, which outlives a program that is killed.
-int main(int n, char **arguments) {
+int main(void) {
     for (int k = 0; k < 20; k++) {
         int s[2];
         must(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
@@ -32,16 +29,12 @@ int main(int n, char **arguments) {
     mqd_t queue = must(mq_open(name, O_RDWR | O_CREAT, 0600, NULL));
     must(mq_send(queue, "message", 7, 1));
     mq_unlink(name);
-    int set = -1, messages = -1;
-    if (n > 1) {
-        struct { long type; char text[8]; } m = { 1, "message" };
-        set = must(semget(IPC_PRIVATE, 3, 0600)); messages = must(msgget(IPC_PRIVATE, 0600));
-        must(msgsnd(messages, &m, 8, 0));
-    }
+    must(semget(IPC_PRIVATE, 3, 0600));
+    struct { long type; char text[8]; } m = { 1, "message" };
+    must(msgsnd(must(msgget(IPC_PRIVATE, 0600)), &m, 8, 0));
     // Memory that looks like an empty chunk of runs, wherever it comes to lie in a statefile: each names the one at BACK_AT.
     char *memory = must(mmap(NULL, (size_t)PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     for (int i = 0; i < PAGES; i++) *(struct chunk *)(memory + (size_t)i * PAGE) = (struct chunk){ .magic = CHUNK_MAGIC, .next = BACK_AT };
     scenario_wait();
-    if (n > 1) { semctl(set, 0, IPC_RMID); msgctl(messages, IPC_RMID, NULL); }
     return scenario_end();
 }
