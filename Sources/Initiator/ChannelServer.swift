@@ -26,7 +26,7 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listeners = self.listeners, state = self.state
-        let views = Dictionary(uniqueKeysWithValues: members.map { ($0.pid, $0.view) }), users = Set(members.compactMap(\.effectiveUser)).union([Kernel.userID])
+        let views = Dictionary(uniqueKeysWithValues: members.map { ($0.pid, $0.view) }), users = Set(members.flatMap { $0.tasks.compactMap(\.effectiveUser) }).union([Kernel.userID])
         do throws(SystemError) { worker = try Worker { ChannelServer.serve(listeners, file, intake, bases, state, views, users) } } catch {
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(error.call): \(error.text)")])
         }

@@ -74,9 +74,11 @@ func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refu
     }
 }
 
-extension ObservedProcess {
-    var effectiveUser: UInt32? { status.numbers("Uid").dropFirst().first.map { UInt32($0) } }
+extension ProcStatus {
+    var effectiveUser: UInt32? { numbers("Uid").dropFirst().first.map { UInt32($0) } }
 }
+extension ObservedProcess { var effectiveUser: UInt32? { status.effectiveUser } }
+extension ObservedTask { var effectiveUser: UInt32? { status.effectiveUser } }
 
 /// A restart has one of each kind for a process.
 private func refuseThreadsElsewhere(_ p: ObservedProcess, _ refusals: Refusals) {

@@ -352,7 +352,9 @@ struct PageWriter {
 }
 
 private func limitOfFiles() -> UInt64 {
-    let fileSize = 1
+    let fileSize = 1, none = UInt64.max
     var limit = ckpt_rlimit(soft: 0, hard: 0)
-    return withUnsafeMutablePointer(to: &limit) { ckpt_syscall(Int(CKPT_SYS_prlimit64), 0, fileSize, 0, Int(bitPattern: $0), 0, 0) } == 0 ? limit.soft : UInt64.max
+    let r = withUnsafeMutablePointer(to: &limit) { ckpt_syscall(Int(CKPT_SYS_prlimit64), 0, fileSize, 0, Int(bitPattern: $0), 0, 0) }
+    // To the kernel it is a signed number, and below 0 nothing may be written; but for the one that stands for none.
+    return r != 0 || limit.soft == none ? none : limit.soft > UInt64(Int64.max) ? 0 : limit.soft
 }
