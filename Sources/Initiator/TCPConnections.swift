@@ -158,12 +158,17 @@ extension SystemContent {
                 try enlarged { () throws(SystemError) in
                     try s.file.setOption(level, SocketOption.bufferLock, unlocked)
                     try undo.with(s.file, s.holders, level, lowWater, all) { () throws(SystemError) in
-                        let deadline = Kernel.clock(1) + 3_000_000_000
+                        // What the kernel moves at all it moves at once; the tree waits meanwhile.
+                        let deadline = Kernel.clock(1) + 3_000_000_000, patience = 200
+                        var readable = s.file.readable, idle = 0
                         repeat {
                             s.file.announceWindow()
                             if arrived() { return }
                             Kernel.sleep(milliseconds: 1)
-                        } while Kernel.clock(1) < deadline
+                            let now = s.file.readable
+                            idle = now == readable ? idle + 1 : 0
+                            readable = now
+                        } while idle < patience && Kernel.clock(1) < deadline
                     }
                 }
             }
