@@ -206,8 +206,8 @@ final class Census {
 
     /// A program that gave its user away can't open the session any more: SIGCKPT would end it.
     private func mayOpenSegment(_ status: ProcStatus) -> Bool {
-        guard let user = status.numbers("Uid").dropFirst().first else { return false }
-        return user == 0 || user == Int(segment.pointer.pointee.uid)
+        guard let user = status.effectiveUser else { return false }
+        return user == 0 || user == segment.pointer.pointee.uid
     }
 
     private func add(_ stat: ProcStat, _ address: UInt64) throws(CheckpointFailure) {
@@ -296,7 +296,7 @@ final class Census {
             return
         }
         if hasGivenUpUser(stat) {
-            let user = ProcStatus(pid: stat.pid)?.numbers("Uid").dropFirst().first ?? 0
+            let user = ProcStatus(pid: stat.pid)?.effectiveUser ?? 0
             refuse(stat.pid, "\(stat.comm) runs as user \(user), who may not join the session of user \(segment.pointer.pointee.uid): it was left when that user was taken and a program executed",
                    "start what that user runs in a session of its own (su USER -c 'ckrun …'), or let it end")
             return

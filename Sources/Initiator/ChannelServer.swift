@@ -50,7 +50,6 @@ final class ChannelServer: @unchecked Sendable {
             state.addSeen(c.peer)
         }
     }
-
     /// Writers that have connected and are still connected, as we see their pids.
     var openWriters: [Int32] { state.open }
     var seenWriters: Set<Int32> { state.seen }

@@ -72,7 +72,7 @@ extension Operation {
             p.ranges = told
             slot.pointee.ranges_offset = told.offset
             slot.pointee.ranges_count = UInt32(told.count)
-            slot.pointee.ranges_early = UInt32(ranges.filter { ($0.kind == CKPT_RANGE_SHARED.rawValue || $0.kind == CKPT_RANGE_SEGMENT.rawValue) && $0.file_offset != 0 }.count)
+            slot.pointee.ranges_early = UInt32(ranges.filter { $0.isShared && $0.file_offset != 0 }.count)
         }
     }
 }

@@ -1,6 +1,7 @@
 // Pages that become a part of a packed statefile: compressed, behind what is there.
 import CkptABI
 import CkptCompression
+import CkptSession
 import CkptStatefile
 import CkptSystem
 

@@ -13,7 +13,7 @@ struct PagePlaces: Sendable {
     init(_ tree: ObservedTree, _ plan: MemoryPlan) {
         for p in tree.live {
             for r in plan.ranges[ObjectIdentifier(p)] ?? [] where r.file_offset != 0 {
-                let isShared = r.kind == CKPT_RANGE_SHARED.rawValue || r.kind == CKPT_RANGE_SEGMENT.rawValue, start = isShared ? r.object_offset : r.start
+                let isShared = r.isShared, start = isShared ? r.object_offset : r.start
                 let stretch = Stretch(start: start, end: start + (r.end - r.start), offset: r.file_offset)
                 if isShared { shared[r.object, default: []].append(stretch) } else { own[UInt32(truncatingIfNeeded: p.slot), default: []].append(stretch) }
             }
@@ -35,6 +35,9 @@ struct PagePlaces: Sendable {
     }
 }
 
+extension ckpt_range {
+    var isShared: Bool { kind == CKPT_RANGE_SHARED.rawValue || kind == CKPT_RANGE_SEGMENT.rawValue }
+}
 extension ObservedTree {
     /// A tree of somebody else's, without any process of root's, while we are root.
     func isOthers(_ segment: Segment) -> Bool { Kernel.userID == 0 && (!segment.folder.isOurs || !live.contains { $0.effectiveUser == 0 }) }

@@ -154,7 +154,7 @@ public enum Path {
     /// mkdtemp(3); removed with what `body` leaves of it empty.  Whoever owns the folder may put something else in its place: `body` gets a path that leads to
     /// the one that was made.
     public static func withTemporaryFolder<R>(in folder: File, _ body: (String) -> R) throws(SystemError) -> R {
-        var template = Array("/proc/self/fd/\(folder.number)/ckpt-XXXXXX".utf8CString)
+        var template = Array("/proc/self/fd/\(folder.number)/ckpt-\(String(repeating: "X", count: 6))".utf8CString)         // it replaces them
         guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp", errno: errno) }
         defer { rmdir(template) }
         let made = try File(String(cString: template), flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW), status = try made.status()

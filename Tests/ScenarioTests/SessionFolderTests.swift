@@ -76,14 +76,10 @@ import Testing
             guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }), let id = try files.contentsOfDirectory(atPath: users).first else { throw Failure("no session: \(s.errors)") }
             mkdir(roots, 0o700)
             guard files.createFile(atPath: roots + "/" + id, contents: nil) else { throw Failure("no file") }
-            let initiator = try Children.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", s.path("x.ckpt"), "--kill"], environment: s.environment.merging(["CKPT_PAUSE": "memory"]) { $1 },
-                                               folder: s.folder, output: s.path("initiator.out"), errors: s.path("initiator.err"))
-            guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
-            rename(users, s.path("moved"))
-            symlink(roots, users)
-            var status: Status?
-            for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
-            _ = try s.wait()
+            let status = try checkpoint(s, to: s.path("x.ckpt")) {
+                rename(users, s.path("moved"))
+                symlink(roots, users)
+            }
             if status != .exited(0) || !files.fileExists(atPath: roots + "/" + id) { throw Failure("\(String(describing: status)) \(read(s.path("initiator.err"))) \(try files.contentsOfDirectory(atPath: roots))") }
         }
     }
@@ -95,6 +91,37 @@ import Testing
         try s.start(command)
         guard eventually(5, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }), let id = try files.contentsOfDirectory(atPath: users).first else { throw Failure("no session: \(s.errors)") }
         return (users, id)
+    }
+
+    /// As root, with --kill; something happens in its midst.
+    private func checkpoint(_ s: Scenario, to output: String, meanwhile: () -> Void) throws -> Status? {
+        let initiator = try Children.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", output, "--kill"], environment: s.environment.merging(["CKPT_PAUSE": "memory"]) { $1 },
+                                           folder: s.folder, output: s.path("initiator.out"), errors: s.path("initiator.err"))
+        guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
+        meanwhile()
+        var status: Status?
+        for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
+        _ = try s.wait()
+        return status
+    }
+
+    @Test func `root takes the pages of a user's tree in, in whatever way`() {
+        forEachUser("folder-taken") { s in
+            let session = try started(s, [try s.installation.program("memory-private")])
+            try s.waitUntilReady()
+            for options in [["--face", "core"], ["--pre-copy"], ["--compress", "lz4"], ["--since", s.path("0.ckpt")], ["--since", s.path("0.ckpt"), "--pre-copy"]].enumerated() {
+                let file = s.path("\(options.offset).ckpt"), taken = try asRoot(s, ["checkpoint", s.tag, "-o", file] + options.element, in: session.folder), seen = try asRoot(s, ["verify", file], in: session.folder)
+                if taken.status != .exited(0) || seen.status != .exited(0) { throw Failure("\(options.element): \(taken) \(seen)") }
+            }
+            let direct = try asRoot(s, ["checkpoint", s.tag, "-o", s.path("direct.ckpt"), "--direct"], in: session.folder)
+            if direct.status != .exited(64) { throw Failure("\(direct)") }
+            let taken = try asRoot(s, ["checkpoint", s.tag, "-o", s.statefile, "--kill"], in: session.folder)
+            _ = try s.wait()
+            guard taken.status == .exited(0), let entry = getpwnam(s.user.rawValue), chown(s.statefile, entry.pointee.pw_uid, entry.pointee.pw_gid) == 0 else { throw Failure("\(taken)") }
+            try s.restart()
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
     }
 
     @Test func `whoever calls at root's door while root takes a user's tree gets nothing of it`() {
@@ -127,16 +154,13 @@ import Testing
 
     @Test func `a statefile goes into the folder that was named, whatever has its name by then`() {
         forEachUser("folder-output") { s in
-            let session = try started(s, ["/bin/sleep", "300"]), out = s.path("goes"), roots = s.path("roots")
+            _ = try started(s, ["/bin/sleep", "300"])
+            let out = s.path("goes"), roots = s.path("roots")
             for f in [out, roots] where mkdir(f, 0o700) != 0 { throw Failure("mkdir") }
-            let initiator = try Children.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-o", out + "/x.ckpt", "--kill"], environment: s.environment.merging(["CKPT_PAUSE": "memory", "CKPT_DIR": session.folder]) { $1 },
-                                               folder: s.folder, output: s.path("initiator.out"), errors: s.path("initiator.err"))
-            guard eventually(10, { read(s.path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(s.path("initiator.err")))") }
-            rename(out, s.path("moved"))
-            symlink(roots, out)
-            var status: Status?
-            for _ in 0 ..< 100 where status == nil { kill(initiator, SIGCONT); status = Children.wait(initiator, limit: 0.1) }
-            _ = try s.wait()
+            let status = try checkpoint(s, to: out + "/x.ckpt") {
+                rename(out, s.path("moved"))
+                symlink(roots, out)
+            }
             if status != .exited(0) || files.fileExists(atPath: roots + "/x.ckpt") || !files.fileExists(atPath: s.path("moved/x.ckpt")) { throw Failure("\(String(describing: status)) \(read(s.path("initiator.err")))") }
         }
     }

@@ -46,9 +46,7 @@ private func openRegular(_ path: Text) -> Int {
     guard found >= 0 else { return found }
     defer { _ = ckpt_close(Int32(truncatingIfNeeded: found)) }
     guard status(fd: Int32(truncatingIfNeeded: found)).kind == 0o100000 else { return invalid }
-    var l = Line()
-    l.put("/proc/self/fd/"); l.put(signed: Int64(found))
-    return l.withCString { ckpt_open($0, nonBlocking | noTerminal | closeOnExec, 0) }
+    return throughProc(found) { ckpt_open($0, nonBlocking | noTerminal | closeOnExec, 0) }
 }
 
 /// Opens a file if it is the statefile with that id; its descriptor stays open then.

@@ -310,10 +310,10 @@ private struct Room {
     init(fd: Int32) { self.fd = fd }
     mutating func make(_ peer: Int32) {
         if before != 0 { return }
-        let largest: Int32 = 1 << 29, force = (send: 32, receive: 33)
+        let sendBufferForce = 32
         before = getOption(fd, 1, 8)
-        if setOption(fd, 1, force.receive, largest) < 0 { setOption(fd, 1, 8, largest) }
-        setOption(peer, 1, force.send, largest)
+        raiseBuffer(fd, receiving: true)
+        setOption(peer, 1, sendBufferForce, 1 << 29)        // what it has by itself is more than a user may ask for
         setOption(fd, 6, 10, 1 << 30)
         setOption(fd, 1, lock, 0)
         setOption(fd, 1, lowWater, 1 << 30)

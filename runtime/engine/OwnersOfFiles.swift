@@ -94,7 +94,8 @@ func withFile(_ o: Int, follows: Bool = true, _ body: (_ fd: Int, _ isOurs: Bool
     if isLed(o) && status(fd: Int32(truncatingIfNeeded: found.fd)).kind != objects[o].pointee.mode & kindOfFile { return stale }
     return found.isOurs ? body(found.fd, true) : asHolder(of: o) { body(found.fd, false) }
 }
-private func throughProc(_ fd: Int, _ body: (Text) -> Int) -> Int {
+/// A path that leads to an open file.
+func throughProc(_ fd: Int, _ body: (Text) -> Int) -> Int {
     var l = Line()
     l.put("/proc/self/fd/"); l.put(signed: Int64(fd))
     return l.withCString { body($0) }
