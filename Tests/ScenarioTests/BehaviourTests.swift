@@ -81,6 +81,24 @@ import Testing
         }
     }
 
+    @Test func `what the kernel writes into memory while it is saved fits its checksum`() {
+        scenario("behaviour-migrated") { s in
+            try s.start([try s.installation.program("behaviour-migrated")])
+            try s.waitUntilReady()
+            // Moves the program's only child, which is the snapshot.
+            let mover = try s.spawn([try s.installation.program("behaviour-migrated"), "\(s.pid)"], output: "mover.out", errors: "mover.err")
+            defer { s.touch("moved"); _ = Children.wait(mover, limit: 10) }
+            for _ in 0 ..< 60 {
+                s.generation = 0
+                try s.checkpoint()
+                let verified = try s.ckptctl(["verify", s.statefile])
+                if verified.status != .exited(0) { throw Failure(verified.errors) }
+            }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(arguments: ["fsize", "nproc", "as"]) func `limits that a snapshot would meet do not stop a checkpoint`(limit: String) {
         feature("behaviour-limits", [limit])
     }

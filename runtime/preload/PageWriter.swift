@@ -274,19 +274,20 @@ struct PageWriter {
     }
 
     /// Even parked tasks change memory: the kernel writes a task's CPU into its rseq area, and whoever waits wakes now and then.
-    /// So the checksum is taken before and after, until what was written is what it says.  In a snapshot only its own rseq area changes.
+    /// What is written is a copy, then, and its checksum.  In a snapshot only its own rseq area changes.
     private mutating func putSteady(_ from: UInt64, _ count: Int, at offset: UInt64) throws(WriteError) -> UInt32 {
         let pages = UnsafeRawPointer(bitPattern: UInt(from))!
         if isSnapshot && !holdsRseq(from, UInt64(count)) { return try putOnce(pages, count, at: offset) }
-        var crc = ckpt_crc32c_hw(0, pages, count), tries = 0
-        while tries < 64 {
-            try put(from, count, at: offset)
-            let after = ckpt_crc32c_hw(0, pages, count)
-            if after == crc { return crc }
-            crc = after
-            tries += 1
+        let copy = UnsafeMutableRawPointer(ckpt_steady_buffer(space)), step = Int(CKPT_STEADY_BUFFER)
+        var crc: UInt32 = 0, done = 0
+        while done < count {
+            let n = min(step, count - done)
+            copy.copyMemory(from: pages + done, byteCount: n)
+            crc = ckpt_crc32c_hw(crc, copy, n)
+            try put(UInt64(UInt(bitPattern: copy)), n, at: offset + UInt64(done))
+            done += n
         }
-        throw WriteError(code: CKPT_ERROR_WRITE, errno: .again, detail: from)
+        return crc
     }
 
     /// In steps that stay in a core's cache between the checksum and the copy: the copy, for which the file is locked, is then the shorter.

@@ -7,7 +7,7 @@
 #include "ckpt_statefile.h"
 #include "ckpt.h"
 
-enum { CKPT_STACK_SIZE = 65536, CKPT_REGIONS = 512, CKPT_BASE_BUFFER = 65536 };
+enum { CKPT_STACK_SIZE = 65536, CKPT_REGIONS = 512, CKPT_BASE_BUFFER = 65536, CKPT_STEADY_BUFFER = 65536 };
 
 // This process's view of its session.  All zero in .bss until the constructor has run; inherited by fork.
 struct ckpt_runtime {
@@ -34,6 +34,7 @@ struct ckpt_workspace {
     uint64_t pagemap[CKPT_REGIONS];
     uint8_t resident[65536];
     uint8_t base[CKPT_BASE_BUFFER];
+    uint8_t steady[CKPT_STEADY_BUFFER];
 };
 // A further writer: a process that shares the memory which it writes.  In a mapping of its own, which is in nobody's list of ranges.
 struct ckpt_writer {
@@ -111,6 +112,7 @@ CKPT_INLINE struct ckpt_page_region *_Nonnull ckpt_region_buffer(struct ckpt_wor
 CKPT_INLINE uint64_t *_Nonnull ckpt_pagemap_buffer(struct ckpt_workspace *_Nonnull w) { return w->pagemap; }
 CKPT_INLINE uint8_t *_Nonnull ckpt_resident_buffer(struct ckpt_workspace *_Nonnull w) { return w->resident; }
 CKPT_INLINE uint8_t *_Nonnull ckpt_base_buffer(struct ckpt_workspace *_Nonnull w) { return w->base; }
+CKPT_INLINE uint8_t *_Nonnull ckpt_steady_buffer(struct ckpt_workspace *_Nonnull w) { return w->steady; }
 CKPT_INLINE int32_t *_Nonnull ckpt_base_file(uint32_t i) { return &ckpt_buffers_.bases[i]; }
 CKPT_INLINE uint32_t *_Nonnull ckpt_base_count(void) { return &ckpt_buffers_.base_count; }
 CKPT_INLINE struct ckpt_continued *_Nonnull ckpt_continued(int i) { return &ckpt_continued_[i]; }
