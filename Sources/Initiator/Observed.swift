@@ -58,6 +58,8 @@ final class ObservedProcess {
     var label = ""                      // of a security module
     var limits = [ckpt_rlimit](repeating: ckpt_rlimit(), count: 16)
     var sharedPendingMask: UInt64 = 0   // ShdPnd
+    var queuedSignals: QueuedSignals?   // nil: nothing is pending, or its tasks have taken what was
+    var hasTakenSignals = false
     var ringNotes: RingNotes?
     var ringContents: [UInt64: RingContents] = [:]      // of io_urings, by inode
     var contexts: [UInt64: AsynchronousRing] = [:]      // of asynchronous I/O, by address

@@ -18,7 +18,10 @@ extension Operation {
             guard try drain(tree, timed, barrier, again: true) else { break }
             try barrier.run(CKPT_PHASE_RECORD, expecting: tree.live.count, patience: options.patience) { "a leader" }
         }
-        try barrier.run(CKPT_PHASE_REQUEUE, expecting: asked(tree) { $0 != 0 }, patience: options.patience) { "a task with pending signals" }
+        let asked = asked(tree) { $0 != 0 }
+        if asked == 0 { return }
+        phase("requeue")
+        try barrier.run(CKPT_PHASE_REQUEUE, expecting: asked, patience: options.patience) { "a task with pending signals" }
     }
 
     private func hasTimers(_ p: ObservedProcess) -> Bool {
@@ -26,11 +29,17 @@ extension Operation {
         return !p.timers.isEmpty || (0..<Int32(3)).contains { i in let t = ckpt_process_itimer(slot, i).pointee; return t.value_sec != 0 || t.value_usec != 0 }
     }
 
-    /// Leaders take theirs and the process's, then the others theirs; only in processes that have something pending.  false: none has.
+    /// Where they can't be seen, leaders take theirs and the process's, then the others theirs; only in processes that have something pending.
+    /// false: nothing is, or nothing has changed.
     @discardableResult private func drain(_ tree: ObservedTree, _ processes: [ObservedProcess], _ barrier: Barrier, again: Bool) throws(CheckpointFailure) -> Bool {
-        var found = false
+        var found = false, areTaken = false
         for p in processes where lookAtPending(p, again) {
-            found = true
+            if !p.hasTakenSignals, let now = QueuedSignals(p) {
+                if p.queuedSignals != now { p.queuedSignals = now; found = true }
+                continue
+            }
+            p.queuedSignals = nil; p.hasTakenSignals = true
+            found = true; areTaken = true
             try refuseDoubleQueues(p)
             try refuseFullQueues(p)
             let first = p.tasks.first { $0.tid == p.ownPid }?.slot ?? Int(segment.process(p.slot).pointee.leader_task)
@@ -39,11 +48,37 @@ extension Operation {
                 segment.task(t.slot).pointee.request = CKPT_REQUEST_DRAIN.rawValue | (t.slot == first ? CKPT_REQUEST_DRAIN_SHARED.rawValue : 0)
             }
         }
-        if !found { return false }
+        if !areTaken { return found }
+        try makeRoomForSignals(tree)
         let leaders = asked(tree) { $0 & CKPT_REQUEST_DRAIN_SHARED.rawValue != 0 }, others = asked(tree) { $0 == CKPT_REQUEST_DRAIN.rawValue }
         try barrier.run(CKPT_PHASE_DRAIN, expecting: leaders, patience: options.patience) { "a leader with pending signals" }
         try barrier.run(CKPT_PHASE_DRAIN_OTHERS, expecting: others, patience: options.patience) { "a task with pending signals" }
         return true
+    }
+
+    /// A place for each that may be queued, and for one of each kind that is not; and some that come meanwhile.  The tasks fill it: there must be blocks behind it.
+    private func makeRoomForSignals(_ tree: ObservedTree) throws(CheckpointFailure) {
+        let kinds = 64, come = 4096
+        var queued: [UInt32: Int] = [:], tasks = 0
+        for p in tree.live {
+            let asked = p.tasks.count { segment.task($0.slot).pointee.request & CKPT_REQUEST_DRAIN.rawValue != 0 }
+            guard asked > 0, let status = ProcStatus(pid: p.pid) else { continue }
+            tasks += asked
+            // It counts all of its user.
+            let user = UInt32(status["Uid"]?.split(separator: "\t").first ?? "") ?? 0
+            queued[user] = max(queued[user] ?? 0, signalsQueued(status)?.queued ?? 0)
+        }
+        guard let first = tree.live.first else { return }
+        let count = queued.values.reduce(0, +) + tasks * kinds + come
+        let block = try room(first) { () throws(SystemError) in try segment.claim(roomFor: ckpt_pending.self, count) }
+        ckpt_store64(&segment.pointer.pointee.signals_end, block.offset + UInt64(count * MemoryLayout<ckpt_pending>.stride))
+        ckpt_store64(&segment.pointer.pointee.signals_next, block.offset)
+    }
+
+    /// proc_pid_status(5): SigQ, of the process's user, and how many he may have.
+    private func signalsQueued(_ status: ProcStatus) -> (queued: Int, limit: Int)? {
+        let numbers = (status["SigQ"] ?? "").split(separator: "/").compactMap { Int($0) }
+        return numbers.count == 2 ? (numbers[0], numbers[1]) : nil
     }
 
     /// How many tasks have such a request.
@@ -71,9 +106,8 @@ extension Operation {
     /// A timer's signal stays the timer's when it is taken, and is queued again as another one: nothing is taken that would have no room any more.
     private func refuseFullQueues(_ p: ObservedProcess) throws(CheckpointFailure) {
         if p.timers.isEmpty { return }
-        let queue = (ProcStatus(pid: p.pid)?["SigQ"] ?? "").split(separator: "/").compactMap { Int($0) }
-        guard queue.count == 2, queue[1] - queue[0] < p.timers.count else { return }
-        throw CheckpointFailure([problem(.temporary, "pid \(p.pid)", "its user has \(queue[0]) signals queued of \(queue[1]) that are permitted", remedy: "raise the limit on pending signals (ulimit -i), or try again")])
+        guard let queue = ProcStatus(pid: p.pid).flatMap(signalsQueued), queue.limit - queue.queued < p.timers.count else { return }
+        throw CheckpointFailure([problem(.temporary, "pid \(p.pid)", "its user has \(queue.queued) signals queued of \(queue.limit) that are permitted", remedy: "raise the limit on pending signals (ulimit -i), or try again")])
     }
 
     /// What the leaders look up for us: the time left of POSIX timers, who gets the signals of descriptors, what their children have to tell.
@@ -119,7 +153,7 @@ extension Operation {
         return place
     }
     func noRoom(_ p: ObservedProcess) -> CheckpointFailure {
-        CheckpointFailure([problem(.refused, "pid \(p.pid)", "timers, descriptors, mappings, unread terminals or queued messages of more than the \(ckpt_arena_size() >> 20) MiB that a session has for them", remedy: "start parts of it as sessions of their own, or let it read what is unread")])
+        CheckpointFailure([problem(.refused, "pid \(p.pid)", "timers, descriptors, mappings, unread terminals, queued messages or signals of more than the \(ckpt_arena_size() >> 20) MiB that a session has for them", remedy: "start parts of it as sessions of their own, or let it read what is unread")])
     }
     /// What a task has left in the segment can't be.
     func damaged(_ what: String) -> CheckpointFailure {

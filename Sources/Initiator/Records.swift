@@ -125,7 +125,11 @@ extension Operation {
             tables.tasks.append(t)
         }
         // Signals for the process first, then each task's own.
-        let pending = try ordered.map { o throws(SystemError) in try pendingSignals(o.slot) }
+        var pending = try ordered.map { o throws(SystemError) in try pendingSignals(o.slot) }
+        if let queued = p.queuedSignals, !ordered.isEmpty {
+            pending[0] += queued.shared.map { ckpt_pending(info: $0, shared: 1, pad: 0) }
+            for (i, o) in ordered.enumerated() { pending[i] += (queued.own[o.slot] ?? []).map { ckpt_pending(info: $0, shared: 0, pad: 0) } }
+        }
         for all in pending { for q in all where q.shared != 0 { tables.pending.append(ckpt_pending_record(process: UInt32(index), task: ckpt_no_index(), info: q.info)) } }
         r.pending_count = UInt32(tables.pending.count) - r.first_pending
         for (i, all) in pending.enumerated() {

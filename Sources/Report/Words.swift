@@ -4,6 +4,7 @@ import CkptSystem
 
 /// What a task meant by the failure that it left in the session.
 public func words(for failure: ckpt_failure) -> String {
+    let noSpace: Int32 = 28
     let cause = switch ckpt_error(rawValue: failure.code) {
     case CKPT_ERROR_NONE: "no failure"
     case CKPT_ERROR_TRAP: "the runtime found a fault in itself"
@@ -18,6 +19,7 @@ public func words(for failure: ckpt_failure) -> String {
     case CKPT_ERROR_APPLICATION: "the application refused"
     case CKPT_ERROR_INITIATOR: "the initiator died"
     case CKPT_ERROR_RESTORE: "it could not restore a part of itself"
+    case CKPT_ERROR_SIGNALS where failure.errno_value == noSpace: "signals were sent to it faster than they could be recorded"
     case CKPT_ERROR_SIGNALS: "its pending signals could not be read"
     case CKPT_ERROR_UNMAP: "it could not give memory back"
     case CKPT_ERROR_QUEUE: "a POSIX message queue did not take back what was in it"
@@ -38,6 +40,7 @@ extension Problem {
         case CKPT_ERROR_WRITE where outOfSpace.contains(failure.errno_value): (.system, "free space, or choose another place with -o")
         case CKPT_ERROR_WRITE where failure.errno_value == tooLarge: (.system, "raise the limit on file sizes (ulimit -Hf) of the program, or choose a place that takes larger files with -o")
         case CKPT_ERROR_WRITE: (.system, "choose another place with -o")
+        case CKPT_ERROR_SIGNALS where outOfSpace.contains(failure.errno_value): (.temporary, "try again")
         case CKPT_ERROR_CLONE: (.temporary, "free memory, and try again")
         case CKPT_ERROR_TRAP: (.internal, nil)
         case CKPT_ERROR_CONNECT, CKPT_ERROR_DESCRIPTOR, CKPT_ERROR_PAGEMAP, CKPT_ERROR_SIGNALS, CKPT_ERROR_UNMAP, CKPT_ERROR_SEGMENT, CKPT_ERROR_QUEUE, CKPT_ERROR_TERMINAL: (.system, "try again")

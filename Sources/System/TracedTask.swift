@@ -12,15 +12,31 @@ public final class TracedTask {
         self.tid = tid
         guard Self.request(Self.seize, tid) >= 0 else { return nil }
         guard Self.request(Self.interrupt, tid) >= 0 else { return nil }
-        for _ in 0..<250 {
+        for i in 0..<350 {
             var status: Int32 = 0
             let r = waitpid(tid, &status, WNOHANG | Self.wall)
             if r == tid { return }
             if r < 0 && errno != EINTR { break }
-            usleep(1000)
+            usleep(i < 100 ? 20 : 1000)         // it may be a pause that waits for us
         }
         release()
         return nil
+    }
+
+    /// Its queued signals, oldest first, and they stay queued (PTRACE_PEEKSIGINFO); `shared`: the process's.
+    public func queuedSignals(shared: Bool) throws(SystemError) -> [ckpt_siginfo] {
+        struct Arguments { var offset: UInt64; var flags: UInt32; var count: Int32 }
+        let peek = 0x4209, step = 32
+        var all: [ckpt_siginfo] = [], part = [ckpt_siginfo](repeating: ckpt_siginfo(), count: step)
+        while true {
+            var arguments = Arguments(offset: UInt64(all.count), flags: shared ? 1 : 0, count: Int32(step))
+            let got = withUnsafeMutablePointer(to: &arguments) { a in
+                part.withUnsafeMutableBytes { ckpt_syscall(Int(CKPT_SYS_ptrace), peek, Int(tid), Int(bitPattern: a), Int(bitPattern: $0.baseAddress!), 0, 0) }
+            }
+            if got < 0 { throw SystemError("ptrace", errno: Int32(-got)) }
+            all += part[..<got]
+            if got < step { return all }
+        }
     }
 
     public func release() { _ = Self.request(Self.detach, tid) }

@@ -110,10 +110,10 @@ final class Scenario {
     }
 
     /// Takes the next generation's statefile, and does something when ckptctl has come to `phase` (CKPT_PAUSE); it comes there again if it has to begin again.
-    func checkpoint(at phase: String, _ body: () throws -> Void) throws {
+    func checkpoint(at phase: String, through: [String] = [], _ body: () throws -> Void) throws {
         generation += 1
         environment["CKPT_PAUSE"] = phase
-        let initiator = try spawn([installation.ckptctl, "checkpoint", tag, "-o", statefile], output: "initiator.out", errors: "initiator.err")
+        let initiator = try spawn(through + [installation.ckptctl, "checkpoint", tag, "-o", statefile], output: "initiator.out", errors: "initiator.err")
         environment["CKPT_PAUSE"] = nil
         guard eventually(10, { read(path("initiator.err")).contains("paused") }) else { throw Failure("ckptctl did not pause: \(read(path("initiator.err")))") }
         try body()

@@ -299,7 +299,7 @@ struct ckpt_session {
     struct ckpt_noted dispatching;  // tasks that dispatch their system calls to themselves (PR_SET_SYSCALL_USER_DISPATCH), which would kill them in our handler
     struct ckpt_noted confined;     // processes that have restricted themselves by Landlock: what they execute is, too
     struct ckpt_noted emptied;      // sockets, by inode, with messages of no bytes that a checkpoint has looked at: the kernel shows those once
-    uint64_t spare[2];
+    uint64_t signals_next, signals_end;     // arena: where the next pending signal goes (atomic), in a block that the initiator has made
     // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now; by enum ckpt_ipc_kind.
     struct ckpt_ipc_note ipc_notes[3][CKPT_SESSION_IPC];
 };
@@ -349,6 +349,11 @@ CKPT_INLINE uint64_t ckpt_arena_claim(struct ckpt_session *_Nonnull s, uint64_t 
     size = (size + 7) & ~7ull;
     uint64_t at = ckpt_add64(&s->arena_used, size);
     return size <= CKPT_ARENA_SIZE && at <= CKPT_ARENA_SIZE - size ? at : ~0ull;
+}
+// A place for one signal; ~0 when there are more than were expected.
+CKPT_INLINE uint64_t ckpt_signal_claim(struct ckpt_session *_Nonnull s) {
+    uint64_t size = sizeof(struct ckpt_pending), at = ckpt_add64(&s->signals_next, size), end = ckpt_load64(&s->signals_end);
+    return end <= CKPT_ARENA_SIZE && size <= end && at <= end - size ? at : ~0ull;
 }
 CKPT_INLINE struct ckpt_undo *_Nonnull ckpt_undo_entry(struct ckpt_session *_Nonnull s, uint32_t i) {
     return (struct ckpt_undo *)ckpt_arena(s, s->undo_offset) + i;
