@@ -25,7 +25,7 @@ final class DeltaBase {
         if output != "-" && paths.contains(realPath(output)) { throw refused("the delta would take the name of \(output), which it refers to", "give it another name with -o") }
         do throws(SystemError) {
             var files: [File] = []
-            for p in paths { files.append(try File(p)) }
+            for p in paths { files.append(try File(unnoticed: p)) }
             self.files = files
         } catch { throw Problem(.system, "checkpoint --since", object: path, cause: error.text) }
         var runs: [Int32: [ckpt_run]] = [:], shared: [ckpt_run] = []

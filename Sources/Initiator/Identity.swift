@@ -7,7 +7,7 @@ import CkptSystem
 
 extension Operation {
     /// The index of this task's credentials.
-    func credentials(_ t: ObservedTask, _ tables: Tables) -> UInt32 {
+    func credentials(_ t: ObservedTask, _ tables: Tables, isOthers: Bool) -> UInt32 {
         var c = ckpt_credentials_record()
         let u = t.status.numbers("Uid").map { UInt32($0) }, g = t.status.numbers("Gid").map { UInt32($0) }
         if u.count == 4 { c.uid = (u[0], u[1], u[2], u[3]) }
@@ -20,7 +20,7 @@ extension Operation {
         c.group_count = UInt32(list.count)
         c.cap_inheritable = t.status.hex("CapInh"); c.cap_permitted = t.status.hex("CapPrm"); c.cap_effective = t.status.hex("CapEff")
         c.cap_bounding = t.status.hex("CapBnd"); c.cap_ambient = t.status.hex("CapAmb")
-        c.securebits = segment.task(t.slot).pointee.securebits
+        c.securebits = isOthers && !t.status.maySetSecurebits ? 0 : segment.task(t.slot).pointee.securebits
         c.no_new_privs = t.status["NoNewPrivs"] == "1" ? 1 : 0
         var known = false
         for (i, other) in tables.credentials.enumerated() where other.group_count == c.group_count {
@@ -66,6 +66,8 @@ func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refu
         for t in p.tasks {
             let s = segment.task(t.slot).pointee
             func refuse(_ what: String, _ remedy: String) { refusals.add(pid: p.pid, "tid \(t.tid): \(what)", remedy) }
+            // Only a task can tell these of itself.  Root's restart would set them, and set-uid programs that it executes then would go by them.
+            if s.securebits != 0 && tree.isOthers(segment) && !t.status.maySetSecurebits { refuse("it says that it has securebits, and could not have set them", "let its user take the checkpoint") }
             if s.keyrings & CKPT_KEYRING_THREAD.rawValue != 0 { refuse("it has a thread keyring, which can't be made again", "let it keep its keys in the user's keyring") }
             if s.keyrings & CKPT_KEYRING_PROCESS.rawValue != 0 { refuse("it has a process keyring, which can't be made again", "let it keep its keys in the user's keyring") }
             if s.session_keyring != common { refuse("it has joined a session keyring of its own, which can't be made again", "start the whole tree in one keyctl session") }
@@ -75,6 +77,8 @@ func refuseUnmakeable(_ tree: ObservedTree, _ segment: Segment, _ refusals: Refu
 }
 
 extension ProcStatus {
+    /// CAP_SETPCAP
+    var maySetSecurebits: Bool { hex("CapPrm") & 1 << 8 != 0 }
     var effectiveUser: UInt32? { numbers("Uid").dropFirst().first.map { UInt32($0) } }
 }
 extension ObservedProcess { var effectiveUser: UInt32? { status.effectiveUser } }

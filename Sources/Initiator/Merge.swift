@@ -47,7 +47,7 @@ private final class Merger {
 
     /// The delta as it is, hole by hole.
     func copy(_ path: String) throws(SystemError) {
-        let file = try File(path), size = delta.superblock.file_size
+        let file = try File(unnoticed: path), size = delta.superblock.file_size
         for part in try file.data(upTo: size) { try file.copy(part.offset, part.size, to: draft.file, at: part.offset) }
         draft.moveEnd(to: size)
         try draft.file.truncate(to: draft.end)

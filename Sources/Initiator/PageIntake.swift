@@ -147,6 +147,7 @@ final class PageIntake: @unchecked Sendable {
         }
         guard isWithin else { throw SystemError.damaged("more pages than there are") }
         let pages = UnsafeRawBufferPointer(rebasing: message[Self.head...])
+        if ckpt_run_base(m.run) != 0 && differences?.has(m) != true { throw SystemError.damaged("pages that the base does not have") }
         let isKept = ckpt_run_base(m.run) != 0, runs = isKept ? [m.run] : try packer.pack(m, pages, since: differences, places)
         let end = m.run.address + UInt64(pages.count), kept = m.shared == 0 && m.process == looked.process ? looked.pages.filter { $0 >= m.run.address && $0 < end } : []
         state.withLock { s in

@@ -50,7 +50,7 @@ extension Operation {
         takeNamespaces(p, &r, tree, tables)
         r.wait_code = UInt16(p.uncollected.code); r.wait_signal = UInt16(truncatingIfNeeded: p.uncollected.signal)
         r.first_pending = UInt32(tables.pending.count)
-        try addTasks(p, index, &r, tables)
+        try addTasks(p, index, &r, tables, isOthers: tree.isOthers(segment))
         (r.first_vma, r.vma_count) = pair(plan.vmaRange[key]); (r.first_fd, r.fd_count) = pair(content.fdRange[key])
         addTimers(p, index, &r, tables)
         r.runs = chains.own; r.shared_runs = chains.shared
@@ -99,7 +99,7 @@ extension Operation {
 
     private func pair(_ range: (first: Int, count: Int)?) -> (UInt32, UInt32) { (UInt32(range?.first ?? 0), UInt32(range?.count ?? 0)) }
 
-    private func addTasks(_ p: ObservedProcess, _ index: Int, _ r: inout ckpt_process_record, _ tables: Tables) throws(SystemError) {
+    private func addTasks(_ p: ObservedProcess, _ index: Int, _ r: inout ckpt_process_record, _ tables: Tables, isOthers: Bool) throws(SystemError) {
         r.first_task = UInt32(tables.tasks.count)
         r.task_count = UInt32(p.tasks.count)
         let firstTask = tables.tasks.count
@@ -116,7 +116,7 @@ extension Operation {
             t.speculation = s.speculation
             t.policy = s.policy; t.policy_nodes = s.policy_nodes
             t.sched = o.sched; t.ioprio = o.ioprio
-            t.credentials = credentials(o, tables)
+            t.credentials = credentials(o, tables, isOthers: isOthers)
             withUnsafeMutablePointer(to: &t) { t in
                 for (i, w) in o.affinity.enumerated() { ckpt_record_affinity(t)[i] = w }
                 let name = ckpt_record_comm(t)

@@ -46,6 +46,14 @@ final class SentDifferences {
         return found
     }
 
+    /// What a writer says that the base has, and that nobody has written to since.
+    func has(_ m: ckpt_page_message) -> Bool {
+        let runs = m.shared != 0 ? known.shared : known.own[m.process] ?? [], i = firstEnding(above: m.run.address, m.run.object, runs)
+        guard i < runs.count else { return false }
+        let run = runs[i]
+        return run.address == m.run.address && run.pages == m.run.pages && run.object == m.run.object && run.file_offset == m.run.file_offset && run.crc == m.run.crc && ckpt_run_base(run) == ckpt_run_base(m.run)
+    }
+
     private func equalStretches(_ ours: UnsafeRawBufferPointer, _ theirs: UnsafeRawBufferPointer) -> [Range<Int>] {
         var found: [Range<Int>] = [], at = 0
         let count = ours.count / 4096

@@ -48,6 +48,8 @@ extension SystemContent {
         if s.local.count > 2 && s.local[2] != 0 { findFile(s, state, tree) }
         else if let h = files.all[s.description].holders.first { s.record.mounts = UInt8(tree.place(of: tree.processes[h.process])) }
         setCreator(s, tree)
+        // Whose it is decides with whose rights root's restart makes it: its holders' word for that is not taken.
+        if tree.isOthers(segment), let c = s.file.peerCredentials { (s.record.creator_uid, s.record.creator_gid) = ownUsers.inside(c.uid, c.gid) }
     }
 
     /// What SO_PEERCRED shows, in the tree's own numbers where a process of the tree can be asked.

@@ -94,6 +94,38 @@ extension FileTests {
         }
     }
 
+    @Test(.enabled(if: both)) func `a file that root has put in the place of one is had by a user again only where he may open it`() {
+        scenario("file-replaced", as: .ckptuser) { s in
+            let folder = s.installation.scratch + "/served-" + s.tag, file = folder + "/data"
+            mkdir(folder, 0o755)
+            defer { try? FileManager.default.removeItem(atPath: folder) }
+            func put(_ mode: mode_t) { unlink(file); write(file, mode: mode); chown(file, 0, 0) }
+            put(0o666)
+            try s.start(["/usr/bin/python3", "-c", "import os, time; f = os.open('\(file)', os.O_RDWR); open('ready', 'w').close()\(loop)os.pwrite(f, b'u', 0)"])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.go()
+            put(0o600)
+            try restartAsRoot(s)
+            try expectRefusal(s, file, "who had it, may not do that")
+            put(0o666)
+            try restartAsRoot(s)
+            try s.expect(.exited(0))
+        }
+    }
+
+    /// What /proc shows depends on who has opened it, and whom a SIGIO may reach on who has asked for it.
+    @Test(.enabled(if: both)) func `what the kernel notes of a user's open files is his when root restarts`() {
+        scenario("file-credentials", as: .ckptuser) { s in
+            try s.start([try s.installation.program("file-credentials")])
+            try s.waitUntilReady()
+            try s.checkpoint(kill: true)
+            s.go()
+            try restartAsRoot(s)
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     /// Its name is taken and given back for a moment only: as its user as well.
     @Test(.enabled(if: both), arguments: ["file", "folder", "unnamed"]) func `what a user's tree had deleted is not made again where a link leads`(what: String) {
         scenario("file-deleted-\(what)", as: .ckptuser) { s in

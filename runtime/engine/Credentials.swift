@@ -126,7 +126,7 @@ private func raiseCapabilities() {
 }
 
 func restoreCredentials(_ t: Int) {
-    let me = Identity(t), p = processes[tasks[t].pointee.process]
+    let me = Identity(t)
     restoreGroups(me)
     dropBounding(me)
     if idsDiffer(me) { restoreIds(me) }
@@ -136,7 +136,53 @@ func restoreCredentials(_ t: Int) {
         let r = ckpt_prctl(38, 1, 0, 0, 0)
         guard r == 0 else { refuseCredentials(me, r, "no_new_privs") }
     }
-    // Changed ids make a process undumpable.
+}
+
+// MARK: rights of root's
+
+/// Once the tree is planned.  Who has stopped children waits for them while they are in the tree's memory already: for those nobody waits.
+func countRights() {
+    state.pointee.roots_restart = isRootAmongOthers ? 1 : 0
+    state.pointee.rights_awaited = 0
+    var anyStopped = false
+    for n in 0..<Int(state.pointee.node_count) where isStopped(n) { anyStopped = true }
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.record >= 0 && nodes[n].pointee.zombie == 0 && !(anyStopped && hasStoppedChildren(Int32(n))) {
+        state.pointee.rights_awaited += processes[Int(nodes[n].pointee.record)].pointee.task_count
+    }
+}
+private func hasStoppedChildren(_ parent: Int32) -> Bool {
+    for n in 0..<Int(state.pointee.node_count) where nodes[n].pointee.parent == parent && isStopped(n) { return true }
+    return false
+}
+
+/// Of root's restart: a task that goes into the tree's memory, whose code is its user's, could change what others run here while these have root's rights.
+/// Whoever may attach to it, once it is dumpable again, could as well.
+private func awaitOthersRights(_ t: Int) {
+    if state.pointee.roots_restart == 0 { return }
+    let i = Int(tasks[t].pointee.process), opened: UInt32 = 1
+    let own = processOpen[i], all = engine_board_left_rights(board)
+    _ = ckpt_add(own, 1)
+    _ = ckpt_futex_wake(own, Int32.max)
+    if !hasStoppedChildren(state.pointee.node) {
+        _ = ckpt_add(all, 1)
+        _ = ckpt_futex_wake(all, Int32.max)
+    }
+    wait(own, for: opened + processes[i].pointee.task_count)
+    wait(all, for: state.pointee.rights_awaited)
+}
+private func wait(_ word: UnsafeMutablePointer<UInt32>, for count: UInt32) {
+    while true {
+        let now = ckpt_load(word)
+        if now >= count { return }
+        waitWhile(word, is: now)
+    }
+}
+
+/// Nothing of ours is left to this task; only then may others of its user look into the process.
+func giveUpRights(_ t: Int) {
+    awaitOthersRights(t)
+    // Changed ids made it undumpable.
+    let p = processes[tasks[t].pointee.process]
     if p.pointee.dumpable == 0 || p.pointee.dumpable == 1 { _ = ckpt_prctl(4, Int(p.pointee.dumpable), 0, 0, 0) }
 }
 

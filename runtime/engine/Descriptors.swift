@@ -83,7 +83,7 @@ private func place(_ f: Int, from first: Int) {
     if opened { _ = ckpt_close(source) }
 }
 
-/// Who gets SIGIO: set when every task that may be named exists.
+/// Who gets SIGIO: set when every task that may be named exists, by the main task with the rights that it had: signals are sent with the rights of who sets this.
 func restoreOwners(_ i: Int) {
     let p = processes[i]
     for k in 0..<p.pointee.fd_count {

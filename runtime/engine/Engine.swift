@@ -70,6 +70,7 @@ func attempt(_ mode: engine_pids) -> Never {
     dropTerminals()
     if mode == ENGINE_PIDS_NEW { warnNewPids() }
     planTree(adoptOrphans: mode != ENGINE_PIDS_NS)
+    countRights()
     fillSegment()
     startServer()
     if mode == ENGINE_PIDS_NS {

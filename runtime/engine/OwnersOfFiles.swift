@@ -9,7 +9,8 @@ import Freestanding
 private let pathOnly: Int32 = 0o10000000, noFollow: Int32 = 0o400000, closeOnExec: Int32 = 0o2000000
 private let kindOfFile: UInt32 = 0o170000
 
-/// By OBJECT: whether its path may be led elsewhere; that nobody can stays so, since only root could change it.
+/// By OBJECT: whether its path may be led elsewhere, or leads to another file than it did, which its user may or may not have; the kernel's own files show more to
+/// whom root has opened them for.
 private enum Lead { static let unknown: UInt32 = 0, none: UInt32 = 1, possible: UInt32 = 2 }
 private var leads: Table<UInt32> { Table(at: state.pointee.leads, count: UInt64(objects.count)) }
 /// A template's branches look for themselves.
@@ -19,8 +20,24 @@ func noteLead(_ o: Int, _ isPossible: Bool) { leads[o].pointee = isPossible ? Le
 
 func isLed(_ o: Int) -> Bool {
     let lead = leads[o]
-    if lead.pointee == Lead.unknown { noteLead(o, objects[o].pointee.mounts == 0 && isRootAmongOthers && mayBeLed(pathToFind(o), to: .file)) }
+    if lead.pointee == Lead.unknown { noteLead(o, objects[o].pointee.mounts == 0 && isRootAmongOthers && (mayBeLed(pathToFind(o), to: .file) || isNotRoots(o) && (isKernels(o) || isAnotherNow(o)))) }
     return lead.pointee == Lead.possible
+}
+
+private func isKernels(_ o: Int) -> Bool {
+    let path = path(of: o), proc: StaticString = "/proc/", sys: StaticString = "/sys/"
+    return hasPrefix(path, proc.cString) || hasPrefix(path, sys.cString)
+}
+private func isNotRoots(_ o: Int) -> Bool {
+    let had = holders(of: o)
+    return had.user != nil && !had.isRoots
+}
+/// Not the file of the checkpoint, or not as open to others as it was.
+private func isAnotherNow(_ o: Int) -> Bool {
+    let fd = ckpt_open(path(of: o), pathOnly | closeOnExec, 0)
+    if fd < 0 { return true }
+    defer { _ = ckpt_close(Int32(truncatingIfNeeded: fd)) }
+    return !isSame(fd, o) || status(fd: Int32(truncatingIfNeeded: fd)).mode & 0o7777 != objects[o].pointee.mode & 0o7777
 }
 
 // MARK: who

@@ -26,7 +26,7 @@ func becomeProcess(_ i: Int) -> Never {
     enterUsers(of: i)
     let main = createTasks(i)
     openProcFiles(i)
-    restoreOwners(i)
+    if main == nil { restoreOwners(i) }
     restoreTimers(i)
     stopChildren(of: state.pointee.node)
     restorePending(i)

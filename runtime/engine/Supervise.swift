@@ -205,7 +205,7 @@ func endFailed() -> Never {
     removeSegment()
     let fd = s.pointee.standard.2 >= 0 ? s.pointee.standard.2 : 2
     if ckpt_load(&board.pointee.failure) == 2 {
-        _ = ckpt_write(fd, engine_board_text(board), Int(board.pointee.text_length))
+        _ = ckpt_write(fd, engine_board_text(board), min(Int(board.pointee.text_length), 1024))
         ckpt_exit_group(board.pointee.exit_code)
     }
     let message: StaticString = "restart: the tree ended before it was complete; try again\n"

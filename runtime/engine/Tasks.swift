@@ -89,6 +89,8 @@ func becomeTask(_ t: Int) -> Never {
     restoreSpeculation(t)
     _ = ckpt_prctl(15, int(ckpt_record_comm(r)), 0, 0, 0)
     restoreCredentials(t)
+    giveUpRights(t)
+    if tasks[t].pointee.tid == processes[tasks[t].pointee.process].pointee.pid { restoreOwners(Int(tasks[t].pointee.process)) }
     _ = ckpt_prctl(1, Int(r.pointee.parent_death_signal), 0, 0, 0)
     _ = ckpt_add(&board.pointee.progress, 1)
     _ = system(CKPT_SYS_arch_prctl, 0x1001, int(r.pointee.gs_base))

@@ -100,6 +100,7 @@ struct engine_state {
     uint32_t entered_mounts;            // this process is in those of its part
     int32_t  children_fd;               // the pid namespace of this process's children, which it can't find any more where it lives; 0
     int32_t  proc_folder;               // the builder's /proc, also where mounts of a part have none (yet); 0
+    uint32_t roots_restart, rights_awaited;     // root restarts; how many tasks all wait for before one goes into the tree's memory
     uint32_t is_root_of_user;           // uid 0 of a user namespace that the restart was started in
     uint32_t visited_mounts; int32_t home_mounts, home_root, home_folder;       // 1 + NAMESPACE: those that it is in for a moment; the way back
     int32_t  tree_times;                // the time namespace that the tree was started in, if a part of it lives in another
@@ -167,6 +168,7 @@ struct engine_board {
     uint32_t terminal_wanted;           // ns: the init process gives the terminal to the main process's group
     uint32_t pid_taken;                 // the failure is a pid in use: another mode may succeed
     uint32_t names_held;                // how many processes have folders beside files of sockets, which they remove before they are killed
+    uint32_t left_rights;               // futex word: tasks that have no more rights than they had in the tree
     uint32_t group_warned;              // a control group that could not be entered was told
     uint32_t text_length;
     int32_t  init_pid;                  // ns: the first process, as the engine sees it
@@ -212,6 +214,7 @@ CKPT_INLINE struct engine_piece *_Nonnull engine_vdso_piece(uint32_t i) { return
 CKPT_INLINE uint32_t *_Nonnull engine_board_arrived(struct engine_board *_Nonnull b, uint32_t stage) { return &b->arrived[stage]; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_asked(struct engine_board *_Nonnull b, uint32_t place) { return &b->asked[place]; }
 CKPT_INLINE int32_t *_Nonnull engine_board_numberer(struct engine_board *_Nonnull b, uint32_t place) { return &b->numberer[place]; }
+CKPT_INLINE uint32_t *_Nonnull engine_board_left_rights(struct engine_board *_Nonnull b) { return &b->left_rights; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_number_lock(struct engine_board *_Nonnull b) { return &b->number_lock; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_number_alive(struct engine_board *_Nonnull b) { return &b->number_alive; }
 CKPT_INLINE uint32_t *_Nonnull engine_board_number_verdict(struct engine_board *_Nonnull b) { return &b->number_verdict; }
