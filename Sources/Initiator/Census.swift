@@ -47,6 +47,7 @@ final class Census {
     private var arrivedTasks: Set<TaskKey> = []
     private var countedSlots = 0
     private let seized = SeizedTasks()
+    private var unhandled: [Int32: UInt64] = [:]        // who does not handle SIGCKPT, and since when that is known
     private var continued: [Int32] = []
     private var unblocked: Set<Int32> = []
     private let refusals: Refusals
@@ -261,6 +262,10 @@ final class Census {
             guard let whole = ProcStatus(pid: pid), whole.hex("SigCgt") & ckpt_sigckpt_bit() == 0 else { return false }
             let exiting: UInt64 = 4         // PF_EXITING
             guard let now = ProcStat(pid: pid), !now.isDead, now.flags & exiting == 0, Proc.mapping(of: segment.identity, in: pid) != nil else { return false }
+            // Who executes by system calls of his own (Go) may take the handlers away just before.
+            let onItsWay: UInt64 = 100_000_000, since = unhandled[pid, default: Kernel.clock(1)]
+            unhandled[pid] = since
+            if Kernel.clock(1) < since + onItsWay { waitingFor[pid] = "exec"; return false }
             refuse(pid, "it no longer handles SIGCKPT (signal \(CKPT_SIGCKPT)); its handlers were reset by a raw system call", "restart the program under ckrun")
             return false
         }

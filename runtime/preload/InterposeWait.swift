@@ -68,7 +68,7 @@ private func hasRealChild(task: UnsafePointer<CChar>, _ session: UnsafeMutablePo
             while i < n {
                 let c = b[i]
                 if c >= 48 && c <= 57 { pid = pid &* 10 &+ Int32(c &- 48) } else {
-                    if pid != 0 && !isListed(session, pid) { return true }
+                    if pid != 0 && !isListed(session, pid) && !(pid == ckpt_runtime().pointee.snapshot_pid && ckpt_runtime().pointee.snapshot_owner == ckpt_getpid()) { return true }
                     pid = 0
                 }
                 i &+= 1
