@@ -46,7 +46,8 @@ final class Barrier {
     init(_ segment: Segment, _ lock: SessionLock, _ log: Logger) throws(CheckpointFailure) {
         self.segment = segment; self.lock = lock; self.log = log
         let s = segment.pointer
-        generation = (ckpt_load(ckpt_phase_word(s)) >> 8 &+ 1) & 0xffffff
+        let last = ckpt_load(ckpt_phase_word(s)) >> 8, mayBeRestarts = UInt32(CKPT_RESTORE_GENERATION)
+        generation = last == UInt32(CKPT_LAST_GENERATION) ? mayBeRestarts + 1 : last + 1
         try awaitAbandoned()
         do throws(SystemError) {
             try segment.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))
@@ -76,6 +77,7 @@ final class Barrier {
     /// An initiator that died has left tasks behind that still put back what they took, from the arena: until they have, nothing here is ours.
     private func awaitAbandoned() throws(CheckpointFailure) {
         let word = ckpt_load(ckpt_phase_word(session))
+        try refuseHalfRestored(word)
         switch ckpt_phase(rawValue: word & UInt32(CKPT_PHASE_MASK)) {
         case CKPT_PHASE_IDLE, CKPT_PHASE_RELEASE, CKPT_PHASE_END: break
         case CKPT_PHASE_ABORT: awaitLeaving()
@@ -85,6 +87,14 @@ final class Barrier {
             awaitLeaving()
         }
         try awaitHolders()
+    }
+    /// The engine died before everybody was back: who is ends, whenever it gets to that.  A new generation would tell it that it has been released.
+    private func refuseHalfRestored(_ word: UInt32) throws(CheckpointFailure) {
+        guard session.pointee.restored != 0, word >> 8 == UInt32(CKPT_RESTORE_GENERATION), word & UInt32(CKPT_PHASE_MASK) != CKPT_PHASE_RELEASE.rawValue else { return }
+        isOpen = false
+        ckpt_store(ckpt_phase_word(session), word & ~0xff | CKPT_PHASE_ABORT.rawValue)
+        Kernel.wakeAll(ckpt_phase_word(session))
+        throw CheckpointFailure([Problem(.noSession, "checkpoint", object: segment.name, cause: "its restart ended before it was complete", remedy: "restart it again")])
     }
     private func awaitLeaving() {
         let deadline = Kernel.clock(1) + 1_000_000_000

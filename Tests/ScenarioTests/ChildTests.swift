@@ -1,4 +1,5 @@
 // What parents know of their children: who adopts whom, what has been collected, who waits.
+import Foundation
 import Glibc
 import Testing
 
@@ -32,6 +33,28 @@ import Testing
                 try s.checkpoint(kill: true)
                 s.generation -= 1
                 try s.restart()
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+    }
+    @Test func `stopped children of a restarted tree outlive a failed checkpoint, and have their timers after one that worked`() {
+        for (user, second) in User.available.flatMap({ [($0, false), ($0, true)] }) {
+            scenario("children-timers", as: user) { s in
+                try s.start([try s.installation.program("children-timers")])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                try s.restart()
+                guard eventually(15, { (try? s.ckptctl(["status", s.tag]).status) == .exited(0) }) else { throw Failure("no session: \(s.restartErrors)") }
+                let running = Children.pids(tagged: s.tag).filter { read("/proc/\($0)/comm") == "children-timers\n" && !read("/proc/\($0)/stat").contains(") T") }
+                guard let parent = running.min() else { throw Failure("no process of the tree runs") }
+                let tracer = try s.spawn([try s.installation.program("tracer"), "\(parent)"], output: "tracer.out", errors: "tracer.err")
+                guard eventually(10, { access(s.path("attached"), F_OK) == 0 }) else { throw Failure("the tracer did not attach: \(read(s.path("tracer.out")))") }
+                let refused = try s.ckptctl(["checkpoint", s.tag, "-o", s.path("never.ckpt")])
+                FileManager.default.createFile(atPath: s.path("detach"), contents: nil)
+                _ = Children.wait(tracer, limit: 10)
+                if refused.status != .exited(77) { throw Failure("\(refused)") }
+                if second { try s.checkpoint(); s.generation -= 1 }
                 s.go()
                 try s.expect(.exited(0), output: "ok\n")
             }

@@ -123,7 +123,7 @@ private func warnNewPids() {
 
 /// Everybody is back in the runtime: the barrier opens.
 private func release() {
-    ckpt_store(ckpt_phase_word(session), 1 << 8 | CKPT_PHASE_RELEASE.rawValue)
+    ckpt_store(ckpt_phase_word(session), phaseWord(CKPT_PHASE_RELEASE))
     _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max)
     ckpt_store(&board.pointee.stage, ENGINE_STAGE_RELEASED.rawValue)
     _ = ckpt_futex_wake(&board.pointee.stage, Int32.max)

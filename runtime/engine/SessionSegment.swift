@@ -140,9 +140,11 @@ func fillSegment() {
     for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 { fillProcess(i) }
     for i in 0..<tasks.count { fillTask(i) }
     holdLock()
-    ckpt_store(ckpt_phase_word(s), 1 << 8 | CKPT_PHASE_RESTORE.rawValue)
+    ckpt_store(ckpt_phase_word(s), phaseWord(CKPT_PHASE_RESTORE))
     s.pointee.magic = ckpt_session_magic()
 }
+
+func phaseWord(_ phase: ckpt_phase) -> UInt32 { UInt32(CKPT_RESTORE_GENERATION) << 8 | phase.rawValue }
 
 private func segmentName() -> Text {
     var name = Text(engine_segment_path()), p = name

@@ -197,7 +197,7 @@ func endFailed() -> Never {
     let s = state
     killTree()
     removeSystemV()
-    if s.pointee.segment != 0 && s.pointee.segment_made != 0 { ckpt_store(ckpt_phase_word(session), 1 << 8 | CKPT_PHASE_END.rawValue); _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max) }
+    if s.pointee.segment != 0 && s.pointee.segment_made != 0 { ckpt_store(ckpt_phase_word(session), phaseWord(CKPT_PHASE_END)); _ = ckpt_futex_wake(ckpt_phase_word(session), Int32.max) }
     var patience = 0
     while ckpt_load(&board.pointee.failure) == 1 && patience < 100 { patience += 1; pauseBriefly() }
     if board.pointee.pid_taken != 0 && s.pointee.pids == ENGINE_PIDS_AUTO.rawValue && s.pointee.mode == ENGINE_PIDS_KEEP.rawValue { attempt(ENGINE_PIDS_NS) }

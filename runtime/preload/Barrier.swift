@@ -164,6 +164,8 @@ private func awaitRestoreEnd(_ session: UnsafeMutablePointer<ckpt_session>) {
     var timeout = ckpt_timespec(sec: 0, nsec: patience)
     while true {
         let word = ckpt_load(ckpt_phase_word(session))
+        // A checkpoint since then: we have been released, were stopped or got no time, and how it ends is not about us.
+        if generation(word) != UInt32(CKPT_RESTORE_GENERATION) { return }
         if phase(word) != CKPT_PHASE_RESTORE {
             if phase(word) == CKPT_PHASE_ABORT || phase(word) == CKPT_PHASE_END { ckpt_exit_group(137) }
             return

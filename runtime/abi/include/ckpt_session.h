@@ -44,6 +44,9 @@ enum ckpt_phase {
     CKPT_PHASE_END = 11,        // the handler does not return: the process ends (after a committed --kill)
 };
 
+// The generation of a restart.  Checkpoints come back to neither it nor 0, the one that a restart's slots are claimed with.
+enum { CKPT_RESTORE_GENERATION = 1, CKPT_LAST_GENERATION = 0xffffff };
+
 // Who sleeps on the phase word: a phase in which only leaders do something lets the others sleep on.
 enum { CKPT_WAITS_AS_LEADER = 1, CKPT_WAITS_AS_FOLLOWER = 2 };
 
