@@ -57,7 +57,7 @@ final class Barrier {
         takeSlotsBack()
         s.pointee.failure = ckpt_failure()
         s.pointee.left = 0; s.pointee.snapshots_done = 0
-        s.pointee.undo_count = 0; s.pointee.arena_used = 0; s.pointee.file_tail = 0; s.pointee.arrived = 0
+        s.pointee.undo_count = 0; s.pointee.arena_used = min(s.pointee.arena_kept, ckpt_arena_size()); s.pointee.file_tail = 0; s.pointee.arrived = 0
         s.pointee.expected = UInt32.max
     }
 

@@ -139,6 +139,7 @@ func fillSegment() {
     s.pointee.loading = state.pointee.lazy
     for i in 0..<processes.count where processes[i].pointee.flags & CKPT_PROCESS_ZOMBIE.rawValue == 0 { fillProcess(i) }
     for i in 0..<tasks.count { fillTask(i) }
+    s.pointee.arena_kept = s.pointee.arena_used
     holdLock()
     ckpt_store(ckpt_phase_word(s), phaseWord(CKPT_PHASE_RESTORE))
     s.pointee.magic = ckpt_session_magic()

@@ -110,6 +110,7 @@ func awaitEnd(_ session: UnsafeMutablePointer<ckpt_session>, _ mine: UInt32) {
 /// Every signal is still blocked: nothing of the application runs before everybody is back.
 func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
     let process = ckpt_process_slot(session, ckpt_runtime().pointee.process)
+    var timers = TimersToArm(process)
     _ = ckpt_add(&process.pointee.returned, 1)
     _ = ckpt_futex_wake(&process.pointee.returned, Int32.max)
     if leads {
@@ -140,7 +141,7 @@ func comeBack(_ session: UnsafeMutablePointer<ckpt_session>, leads: Bool) {
     _ = ckpt_futex_wake(&process.pointee.home, Int32.max)
     awaitRestoreEnd(session)
     if leads {
-        armTimers(session, process)
+        armTimers(session, &timers)
         ckpt_store(ckpt_timers_word(), 1)
         _ = ckpt_futex_wake(ckpt_timers_word(), Int32.max)
     } else { awaitTimers() }

@@ -100,7 +100,7 @@ private func clock(_ id: Int32) -> UInt64 {
 /// The initiator has listed the ids from /proc/PID/timers; only the owner can ask for the time that is left.
 func recordTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
     recordIntervals(process)
-    forEachTimer(session, process) { timer in
+    forEachTimer(session, process.pointee.timers_offset, process.pointee.timers_count) { timer in
         _ = ckpt_syscall(Int(CKPT_SYS_timer_gettime), Int(timer.pointee.id), address(&timer.pointee.left), 0, 0, 0, 0)
         timer.pointee.overrun = Int32(truncatingIfNeeded: ckpt_syscall(Int(CKPT_SYS_timer_getoverrun), Int(timer.pointee.id), 0, 0, 0, 0, 0))
     }
@@ -129,24 +129,29 @@ private func recordPeer(_ query: UnsafeMutablePointer<ckpt_owner_query>) {
     _ = ckpt_syscall(CKPT_SYS_getsockopt, Int(query.pointee.fd), socketLevel, peerCredentials, peer, address(&size), 0)
 }
 
-/// After a restart: the engine has created the timers; they start to run when the tree does.
-func armTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>) {
-    forEachTimer(session, process) { timer in
-        _ = ckpt_syscall(Int(CKPT_SYS_timer_settime), Int(timer.pointee.id), 0, address(&timer.pointee.left), 0, 0, 0)
-    }
-    var which = 0
-    while which < 3 {
-        let timer = ckpt_process_itimer(process, Int32(which))
-        if timer.pointee.value_sec != 0 || timer.pointee.value_usec != 0 {
-            _ = ckpt_syscall(Int(CKPT_SYS_setitimer), which, address(timer), 0, 0, 0, 0)
-        }
-        which += 1
+/// Copied while the restart holds everybody: after the release the slot may be the next checkpoint's.  (What is in the arena stays: arena_kept.)
+struct TimersToArm {
+    let offset: UInt64, count: UInt32
+    var intervals: (ckpt_itimerval, ckpt_itimerval, ckpt_itimerval)
+    init(_ process: UnsafeMutablePointer<ckpt_process>) {
+        offset = process.pointee.timers_offset; count = process.pointee.timers_count; intervals = process.pointee.itimers
     }
 }
 
-private func forEachTimer(_ session: UnsafeMutablePointer<ckpt_session>, _ process: UnsafeMutablePointer<ckpt_process>,
-                          _ body: (UnsafeMutablePointer<ckpt_timer_query>) -> Void) {
-    let timers = ckpt_arena(session, process.pointee.timers_offset).assumingMemoryBound(to: ckpt_timer_query.self)
+/// After a restart: the engine has created the timers; they start to run when the tree does.
+func armTimers(_ session: UnsafeMutablePointer<ckpt_session>, _ timers: inout TimersToArm) {
+    forEachTimer(session, timers.offset, timers.count) { timer in
+        _ = ckpt_syscall(Int(CKPT_SYS_timer_settime), Int(timer.pointee.id), 0, address(&timer.pointee.left), 0, 0, 0)
+    }
+    armInterval(0, &timers.intervals.0); armInterval(1, &timers.intervals.1); armInterval(2, &timers.intervals.2)
+}
+private func armInterval(_ which: Int, _ timer: inout ckpt_itimerval) {
+    if timer.value_sec == 0 && timer.value_usec == 0 { return }
+    _ = ckpt_syscall(Int(CKPT_SYS_setitimer), which, address(&timer), 0, 0, 0, 0)
+}
+
+private func forEachTimer(_ session: UnsafeMutablePointer<ckpt_session>, _ offset: UInt64, _ count: UInt32, _ body: (UnsafeMutablePointer<ckpt_timer_query>) -> Void) {
+    let timers = ckpt_arena(session, offset).assumingMemoryBound(to: ckpt_timer_query.self)
     var i = 0
-    while i < Int(process.pointee.timers_count) { body(timers + i); i += 1 }
+    while i < Int(count) { body(timers + i); i += 1 }
 }

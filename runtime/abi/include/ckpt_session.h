@@ -305,6 +305,7 @@ struct ckpt_session {
     uint64_t signals_next, signals_end;     // arena: where the next pending signal goes (atomic), in a block that the initiator has made
     // System V IPC that a member has asked for (semget(2) and its like), whoever uses it now; by enum ckpt_ipc_kind.
     struct ckpt_ipc_note ipc_notes[3][CKPT_SESSION_IPC];
+    uint64_t arena_kept;            // after a restart: what the arena begins with is read by whoever arms its timers only when it is continued
 };
 enum {
     CKPT_SESSION_HEADER = 24576,
