@@ -259,4 +259,22 @@ import Testing
             try s.expect(.exited(0), output: "ok\n")
         }
     }
+
+    @Test func `who starts a restart or ckrun --every may ignore SIGCHLD: both end with the program, which inherits what they did`() {
+        for pids in ["ns", "keep"] where pids == "ns" || User.current == .root {
+            scenario("ignored-restart-\(pids)") { s in
+                try s.start([try s.installation.program("memory-shared")])
+                try s.waitUntilReady()
+                try s.checkpoint(kill: true)
+                s.pid = try s.spawn(["/usr/bin/env", "--ignore-signal=CHLD", s.statefile, "--pids", pids], output: "restart-1.out", errors: "restart-1.err")
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+            }
+        }
+        scenario("ignored-every") { s in
+            let sees = "^SigIgn:.*1....$"       // SIGCHLD is 17
+            s.pid = try s.spawn(["/usr/bin/env", "--ignore-signal=CHLD", s.installation.ckrun, "--every", "10m", "/bin/grep", "-q", sees, "/proc/self/status"], output: "out", errors: "err")
+            try s.expect(.exited(0))
+        }
+    }
 }

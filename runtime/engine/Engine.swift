@@ -103,10 +103,12 @@ func initialise() {
     s.pointee.clock_last = s.pointee.clock_start
 }
 
-/// Everybody inherits this; the runtime's sigreturn sets each task's own mask.
+/// Everybody inherits this; the runtime's sigreturn sets each task's own mask, and its actions come from the records.
 private func blockSignals() {
-    var all = UInt64.max
+    var all = UInt64.max, standard = ckpt_sigaction()
     _ = ckpt_rt_sigprocmask(2, &all, nil)
+    // Whoever started us may ignore SIGCHLD: then nobody would tell us of a child's end, nor how it was.
+    _ = ckpt_rt_sigaction(sigchld, &standard, nil)
 }
 
 private func clearBoard() {

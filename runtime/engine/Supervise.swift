@@ -4,7 +4,8 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let sigkill = 9, sigchld: Int32 = 17, sigcont: Int32 = 18, sigstop = 19, sigio: Int32 = 29
+let sigchld: Int32 = 17
+private let sigkill = 9, sigcont: Int32 = 18, sigstop = 19, sigio: Int32 = 29
 
 /// What this process supervises: in the engine's own pid numbers, 0 when the main process is behind an init process.
 private struct Supervised { var main: Int32, group: Int32, sameGroup: Bool }

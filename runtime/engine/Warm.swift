@@ -5,7 +5,7 @@ import CkptABI
 import EngineBoot
 import Freestanding
 
-private let sigchld: Int32 = 17, sigio: Int32 = 29
+private let sigio: Int32 = 29
 
 /// Where a template of this user lies: its socket, in the state.
 func nameTemplate(_ stack: InitialStack, _ superblock: ckpt_superblock) {

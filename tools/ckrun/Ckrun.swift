@@ -21,8 +21,10 @@ typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
     if !options.supervision.stays { launch(program, options, variables, segment, mask: nil) }
     let ckptctl = findPart("ckptctl", "bin/ckptctl", &text)
     let mask = blockAllSignals()
+    var inherited = seeChildren()
     let child = forkProcess()
     if child == 0 {
+        _ = ckpt_rt_sigaction(childSignal, &inherited, nil)
         segment.session.pointee.launch_pid = ckpt_getpid()
         launch(program, options, variables, segment, mask: mask)
     }
@@ -47,6 +49,7 @@ func resume(_ file: UnsafePointer<CChar>, _ options: Options, _ environment: Env
     }
     let mask = blockAllSignals()
     if !options.supervision.stays { become(ckptctl, argv, environment.variables, mask: mask) }
+    _ = seeChildren()
     let child = forkProcess()
     if child == 0 { become(ckptctl, argv, environment.variables, mask: mask) }
     if child < 0 { fail(ExitCode.system, file, "fork", Errno(-child)) }
@@ -62,6 +65,14 @@ func blockAllSignals() -> UInt64 {
     var all = UInt64.max, old: UInt64 = 0
     let set: Int32 = 2
     _ = ckpt_rt_sigprocmask(set, &all, &old)
+    return old
+}
+
+private let childSignal: Int32 = 17
+/// Whoever started us may ignore SIGCHLD: then nobody would tell us of a child's end.  Returns what the application inherits.
+private func seeChildren() -> ckpt_sigaction {
+    var standard = ckpt_sigaction(), old = ckpt_sigaction()
+    _ = ckpt_rt_sigaction(childSignal, &standard, &old)
     return old
 }
 
