@@ -41,7 +41,7 @@ public final class Segment: @unchecked Sendable {
         self.file = file
         try file.allocate(at: offset, count: count)
     }
-    public func remove() { folder.remove(fileName, identity) }
+    public func remove(patiently: Bool = true) { folder.remove(fileName, identity, patiently: patiently) }
 
     public var path: String { folder.path + "/" + fileName }
     public var name: String { text(ckpt_session_name(pointer), 64) }

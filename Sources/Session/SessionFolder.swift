@@ -54,9 +54,10 @@ public struct SessionFolder: Sendable {
         }
         return try File("/proc/self/fd/\(found.number)", flags: Flag.readWrite | Flag.nonBlocking)
     }
-    /// Removes a session's file, if the name is still this one's.
-    func remove(_ name: String, _ identity: FileIdentity) {
-        guard let folder = try? open(), let status = try? open(name, in: folder).status(), FileIdentity(status) == identity else { return }
+    /// Removes a session's file, if the name is still this one's: whoever removes one holds the folder's lock meanwhile, so that the name can't become another's
+    /// between the look and the removal.  `patiently`: else it is left to the next look where somebody has the lock.
+    func remove(_ name: String, _ identity: FileIdentity, patiently: Bool) {
+        guard let folder = try? open(), folder.lock(attempts: patiently ? 100 : 1), let status = try? open(name, in: folder).status(), FileIdentity(status) == identity else { return }
         Path.remove(name, in: folder)
     }
 }

@@ -31,7 +31,7 @@ public enum Sessions {
         let named = lookAgain(segments, &members)
         var found: [(Segment, [Member])] = []
         for (i, s) in segments.enumerated() {
-            if members[i].isEmpty && !named.contains(i) { if mayBeAbandoned(s) { s.remove() } } else { found.append((s, members[i])) }
+            if members[i].isEmpty && !named.contains(i) { if mayBeAbandoned(s) { s.remove(patiently: false) } } else { found.append((s, members[i])) }
         }
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
     }

@@ -63,6 +63,17 @@ public func overwrite(_ path: String, with bytes: [UInt8]) throws(SystemError) -
     return true
 }
 
+extension File {
+    /// flock(2), exclusively; false: another has it, and all attempts, 10 ms apart, were in vain.  Where there are no locks nobody has one.
+    public func lock(attempts: Int) -> Bool {
+        for attempt in 1...attempts {
+            if flock(number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK { return true }
+            if attempt < attempts { Kernel.sleep(milliseconds: 10) }
+        }
+        return false
+    }
+}
+
 /// The absolute path without symbolic links; the path itself if it can't be found.
 public func realPath(_ path: String) -> String {
     guard let p = realpath(path.systemName, nil) else { return path }

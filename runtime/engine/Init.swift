@@ -41,7 +41,6 @@ private let initEntry: @convention(c) (UInt64) -> Void = { _ in
     mountProc()
     buildTree()
     dropTreeDescriptors()
-    leaveSession()
     ckpt_store(&board.pointee.ready, 1)
     _ = ckpt_futex_wake(&board.pointee.ready, Int32.max)
     superviseAsInit()

@@ -232,6 +232,22 @@ func removeSegment() {
     s.pointee.segment_made = 0
     let folder = openSessionDirectory(), st = status(fd: folder)
     guard folder >= 0 else { return }
-    if st.device == s.pointee.session_folder_device && st.inode == s.pointee.session_folder_inode { _ = system(CKPT_SYS_unlinkat, Int(folder), int(segmentName()), 0) }
+    if st.device == s.pointee.session_folder_device && st.inode == s.pointee.session_folder_inode && lockBriefly(folder) && hasOurs(folder) { _ = system(CKPT_SYS_unlinkat, Int(folder), int(segmentName()), 0) }
     _ = ckpt_close(folder)
+}
+
+/// Who removes a segment's name holds this lock while he looks whose it is: so it can't become another's between the two.  Where there are no locks the look must do.
+private func lockBriefly(_ folder: Int32) -> Bool {
+    let exclusiveAtOnce = 2 | 4, isTaken = -11
+    for _ in 0..<100 {
+        if system(73, Int(folder), exclusiveAtOnce) != isTaken { return true }      // flock(2)
+        pauseBriefly()
+    }
+    return false        // the next ckptctl removes it
+}
+/// After --kill the name is free, and the tree's next restart takes it.  (Our inode's number is no other file's: we map it.)
+private func hasOurs(_ folder: Int32) -> Bool {
+    var s = FileStatus()
+    let noFollow = 0x100, r = withUnsafeMutableBytes(of: &s.words) { system(CKPT_SYS_newfstatat, Int(folder), int(segmentName()), int($0.baseAddress!), noFollow) }
+    return r == 0 && s.device == state.pointee.segment_device && s.inode == state.pointee.segment_inode
 }

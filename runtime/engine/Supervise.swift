@@ -72,7 +72,7 @@ func closeAll(from first: Int32 = 3, but kept: InlineArray<24, Int32>) {
     }
 }
 
-/// The engine and an init process have no part in the barrier any more.
+/// The engine has no part in the barrier any more.  (Nor has an init process, which removes the segment in the end, and keeps it until then.)
 func leaveSession() { _ = ckpt_munmap(state.pointee.segment, segmentMapping) }
 
 private func nextSignal(_ info: inout ckpt_siginfo) -> Int32 {
