@@ -42,6 +42,11 @@ public final class Segment: @unchecked Sendable {
         try file.allocate(at: offset, count: count)
     }
     public func remove(patiently: Bool = true) { folder.remove(fileName, identity, patiently: patiently) }
+    /// By an engine that lives: nobody is a member before it is done.
+    var isBeingRestored: Bool {
+        let phase = ckpt_load(ckpt_phase_word(pointer)) & UInt32(CKPT_PHASE_MASK), lock = ckpt_load(ckpt_lock_word(pointer))
+        return phase == CKPT_PHASE_RESTORE.rawValue && lock & UInt32(CKPT_LOCK_OWNER) != 0 && lock & UInt32(CKPT_LOCK_OWNER_DIED) == 0
+    }
 
     public var path: String { folder.path + "/" + fileName }
     public var name: String { text(ckpt_session_name(pointer), 64) }

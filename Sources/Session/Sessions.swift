@@ -28,10 +28,11 @@ public enum Sessions {
     private static func live(_ segments: [Segment]) throws(SystemError) -> [(segment: Segment, members: [Member])] {
         try File.requireSpare(16)       // without any, nobody would be found
         var members = members(of: segments)
-        let named = lookAgain(segments, &members)
+        let old = Set(segments.indices.filter { mayBeAbandoned(segments[$0]) }), (named, left) = lookAgain(segments, &members, longer: old)
         var found: [(Segment, [Member])] = []
         for (i, s) in segments.enumerated() {
-            if members[i].isEmpty && !named.contains(i) { if mayBeAbandoned(s) { s.remove(patiently: false) } } else { found.append((s, members[i])) }
+            if !members[i].isEmpty || named.contains(i) { found.append((s, members[i])) }
+            else if old.contains(i), !left.contains(i), !s.isBeingRestored, !HiddenProcesses.mayBelong(to: s) { s.remove(patiently: false) }
         }
         return found.sorted { $0.0.created < $1.0.created }.map { (segment: $0.0, members: $0.1) }
     }
@@ -63,33 +64,46 @@ public enum Sessions {
     }
 
     /// A program that keeps executing others is often seen between two images, when nobody maps the segment: so those without a member
-    /// are looked at again, until they have one or two looks in a row find nobody who even names them.  Returns those that are named.
-    private static func lookAgain(_ segments: [Segment], _ members: inout [[Member]]) -> Set<Int> {
-        var misses = [Int](repeating: 0, count: segments.count), named: Set<Int> = []
+    /// are looked at again, until they have one or some looks in a row find nobody who even names them.  Returns those that are named, and
+    /// those that may be.  `longer`: they would be removed, and there is no hurry.
+    private static func lookAgain(_ segments: [Segment], _ members: inout [[Member]], longer: Set<Int>) -> (named: Set<Int>, left: Set<Int>) {
+        var misses = [Int](repeating: 0, count: segments.count), named: Set<Int> = [], left: Set<Int> = []
         for _ in 1...8 {
-            let missing = segments.indices.filter { members[$0].isEmpty && misses[$0] < 2 }
+            let missing = segments.indices.filter { members[$0].isEmpty && misses[$0] < (longer.contains($0) ? 5 : 2) }
             if missing.isEmpty { break }
             let seen = namedByProcesses(segments, missing)
-            named.formUnion(seen)
-            for i in missing { misses[i] = seen.contains(i) ? 0 : misses[i] + 1 }
+            named.formUnion(seen.named)
+            for i in missing { misses[i] = seen.named.contains(i) ? 0 : misses[i] + 1 }
+            // Its own, perhaps: those that would be removed are left to the next look.
+            if seen.mayMissOne { left.formUnion(missing) }
             Kernel.sleep(milliseconds: 10)
             for (i, found) in zip(missing, self.members(of: missing.map { segments[$0] })) { members[i] = found }
         }
-        return named
+        return (named, left)
     }
 
     /// Those that some process was executed as a member of: the new image has the environment before it maps the segment.
-    private static func namedByProcesses(_ segments: [Segment], _ wanted: [Int]) -> Set<Int> {
+    /// `mayMissOne`: somebody has no environment yet.
+    private static func namedByProcesses(_ segments: [Segment], _ wanted: [Int]) -> (named: Set<Int>, mayMissOne: Bool) {
         let variables = Dictionary(wanted.map { ("CKPT_SESSION=\(segments[$0].path)", $0) }, uniquingKeysWith: { a, _ in a })
         let prefix = Array("CKPT_SESSION=".utf8)
-        var found: Set<Int> = []
+        var found: Set<Int> = [], mayMissOne = false
         for pid in Proc.processes() {
-            guard let bytes = try? Path.contents("/proc/\(pid)/environ") else { continue }
+            guard var bytes = try? Path.contents("/proc/\(pid)/environ") else { continue }
+            if bytes.isEmpty {
+                if isBeingExecuted(pid) { mayMissOne = true }
+                bytes = (try? Path.contents("/proc/\(pid)/environ")) ?? []
+            }
             for variable in bytes.split(separator: 0) where variable.starts(with: prefix) {
                 if let i = variables[String(decoding: variable, as: UTF8.self)] { found.insert(i) }
             }
         }
-        return found
+        return (found, mayMissOne)
+    }
+    /// The new image of a member: SIGCKPT is blocked in it.
+    private static func isBeingExecuted(_ pid: Int32) -> Bool {
+        guard let stat = ProcStat(pid: pid), !stat.hasNoMemory, stat.envEnd == 0, let status = ProcStatus(pid: pid) else { return false }
+        return status.hex("SigBlk") & ckpt_sigckpt_bit() != 0
     }
 
     /// ckrun has made the file and not yet executed the program: such a one is young and stays.  So does one whose processes we could not see: a container may have

@@ -48,6 +48,45 @@ import Testing
             try expectRemoval(s, folder, "unlocked")
         }
     }
+    @Test func `a session that an engine is restoring stays`() {
+        scenario("removal-restoring") { s in
+            let folder = try ended(s)
+            try write(UInt32(1) << 8 | CKPT_PHASE_RESTORE.rawValue, at: \.phase, folder)
+            try write(UInt32(getpid()), at: \.lock, folder)
+            try list(s)
+            try expect(1, folder, "while it is restored")
+            try write(UInt32(getpid()) | UInt32(CKPT_LOCK_OWNER_DIED), at: \.lock, folder)
+            try expectRemoval(s, folder, "when its engine has died")
+        }
+    }
+    @Test func `a session stays whose processes its user may not look at`() {
+        for user in User.available where user.isOther {
+            scenario("removal-hidden", as: user) { s in
+                let folder = try folder(s)
+                try s.start([try s.installation.program("session-undumpable")])
+                try s.waitUntilReady()
+                try makeOld(folder)
+                try list(s)
+                try expect(1, folder, "while it lives")
+                s.go()
+                try s.expect(.exited(0), output: "ok\n")
+                try expectRemoval(s, folder, "when it has ended")
+            }
+        }
+    }
+    @Test func `a session stays whose program executes itself all the time`() {
+        scenario("removal-storm") { s in
+            let folder = try folder(s)
+            try s.start([try s.installation.program("storm-exec"), "1000000"])
+            guard eventually(10, { (try? sessions(folder).count) == 1 }) else { throw Failure("no session: \(s.errors)") }
+            usleep(100_000)
+            try makeOld(folder)
+            for n in 1...20 {
+                try list(s)
+                try expect(1, folder, "after \(n) looks")
+            }
+        }
+    }
     @Test func `the init process of an ended restart leaves the next one's session alone`() {
         for user in User.available {
             scenario("removal-init", as: user) { s in
