@@ -161,15 +161,14 @@ private func awaitOthersRights(_ t: Int) {
     if state.pointee.roots_restart == 0 { return }
     let i = Int(tasks[t].pointee.process), opened: UInt32 = 1
     let own = processOpen[i], all = engine_board_left_rights(board)
-    _ = ckpt_add(own, 1)
-    _ = ckpt_futex_wake(own, Int32.max)
-    if !hasStoppedChildren(state.pointee.node) {
-        _ = ckpt_add(all, 1)
-        _ = ckpt_futex_wake(all, Int32.max)
-    }
-    wait(own, for: opened + processes[i].pointee.task_count)
-    wait(all, for: state.pointee.rights_awaited)
+    let ofProcess = opened + processes[i].pointee.task_count, ofTree = state.pointee.rights_awaited
+    count(own, to: ofProcess)
+    if !hasStoppedChildren(state.pointee.node) { count(all, to: ofTree) }
+    wait(own, for: ofProcess)
+    wait(all, for: ofTree)
 }
+/// Only the last one wakes: all waking all is quadratic.
+private func count(_ word: UnsafeMutablePointer<UInt32>, to whole: UInt32) { if ckpt_add(word, 1) + 1 == whole { _ = ckpt_futex_wake(word, Int32.max) } }
 private func wait(_ word: UnsafeMutablePointer<UInt32>, for count: UInt32) {
     while true {
         let now = ckpt_load(word)
