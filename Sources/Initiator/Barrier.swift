@@ -46,8 +46,8 @@ final class Barrier {
     init(_ segment: Segment, _ lock: SessionLock, _ log: Logger) throws(CheckpointFailure) {
         self.segment = segment; self.lock = lock; self.log = log
         let s = segment.pointer
-        let last = ckpt_load(ckpt_phase_word(s)) >> 8, mayBeRestarts = UInt32(CKPT_RESTORE_GENERATION)
-        generation = last == UInt32(CKPT_LAST_GENERATION) ? mayBeRestarts + 1 : last + 1
+        let last = ckpt_load(ckpt_phase_word(s)) >> 8
+        generation = last == UInt32(CKPT_LAST_GENERATION) ? UInt32(CKPT_RESTORE_GENERATION) + 1 : last + 1
         try awaitAbandoned()
         do throws(SystemError) {
             try segment.allocate(at: 0, count: UInt64(CKPT_SESSION_HEADER))

@@ -149,7 +149,7 @@ final class Census {
             return nil
         }
         if strangers[pid]?.startTime == stat.startTime { strangers[pid]!.seen = now; return nil }
-        if stat.flags & 0x200000 != 0 { strangers[pid] = (stat.startTime, now); return nil }     // PF_KTHREAD
+        if stat.isKernels { strangers[pid] = (stat.startTime, now); return nil }
         // Reading maps costs a lot in big processes: first those that handle or block SIGCKPT, as members do.
         let view = Proc.view(of: stat)
         if let status = ProcStatus(pid: view), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() != 0 {
@@ -164,8 +164,7 @@ final class Census {
         return stat
     }
     private func isThere(_ stat: ProcStat) -> Bool {
-        let exiting: UInt64 = 4         // PF_EXITING
-        return ProcStat(pid: stat.pid).map { $0.startTime == stat.startTime && !$0.isZombie && $0.flags & exiting == 0 } ?? false
+        ProcStat(pid: stat.pid).map { $0.startTime == stat.startTime && !$0.isZombie && !$0.isExiting } ?? false
     }
 
     /// Its environment names our session, as that of every image does which a member executes; whoever its parent is by now.
@@ -177,9 +176,7 @@ final class Census {
     /// One of our user that handles SIGCKPT, is not older than the session, and lets nobody see what it maps; whoever its parent is.
     private func mayBeHiddenMember(_ stat: ProcStat, _ status: ProcStatus) -> Bool {
         guard Kernel.userID != 0, status.hex("SigCgt") & ckpt_sigckpt_bit() != 0, status.numbers("Uid").first == Int(Kernel.userID) else { return false }
-        do throws(SystemError) { _ = try File("/proc/\(stat.pid)/maps"); return false } catch { if error.errno != 13 { return false } }         // EACCES
-        let second: UInt64 = 1_000_000_000, started = Kernel.clock(0) &- Kernel.clock(7) &+ stat.startTime * (second / 100)        // clock ticks since boot
-        return started &+ second > segment.pointer.pointee.created
+        return HiddenProcesses.isHidden(stat) && HiddenProcesses.isYounger(stat, than: segment)
     }
 
     /// The loader takes nothing from LD_PRELOAD for a program that has more rights than who executed it.
@@ -260,8 +257,7 @@ final class Census {
         if status.hex("SigCgt") & ckpt_sigckpt_bit() == 0 {
             // A thread that has just ended shows none; handlers are the process's.
             guard let whole = ProcStatus(pid: pid), whole.hex("SigCgt") & ckpt_sigckpt_bit() == 0 else { return false }
-            let exiting: UInt64 = 4         // PF_EXITING
-            guard let now = ProcStat(pid: pid), !now.isDead, now.flags & exiting == 0, Proc.mapping(of: segment.identity, in: pid) != nil else { return false }
+            guard let now = ProcStat(pid: pid), !now.isDead, !now.isExiting, Proc.mapping(of: segment.identity, in: pid) != nil else { return false }
             // Who executes by system calls of his own (Go) may take the handlers away just before.
             let onItsWay: UInt64 = 100_000_000, since = unhandled[pid, default: Kernel.clock(1)]
             unhandled[pid] = since
@@ -311,10 +307,9 @@ final class Census {
 
     /// Its runtime has been loaded and was not let in.  Members can do to each other what they like, so the segment is for one user only.
     private func hasGivenUpUser(_ stat: ProcStat) -> Bool {
-        let exiting: UInt64 = 4         // PF_EXITING
         guard let status = ProcStatus(pid: stat.pid), !mayOpenSegment(status), (status.hex("SigCgt") | status.hex("SigBlk")) & ckpt_sigckpt_bit() == 0,
               let now = ProcStat(pid: stat.pid) else { return false }
-        return now.startTime == stat.startTime && !now.isDead && now.flags & exiting == 0
+        return now.startTime == stat.startTime && !now.isDead && !now.isExiting
     }
 
     // MARK: calling them

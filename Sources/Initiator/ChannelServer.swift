@@ -26,7 +26,7 @@ final class ChannelServer: @unchecked Sendable {
         let field = ckpt_session_socket(segment.pointer)
         for (i, c) in name.utf8.prefix(62).enumerated() { field[i] = CChar(bitPattern: c); field[i + 1] = 0 }
         let listeners = self.listeners, state = self.state
-        let views = Dictionary(uniqueKeysWithValues: members.map { ($0.pid, $0.view) }), users = Set(members.flatMap { p in p.tasks.flatMap { t in t.status.numbers("Uid").map { UInt32($0) } } })
+        let views = Dictionary(uniqueKeysWithValues: members.map { ($0.pid, $0.view) }), users = members.users
         do throws(SystemError) { worker = try Worker { ChannelServer.serve(listeners, file, intake, bases, state, views, users) } } catch {
             throw CheckpointFailure([Problem(.system, "checkpoint", object: segment.name, cause: "\(error.call): \(error.text)")])
         }
@@ -40,7 +40,7 @@ final class ChannelServer: @unchecked Sendable {
             next = (next + 1) % listeners.count
             guard let c = listeners[next].accept(milliseconds: listeners.count == 1 ? 20 : 2) else { continue }
             let pid = views[c.peer] ?? c.peer
-            guard users.contains(c.peerUser) || c.peerUser == Kernel.userID, let pagemap = try? Kernel.withoutAdministration({ () throws(SystemError) in try File("/proc/\(pid)/pagemap") }) else { continue }
+            guard users.contains(c.peerUser), let pagemap = try? Kernel.withoutAdministration({ () throws(SystemError) in try File("/proc/\(pid)/pagemap") }) else { continue }
             // It may have executed a set-uid program since it called, or have gone and left its number to another: that would be somebody else's page map.
             guard let now = ProcStatus(pid: pid)?.numbers("Uid"), now.allSatisfy({ users.contains(UInt32($0)) }) else { continue }
             // When memory runs short, the copy should go before the application does.
@@ -53,6 +53,7 @@ final class ChannelServer: @unchecked Sendable {
             state.addSeen(c.peer)
         }
     }
+
     /// Writers that have connected and are still connected, as we see their pids.
     var openWriters: [Int32] { state.open }
     var seenWriters: Set<Int32> { state.seen }

@@ -101,6 +101,7 @@ final class ObservedTree {
     lazy var trustedUsers = TrustedUsers(self)
     var processes: [ObservedProcess] = []
     lazy var owners = findOwners()
+    var knownToBeOthers: Bool?
     lazy var ourUsers = Namespace.number(Kernel.processID, "user")      // the initiator's user namespace
     var root = 0
     var outerSession: Int32 = 0, outerGroup: Int32 = 0

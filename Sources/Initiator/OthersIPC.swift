@@ -7,8 +7,10 @@ import CkptSystem
 /// sysvipc(5): who owns each object and who made it, in the namespace of a process.
 struct KernelIPC {
     private var users: [UInt32: [Int32: (owner: UInt32, creator: UInt32)]] = [:]
+    private let tree: Set<UInt32>
 
-    init(seenBy pid: Int32) {
+    init(seenBy pid: Int32, _ tree: ObservedTree) {
+        self.tree = tree.live.users
         let files: [(kind: ckpt_ipc_kind, name: String, id: String)] = [(CKPT_IPC_SEGMENT, "shm", "shmid"), (CKPT_IPC_SEMAPHORES, "sem", "semid"), (CKPT_IPC_QUEUE, "msg", "msqid")]
         func read() -> [String] { files.map { (try? Path.text("/proc/sysvipc/\($0.name)")) ?? "" } }
         let isOurs = Namespace.number(pid, "ipc") == Namespace.number(Kernel.processID, "ipc")
@@ -22,13 +24,13 @@ struct KernelIPC {
             }
         }
     }
-    func belongs(_ o: ObservedIPC, to all: Set<UInt32>) -> Bool {
+    func isTrees(_ o: ObservedIPC) -> Bool {
         guard let it = users[o.kind.rawValue]?[o.id] else { return false }
-        return all.contains(it.owner) && all.contains(it.creator)
+        return tree.contains(it.owner) && tree.contains(it.creator)
     }
 }
 
-extension ObservedTree {
-    /// The users of its tasks, as we see them.
-    var users: Set<UInt32> { Set(live.flatMap { p in p.tasks.flatMap { t in t.status.numbers("Uid").map { UInt32($0) } } }) }
+extension [ObservedProcess] {
+    /// The users of their tasks, as we see them.
+    var users: Set<UInt32> { Set(flatMap { p in p.tasks.flatMap { t in t.status.numbers("Uid").map { UInt32($0) } } }) }
 }

@@ -40,7 +40,12 @@ extension ckpt_range {
 }
 extension ObservedTree {
     /// A tree of somebody else's, without any process of root's, while we are root.
-    func isOthers(_ segment: Segment) -> Bool { Kernel.userID == 0 && (!segment.folder.isOurs || !live.contains { $0.effectiveUser == 0 }) }
+    func isOthers(_ segment: Segment) -> Bool {
+        if let known = knownToBeOthers { return known }
+        let areOthers = Kernel.userID == 0 && (!segment.folder.isOurs || !live.contains { $0.effectiveUser == 0 })
+        knownToBeOthers = areOthers
+        return areOthers
+    }
 }
 extension Operation {
     /// Pages come to us instead of being written by the tree.

@@ -13,7 +13,8 @@ struct QueuedSignals: Equatable {
     init?(_ p: ObservedProcess) {
         let asked = p.tasks.filter { $0.pendingMask != 0 }, ofTimer: Int32 = -2
         for t in asked.isEmpty ? Array(p.tasks.prefix(1)) : asked {
-            guard let task = TracedTask(t.view) else { return nil }
+            // It is parked; where it gets little time, nobody could go on without it.
+            guard let task = TracedTask(t.view, milliseconds: 5000) else { return nil }
             defer { task.release() }
             do throws(SystemError) {
                 if t.pendingMask != 0 { own[t.slot] = Self.all(of: t.pendingMask, in: try task.queuedSignals(shared: false)) }

@@ -125,7 +125,7 @@ extension Operation {
             tables.tasks.append(t)
         }
         // Signals for the process first, then each task's own.
-        var pending = try ordered.map { o throws(SystemError) in try pendingSignals(o.slot) }
+        var pending = try ordered.map { o throws(SystemError) in p.hasTakenSignals ? try pendingSignals(o.slot) : [] }
         if let queued = p.queuedSignals, !ordered.isEmpty {
             pending[0] += queued.shared.map { ckpt_pending(info: $0, shared: 1, pad: 0) }
             for (i, o) in ordered.enumerated() { pending[i] += (queued.own[o.slot] ?? []).map { ckpt_pending(info: $0, shared: 0, pad: 0) } }

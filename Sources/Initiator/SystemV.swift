@@ -103,11 +103,11 @@ extension Operation {
         }
         let ids = questions.isEmpty ? [] : try ask(tree, barrier, [i: questions])[i]!
         var found: [ObservedIPC] = []
-        let kernel = tree.isOthers(segment) && !ids.isEmpty ? KernelIPC(seenBy: p.pid) : nil
+        let kernel = tree.isOthers(segment) && !ids.isEmpty ? KernelIPC(seenBy: p.pid, tree) : nil
         for (about, id) in zip(about, ids) where id >= 0 {
             var o = try told { () throws(SystemError) in try observed(about.calls.kind, Int32(truncatingIfNeeded: id), at: about.buffer) }
             o.knowledge = ckpt_ipc_noted(segment.pointer, o.kind.rawValue, ckpt_ipc_object(number, o.id), ckpt_ipc_what(o.kind.rawValue, o.permission.key, o.size), UInt32(truncatingIfNeeded: o.changed))
-            if let kernel, !kernel.belongs(o, to: tree.users) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
+            if let kernel, !kernel.isTrees(o) { o.flags |= CKPT_IPC_OUTSIDE.rawValue }
             o.place = place.number; o.viewedFrom = place.pids; o.lister = i; o.reader = tree.reader(of: o.permission, place)
             found.append(o)
         }

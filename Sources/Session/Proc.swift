@@ -52,8 +52,11 @@ public struct ProcStat: Sendable {
         startData = other.startData; endData = other.endData; startBrk = other.startBrk
         argStart = other.argStart; argEnd = other.argEnd; envStart = other.envStart; envEnd = other.envEnd
     }
-    /// A thread of the kernel (PF_KTHREAD), or one that is ending (PF_EXITING).
-    var hasNoMemory: Bool { isDead || flags & (0x200000 | 0x4) != 0 }
+    /// PF_KTHREAD
+    public var isKernels: Bool { flags & 0x200000 != 0 }
+    /// PF_EXITING
+    public var isExiting: Bool { flags & 0x4 != 0 }
+    var hasNoMemory: Bool { isDead || isKernels || isExiting }
     /// This task has ended; the process may live on in its other threads.
     public var isDead: Bool { state == "Z" || state == "X" }
     /// The process has ended and waits to be waited for.

@@ -7,17 +7,20 @@ public final class TracedTask {
     public let tid: Int32
     private static let seize = 0x4206, interrupt = 0x4207, detach = 17, wall: Int32 = 0x4000_0000
 
-    /// nil: not permitted, traced by somebody else, or it does not stop within a quarter of a second.
-    public init?(_ tid: Int32) {
+    /// nil: not permitted, traced by somebody else, or it does not stop in time.  Such a one is let go of when it has stopped and this process ends.
+    public init?(_ tid: Int32, milliseconds patience: UInt64 = 250) {
         self.tid = tid
         guard Self.request(Self.seize, tid) >= 0 else { return nil }
         guard Self.request(Self.interrupt, tid) >= 0 else { return nil }
-        for i in 0..<350 {
+        let end = Kernel.clock(1) + patience * 1_000_000
+        var rounds = 0
+        while Kernel.clock(1) < end {
             var status: Int32 = 0
             let r = waitpid(tid, &status, WNOHANG | Self.wall)
             if r == tid { return }
             if r < 0 && errno != EINTR { break }
-            usleep(i < 100 ? 20 : 1000)         // it may be a pause that waits for us
+            usleep(rounds < 100 ? 20 : 1000)        // it may be a pause that waits for us
+            rounds += 1
         }
         release()
         return nil

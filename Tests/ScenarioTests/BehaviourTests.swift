@@ -99,6 +99,26 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: User.available.contains(.root))) func `a folder that a program has left is not kept busy by its snapshot`() {
+        scenario("behaviour-folder", as: .root) { s in
+            try s.start([try s.installation.program("behaviour-folder")])
+            try s.waitUntilReady()
+            // Nobody reads: the snapshot can't end.
+            var ends: [Int32] = [0, 0]
+            if pipe(&ends) != 0 { throw Failure("no pipe") }
+            defer { close(ends[0]) }
+            let initiator = try s.spawn([s.installation.ckptctl, "checkpoint", s.tag, "-q", "-o", "-"], output: "initiator.out", errors: "initiator.err", descriptors: [1: ends[1]])
+            close(ends[1])
+            defer { kill(initiator, SIGKILL); _ = Children.wait(initiator, limit: 5) }
+            guard eventually(20, { !read("/proc/\(s.pid)/task/\(s.pid)/children").isEmpty }) else { throw Failure("no snapshot: \(read(s.path("initiator.err")))") }
+            s.touch("leave")
+            guard eventually(20, { access(s.path("left"), F_OK) == 0 }) else { throw Failure("it does not go on: \(s.output)") }
+            if read("/proc/\(s.pid)/task/\(s.pid)/children").isEmpty { throw Failure("the snapshot has ended") }
+            s.go()
+            try s.expect(.exited(0), output: "ok\n")
+        }
+    }
+
     @Test(arguments: ["fsize", "nproc", "as"]) func `limits that a snapshot would meet do not stop a checkpoint`(limit: String) {
         feature("behaviour-limits", [limit])
     }

@@ -44,6 +44,44 @@ import Testing
 
     @Test func `a session's file that is cut off ends root's checkpoint, not ckptctl`() { spoilt("segment-cut", ["cut", "\(Self.session(\.phase))"]) }
 
+    @Test func `securebits that a user's task could not have set are not set by root's restart`() {
+        for user in User.available where user.isOther {
+            scenario("segment-securebits", as: user) { s in
+                try s.start([try s.installation.program("segment-resume")])
+                try s.waitUntilReady()
+                try scribbling(s, [Scribble(offset: Self.task(\.securebits), size: 4, value: 12, always: true)]) {
+                    let result = try run([s.installation.ckptctl, "checkpoint", s.tag, "-q", "-o", s.statefile], in: s.folder, environment: s.environment)
+                    if result.status != .exited(77) || !result.errors.contains("securebits") { throw Failure("\(result)") }
+                }
+            }
+        }
+    }
+
+    @Test func `root's restart gives its rights up before any code of a user's runs`() {
+        for user in User.available where user.isOther {
+            scenario("segment-resume", as: user) { s in
+                try s.start([try s.installation.program("segment-resume")])
+                try s.waitUntilReady()
+                guard let place = UInt64(read(s.path("place"))) else { throw Failure("no place") }
+                try scribbling(s, [Scribble(offset: Self.task(\.resume_rip), size: 8, value: place, count: 32, stride: MemoryLayout<ckpt_task>.size)]) {
+                    let result = try run([s.installation.ckptctl, "checkpoint", s.tag, "-q", "--kill", "-o", s.statefile], in: s.folder, environment: s.environment)
+                    if result.status != .exited(0) { throw Failure("\(result)") }
+                }
+                _ = try s.wait()
+                _ = try run([s.installation.ckptctl, "restart", s.statefile], in: s.folder, environment: s.environment)
+                let seen = read(s.path("seen"))
+                if !seen.contains("ran") || seen.contains("root") { throw Failure("seen: \(seen)") }
+            }
+        }
+    }
+
+    private func scribbling(_ s: Scenario, _ scribbles: [Scribble], _ body: () throws -> Void) throws {
+        let scribbler = try s.spawn([try s.installation.program("segment-scribbler"), try segment(s)] + scribbles.map(\.argument), output: "scribbler.out", errors: "scribbler.err")
+        defer { kill(scribbler, SIGKILL); _ = Children.wait(scribbler, limit: 1) }
+        guard eventually(5, { read(s.path("scribbler.out")).contains("ready") }) else { throw Failure(read(s.path("scribbler.err"))) }
+        try body()
+    }
+
     private func spoilt(_ name: String, _ arguments: [String]) {
         for user in User.available where user.isOther {
             scenario(name, as: user) { s in

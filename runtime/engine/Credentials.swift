@@ -140,6 +140,17 @@ func restoreCredentials(_ t: Int) {
 
 // MARK: rights of root's
 
+/// Whether root, and whether somebody else, is among the users of the tree's tasks.
+var treeUsers: (isRoot: Bool, areOthers: Bool) {
+    let s = state, known: UInt32 = 1, withRoot: UInt32 = 2, withOthers: UInt32 = 4
+    if s.pointee.tree_users == 0 {
+        s.pointee.tree_users = known
+        let root = idHere(0, isGroup: 0)
+        for t in 0..<tasks.count { for k: Int32 in 0..<4 { s.pointee.tree_users |= Identity(t).user(k) == root ? withRoot : withOthers } }
+    }
+    return (s.pointee.tree_users & withRoot != 0, s.pointee.tree_users & withOthers != 0)
+}
+
 /// Once the tree is planned.  Who has stopped children waits for them while they are in the tree's memory already: for those nobody waits.
 func countRights() {
     state.pointee.roots_restart = isRootAmongOthers ? 1 : 0

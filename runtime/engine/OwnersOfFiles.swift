@@ -29,6 +29,8 @@ private func isKernels(_ o: Int) -> Bool {
     return hasPrefix(path, proc.cString) || hasPrefix(path, sys.cString)
 }
 private func isNotRoots(_ o: Int) -> Bool {
+    let all = treeUsers
+    if !all.isRoot || !all.areOthers { return all.areOthers }
     let had = holders(of: o)
     return had.user != nil && !had.isRoots
 }

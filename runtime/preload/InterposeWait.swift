@@ -8,13 +8,14 @@ import Freestanding
 @c(interpose_is_snapshot) func isSnapshot(_ pid: Int32, _ options: UInt32) -> Int32 {
     guard let session = ckpt_runtime().pointee.session else { return 0 }
     if options & 0xc000_0000 == 0 && session.pointee.has_subreaper == 0 { return 0 }
-    let runtime = ckpt_runtime()
-    if runtime.pointee.snapshot_pid == pid && runtime.pointee.snapshot_owner == ckpt_getpid() {
-        runtime.pointee.snapshot_pid = 0        // taken away here instead of in the handler
+    if isOwn(pid) {
+        ckpt_runtime().pointee.snapshot_pid = 0     // taken away here instead of in the handler
         return 1
     }
     return isListed(session, pid) ? 1 : 0
 }
+/// This process's, also where the checkpoint that it was for has been given up, and no slot names it any more.  A forked child has our number, but not the snapshot.
+private func isOwn(_ pid: Int32) -> Bool { ckpt_runtime().pointee.snapshot_pid == pid && ckpt_runtime().pointee.snapshot_owner == ckpt_getpid() }
 /// The snapshot of any process of the session.
 private func isListed(_ session: UnsafeMutablePointer<ckpt_session>, _ pid: Int32) -> Bool {
     let used = ckpt_processes_used(session)
@@ -31,7 +32,7 @@ private func isListed(_ session: UnsafeMutablePointer<ckpt_session>, _ pid: Int3
 @c(interpose_has_only_snapshot) func hasOnlySnapshot(_ options: UInt32) -> Int32 {
     let runtime = ckpt_runtime(), wall: UInt32 = 0x4000_0000
     guard let session = runtime.pointee.session else { return 0 }
-    let ownCounts = options & wall != 0 && runtime.pointee.snapshot_pid != 0 && runtime.pointee.snapshot_owner == ckpt_getpid()
+    let ownCounts = options & wall != 0 && runtime.pointee.snapshot_pid != 0 && isOwn(runtime.pointee.snapshot_pid)
     guard ownCounts || session.pointee.has_subreaper != 0 else { return 0 }
     let fd = ckpt_open(StaticString("/proc/self/task").cString, 0o2200000 /* O_DIRECTORY | O_CLOEXEC */, 0)
     if fd < 0 { return 0 }
@@ -68,7 +69,7 @@ private func hasRealChild(task: UnsafePointer<CChar>, _ session: UnsafeMutablePo
             while i < n {
                 let c = b[i]
                 if c >= 48 && c <= 57 { pid = pid &* 10 &+ Int32(c &- 48) } else {
-                    if pid != 0 && !isListed(session, pid) && !(pid == ckpt_runtime().pointee.snapshot_pid && ckpt_runtime().pointee.snapshot_owner == ckpt_getpid()) { return true }
+                    if pid != 0 && !isOwn(pid) && !isListed(session, pid) { return true }
                     pid = 0
                 }
                 i &+= 1

@@ -27,7 +27,12 @@ func drainSignals(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeM
         while leads || isPrivate {
             // The record is claimed first: a signal in hand with no place to keep it would be lost.
             let at = ckpt_signal_claim(session)
-            guard at != ~0 else { ckpt_fail(session, CKPT_ERROR_SIGNALS.rawValue, Errno.noSpace.code, signal); return }
+            guard at != ~0 else {
+                ckpt_fail(session, CKPT_ERROR_SIGNALS.rawValue, Errno.noSpace.code, signal)
+                // Nothing of ours stays in its queue.
+                if isMarked { putBehind(session, slot, signal, shared: !isPrivate) }
+                return
+            }
             let record = ckpt_arena(session, at).assumingMemoryBound(to: ckpt_pending.self)
             record.initialize(to: ckpt_pending())
             if !take(signal, &record.pointee.info) || (isMarked && isMark(record.pointee.info, end)) { break }
@@ -54,6 +59,13 @@ private func take(_ signal: UInt64, _ info: inout ckpt_siginfo) -> Bool {
                         Int(bitPattern: withUnsafeMutablePointer(to: &zero) { $0 }), 8, 0, 0) > 0
 }
 
+/// What was taken, or came since.  What the kernel or kill(2) has sent only the main thread may queue for the process; where that has gone, the sender is another.
+private func queueAgain(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeMutablePointer<ckpt_task>, _ info: inout ckpt_siginfo, shared: Bool) {
+    let notPermitted = -1
+    var result = queue(slot, &info, shared: shared)
+    if result == notPermitted && shared { result = ckpt_syscall(Int(CKPT_SYS_kill), Int(slot.pointee.pid), Int(info.si_signo), 0, 0, 0, 0) }
+    if result < 0 { ckpt_fail(session, CKPT_ERROR_SIGNALS.rawValue, Int32(truncatingIfNeeded: result), UInt64(info.si_signo)) }
+}
 /// At its end, for the process or for this task alone.
 private func queue(_ slot: UnsafeMutablePointer<ckpt_task>, _ info: inout ckpt_siginfo, shared: Bool) -> Int {
     let signal = Int(info.si_signo), at = Int(bitPattern: withUnsafeMutablePointer(to: &info) { $0 }), pid = Int(slot.pointee.pid)
@@ -99,13 +111,13 @@ func requeueSignals(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: Unsaf
     let newer = markEnds(session, slot)
     forEachTaken(session, slot) { record in
         if UInt64(record.pointee.info.si_signo) >= firstQueued { freePlace() }
-        let isShared = record.pointee.shared != 0, notPermitted = -1
-        var result = queue(slot, &record.pointee.info, shared: isShared)
-        // What the kernel or kill(2) has sent may only be the main thread's to queue for the process; where that has gone, the sender is another.
-        if result == notPermitted && isShared { result = ckpt_syscall(Int(CKPT_SYS_kill), Int(slot.pointee.pid), Int(record.pointee.info.si_signo), 0, 0, 0, 0) }
-        if result < 0 { ckpt_fail(session, CKPT_ERROR_SIGNALS.rawValue, Int32(truncatingIfNeeded: result), UInt64(record.pointee.info.si_signo)) }
+        queueAgain(session, slot, &record.pointee.info, shared: record.pointee.shared != 0)
     }
-    putBehind(slot, newer)
+    var signal = firstQueued
+    while signal < UInt64(CKPT_SIGCKPT) {
+        if (newer.shared | newer.own) & bit(signal) != 0 { putBehind(session, slot, signal, shared: newer.shared & bit(signal) != 0) }
+        signal += 1
+    }
 }
 
 private func forEachTaken(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeMutablePointer<ckpt_task>, _ body: (UnsafeMutablePointer<ckpt_pending>) -> Void) {
@@ -135,16 +147,12 @@ private func markEnds(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: Uns
     return newer
 }
 
-/// Each that is before its mark goes to the end.
-private func putBehind(_ slot: UnsafeMutablePointer<ckpt_task>, _ newer: Newer) {
-    var signal = firstQueued
-    while signal < UInt64(CKPT_SIGCKPT) {
-        let isShared = newer.shared & bit(signal) != 0
-        if isShared || newer.own & bit(signal) != 0 {
-            let mark = own(slot, Int32(signal), slot)
-            var info = ckpt_siginfo()
-            while take(signal, &info) && !isMark(info, mark) { _ = queue(slot, &info, shared: isShared) }
-        }
-        signal += 1
+/// Each that is before its mark goes to the end.  More than a queue has room for are not before it.
+private func putBehind(_ session: UnsafeMutablePointer<ckpt_session>, _ slot: UnsafeMutablePointer<ckpt_task>, _ signal: UInt64, shared: Bool) {
+    let mark = own(slot, Int32(signal), slot), most = 1 << 24
+    var info = ckpt_siginfo(), moved = 0
+    while moved < most && take(signal, &info) && !isMark(info, mark) {
+        queueAgain(session, slot, &info, shared: shared)
+        moved += 1
     }
 }

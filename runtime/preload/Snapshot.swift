@@ -136,7 +136,7 @@ private let snapshotBody: @convention(c) (UnsafeMutableRawPointer?) -> UInt32 = 
     _ = ckpt_syscall(Int(CKPT_SYS_setsid), 0, 0, 0, 0, 0, 0)
     _ = ckpt_syscall(Int(CKPT_SYS_close_range), 0, Int(UInt32.max), 0, 0, 0, 0)
     // A folder that the program leaves meanwhile may be removed, and what is mounted there unmounted.
-    _ = ckpt_syscall(Int(CKPT_SYS_chdir), Int(bitPattern: StaticString("/").utf8Start), 0, 0, 0, 0, 0)
+    _ = ckpt_syscall(Int(CKPT_SYS_chdir), Int(bitPattern: StaticString("/").cString), 0, 0, 0, 0, 0)
     let parent = ckpt_syscall(getParent, 0, 0, 0, 0, 0, 0)
     raiseFileSizeLimit()
     giveWay()

@@ -100,6 +100,7 @@ struct engine_state {
     uint32_t entered_mounts;            // this process is in those of its part
     int32_t  children_fd;               // the pid namespace of this process's children, which it can't find any more where it lives; 0
     int32_t  proc_folder;               // the builder's /proc, also where mounts of a part have none (yet); 0
+    uint32_t tree_users;                // what is known of them (Credentials.swift); 0: nothing yet
     uint32_t roots_restart, rights_awaited;     // root restarts; how many tasks all wait for before one goes into the tree's memory
     uint32_t is_root_of_user;           // uid 0 of a user namespace that the restart was started in
     uint32_t visited_mounts; int32_t home_mounts, home_root, home_folder;       // 1 + NAMESPACE: those that it is in for a moment; the way back
